@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The nouns. Frozen values without behaviour beyond their own arithmetic; no I/O, no clock.
+
+All instants are aware datetimes in UTC; a zone is an IANA name. ``account`` is the name of an account
+in the configuration, ``event`` an OpenTalk event id (a bare lower-case UUID).
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from hashlib import blake2b
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+Audience = Literal["owner", "guests"]
+LinkKind = Literal["invite", "hash"]
+Way = Literal["opentalk", "openmeetings"]
+GUEST = "guest"
+
+
+def digest_of(*parts: object) -> str:
+    """A short stable digest (32 hex digits) of values that msgspec can encode."""
+    return blake2b(msgspec.json.encode(parts), digest_size=16).hexdigest()
+
+
+class Window(Struct, frozen=True):
+    """The stretch of time that is looked at: OpenTalk's ``time_min`` and ``time_max``, both inclusive."""
+
+    since: datetime
+    until: datetime
+
+
+class When(Struct, frozen=True, gc=False):
+    """OpenTalk's DateTimeTz: an instant in UTC and the zone in which people mean it."""
+
+    utc: datetime
+    zone: str
+
+
+class Override(Struct, frozen=True, gc=False):
+    """OpenTalk's exception of a series: what is ``None`` is as in the series.
+
+    ``original`` is the start of the occurrence as the series has it (RFC 5545 RECURRENCE-ID).
+    """
+
+    original: When
+    cancelled: bool = False
+    title: str | None = None
+    description: str | None = None
+    all_day: bool | None = None
+    start: When | None = None
+    end: When | None = None
+
+
+class CallIn(Struct, frozen=True, gc=False):
+    """How to dial in: a number as people write it, the conference id and its PIN."""
+
+    tel: str
+    id: str
+    pin: str
+
+
+class SharedFolder(Struct, frozen=True, gc=False):
+    """The folder that belongs to a meeting, as everybody invited may read it."""
+
+    url: str
+    password: str
+
+
+class Meeting(Struct, frozen=True, kw_only=True, gc=False):
+    """What one account sees of one event, as far as we publish it.
+
+    ``start`` and ``end`` are ``None`` for time-independent events; for a series they are its first
+    occurrence. ``recurrence`` are RFC 5545 lines with their names (``RRULE:...``). ``own`` means that
+    the account made the event. ``updated`` says when OpenTalk last touched the event; it moves without
+    a change and stays still with one, so it is not part of the digest.
+    """
+
+    id: str
+    title: str
+    description: str
+    start: When | None
+    end: When | None
+    all_day: bool = False
+    recurrence: tuple[str, ...] = ()
+    overrides: tuple[Override, ...] = ()
+    room: str
+    password: str | None = None
+    call_in: CallIn | None = None
+    e2e: bool = False
+    guest_access: str | None = None
+    shared_folder: SharedFolder | None = None
+    invite_status: str = "accepted"
+    adhoc: bool = False
+    own: bool = False
+    creator: str = ""
+    created: datetime
+    updated: datetime
+
+
+def meeting_digest(meeting: Meeting) -> str:
+    """The digest of what we publish of a meeting: all of it but ``updated``."""
+    return digest_of(msgspec.structs.replace(meeting, updated=meeting.created))
+
+
+class Snapshot(Struct, frozen=True):
+    """A complete listing of an account; it exists only if paging came to its end.
+
+    ``window`` is ``None`` if the listing was not filtered by time. ``unreadable`` are events that are
+    there but cannot be read: id -> what is wrong. They are neither changed nor missed.
+    """
+
+    meetings: Mapping[str, Meeting]
+    window: Window | None
+    unreadable: Mapping[str, str] = {}
+
+
+class Identity(Struct, frozen=True):
+    """Who an account is: the identity provider's issuer and subject, and OpenTalk's profile of the user."""
+
+    issuer: str
+    subject: str
+    user_id: str
+    firstname: str
+    lastname: str
+
+
+class Link(Struct, frozen=True):
+    """A way in, made once and kept.
+
+    ``code`` is an OpenTalk invite code or an OpenMeetings hash; ``None`` records that there is none to
+    be had. ``whose`` is ``"guest"`` or the account for whose holder it was made. ``depends`` is the digest
+    of what it was made from: another one means another link. ``made`` is true if syncd made it.
+    """
+
+    kind: LinkKind
+    event: str
+    whose: str
+    code: str | None
+    depends: str
+    made: bool
+
+
+class Invite(Struct, frozen=True):
+    """An OpenTalk guest invite: its code, and whether it was made just now or found."""
+
+    code: str
+    made: bool
+
+
+class Visitor(Struct, frozen=True):
+    """Who an OpenMeetings hash lets in; without a name people are asked for one at the door."""
+
+    external_id: str
+    firstname: str = ""
+    lastname: str = ""
+    moderator: bool = False
+
+
+class WaysIn(Struct, frozen=True):
+    """The addresses of one meeting for one profile, ready to be shown; ``None`` where there is none."""
+
+    room: str
+    guest: str | None = None
+    openmeetings: str | None = None
+
+
+class Profile(Struct, frozen=True, kw_only=True):
+    """All that an entry's bytes depend on besides its meeting and its links.
+
+    ``accounts`` are in their order: the first that has the meeting provides its text. ``versions`` are
+    those of our renderer and of tzdata; ``installation`` marks what is ours.
+    """
+
+    accounts: tuple[str, ...]
+    audience: Audience
+    passwords: bool
+    ways_in: tuple[Way, ...]
+    language: str
+    installation: str
+    versions: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """The key of a profile in the ledger."""
+        return digest_of(self)
+
+
+class Entry(Struct, frozen=True):
+    """A meeting as rendered for a profile.
+
+    ``inputs`` is the digest of meeting and links it was made from, ``digest`` that of the content, which
+    the object carries as ``X-SYNCD-DIGEST``. ``revision`` is its SEQUENCE. ``start`` and ``end`` bound the
+    whole series; an ``end`` of ``None`` is a series without one.
+    """
+
+    event: str
+    inputs: str
+    digest: str
+    revision: int
+    body: bytes
+    start: datetime
+    end: datetime | None
+
+
+class Placement(Struct, frozen=True):
+    """An entry in a calendar, as we last put or saw it.
+
+    ``state`` is ``"placed"``, or ``"left"`` where the calendar has somebody else's copy of the event.
+    ``body`` are the bytes that we put, the base of a merge. ``etag`` is ``None`` if the server gave none.
+    """
+
+    calendar: str
+    event: str
+    href: str
+    etag: str | None
+    revision: int
+    digest: str
+    body: bytes
+    state: Literal["placed", "left"] = "placed"
+
+
+class Mark(Struct, frozen=True):
+    """What an object in a calendar says of itself.
+
+    ``digest`` is ``None`` if syncd did not write it. ``people`` is true if it has an ORGANIZER or an
+    ATTENDEE, which syncd never writes.
+    """
+
+    uid: str
+    revision: int
+    digest: str | None
+    people: bool
+
+
+class Stored(Struct, frozen=True):
+    """What a calendar server answered to a PUT: where the object lies and its ETag, if it told one."""
+
+    href: str
+    etag: str | None
+
+
+class Found(Struct, frozen=True):
+    """An object that lies in a calendar."""
+
+    href: str
+    etag: str | None
+    body: bytes

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one way out: every request of every edge goes through a ``Remote``.
+
+Here, and only here, are the total deadline, the byte cap, Retry-After, redirects, proxies (from the usual
+environment variables), certificates and the redaction of what httpx would tell. Nothing here knows what
+a status means for the edge that asked; it must not retry.
+"""
+
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import msgspec
+from msgspec import Struct
+
+from syncd import __version__
+from syncd.errors import BadAnswer, Unavailable
+
+T = TypeVar("T")
+
+USER_AGENT = f"syncd/{__version__}"
+REDIRECTS = 5
+
+
+class Answer(Struct, frozen=True):
+    """An HTTP answer, read to its end.
+
+    ``headers`` have lower-case names. ``url`` is the address that answered, after redirects.
+    ``retry_after`` is in seconds, from either form of the header (RFC 9110, 10.2.3).
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+    retry_after: float | None = None
+
+
+class Remote:
+    """A remote server: ``name`` is what messages call it.
+
+    ``deadline`` bounds a whole answer in seconds, ``limit`` its body in bytes. ``ca_file`` replaces the
+    system's certificates; if it holds the server's own certificate, exactly that one is accepted, whatever
+    host it names. Safe to share between threads; at most ``connections`` are open.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        ca_file: Path | None = None,
+        auth: httpx.Auth | None = None,
+        deadline: float = 60.0,
+        limit: int = 32 << 20,
+        connections: int = 4,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.name = name
+        self._ca_file = ca_file
+        self._auth = auth
+        self._deadline = deadline
+        self._limit = limit
+        self._connections = connections
+        self._clock = clock
+        self._client = self._open(_context(ca_file))
+
+    def _open(self, context: ssl.SSLContext) -> httpx.Client:
+        limits = httpx.Limits(max_connections=self._connections, max_keepalive_connections=self._connections)
+        client = httpx.Client(
+            verify=context,
+            auth=self._auth,
+            limits=limits,
+            follow_redirects=False,
+            timeout=httpx.Timeout(min(self._deadline, 30.0), connect=min(self._deadline, 10.0)),
+            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+        )
+        for pattern, transport in client._mounts.items():  # noqa: SLF001 -- proxies from the environment
+            if transport is not None:
+                client._mounts[pattern] = _Bounded(transport, self._deadline, self._limit)  # noqa: SLF001
+        client._transport = _Bounded(client._transport, self._deadline, self._limit)  # noqa: SLF001
+        return client
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        content: bytes | None = None,
+        form: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send one request and read the whole answer, whatever its status.
+
+        Same-origin redirects are followed with method and body kept (301, 307, 308; 302 and 303 for GET and
+        HEAD); any other is a BadAnswer that names both hosts. Raises Unavailable and BadAnswer.
+        """
+        for _ in range(REDIRECTS):
+            request = self._client.build_request(
+                method, url, params=params, headers=headers, content=content, data=form
+            )
+            answer = self._send_once(request)
+            target = self._redirect(method, answer)
+            if target is None:
+                return answer
+            url, params = target, None
+        raise BadAnswer(f"{self.name}: more than {REDIRECTS} redirects; look at the url in the configuration")
+
+    def _send_once(self, request: httpx.Request, *, pinning: bool = True) -> Answer:
+        where = f"{self.name} ({request.url.netloc.decode()})"
+        try:
+            response = self._client.send(request)
+        except httpx.ConnectError as error:
+            if pinning and self._ca_file and "CERTIFICATE_VERIFY_FAILED" in str(error):
+                self._client.close()
+                self._client = self._open(_pinned_context(self._ca_file))
+                return self._send_once(request, pinning=False)
+            raise Unavailable(f"{where} cannot be reached: {_reason(error)}") from None
+        except httpx.TimeoutException:
+            raise Unavailable(f"{where} does not answer in time") from None
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError, httpx.DecodingError) as error:
+            raise BadAnswer(f"{where} broke off its answer: {type(error).__name__}") from None
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise Unavailable(f"{where} cannot be reached: {type(error).__name__}") from None
+        return Answer(
+            status=response.status_code,
+            headers={name.lower(): value for name, value in response.headers.items()},
+            body=response.content,
+            url=str(response.url),
+            retry_after=_retry_after(response.headers.get("retry-after"), self._clock()),
+        )
+
+    def _redirect(self, method: str, answer: Answer) -> str | None:
+        followed = (301, 302, 303, 307, 308) if method in ("GET", "HEAD") else (301, 307, 308)
+        location = answer.headers.get("location")
+        if location is None or not 300 < answer.status < 309 or answer.status == 304:  # noqa: PLR2004
+            return None
+        here = httpx.URL(answer.url)
+        there = here.join(location)
+        same_origin = (here.scheme, here.host, here.port) == (there.scheme, there.host, there.port)
+        if answer.status not in followed or not same_origin:
+            raise BadAnswer(
+                f"{self.name}: {here.scheme}://{here.host} redirects to {there.scheme}://{there.host}, which "
+                "is not followed; put the right address into the configuration"
+            )
+        return str(there)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+
+def decode(answer: Answer, kind: type[T], name: str) -> T:
+    """Read an answer's JSON as ``kind``, whatever its content type (OpenTalk sends ``text/json``).
+
+    Raises BadAnswer without a word of the body.
+    """
+    try:
+        return msgspec.json.decode(answer.body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        looks = "HTML" if answer.body.lstrip()[:1] == b"<" else "other"
+        where = str(error).rpartition(" - at ")[2] if " - at " in str(error) else "the top"
+        raise BadAnswer(f"{name} answered {looks} instead of the JSON expected (at {where})") from None
+
+
+def unavailable(answer: Answer, name: str) -> Unavailable:
+    """The exception for 429 and 5xx, with what Retry-After asked for."""
+    if answer.status == 429:  # noqa: PLR2004
+        return Unavailable(f"{name} asks for fewer requests (429)", answer.retry_after)
+    return Unavailable(f"{name} is in trouble ({answer.status})", answer.retry_after)
+
+
+def _retry_after(value: str | None, now: datetime) -> float | None:
+    if not value:
+        return None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - now).total_seconds())
+
+
+def _reason(error: httpx.ConnectError) -> str:
+    text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        detail = text.partition("CERTIFICATE_VERIFY_FAILED] ")[2].partition(" (_ssl")[0]
+        return (
+            f"{detail or 'its certificate is not trusted'}; give its CA, or this very certificate, as ca_file"
+        )
+    return text or type(error).__name__
+
+
+class _Bounded(httpx.BaseTransport):
+    """Reads every answer, token answers too, within the deadline and the byte cap."""
+
+    def __init__(self, inner: httpx.BaseTransport, deadline: float, limit: int) -> None:
+        self._inner = inner
+        self._deadline = deadline
+        self._limit = limit
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        end = time.monotonic() + self._deadline
+        response = self._inner.handle_request(request)
+        if response.headers.get("content-encoding", "identity") != "identity":
+            response.close()
+            raise httpx.DecodingError("compressed though not asked for")
+        assert isinstance(response.stream, httpx.SyncByteStream)  # noqa: S101 -- a sync transport's is
+        response.stream = _BoundedStream(response.stream, end, self._limit)
+        return response
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+class _BoundedStream(httpx.SyncByteStream):
+    def __init__(self, inner: httpx.SyncByteStream, end: float, limit: int) -> None:
+        self._inner = inner
+        self._end = end
+        self._left = limit
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._inner:
+            self._left -= len(chunk)
+            if self._left < 0:
+                raise httpx.RemoteProtocolError("more bytes than an answer may have")
+            if time.monotonic() > self._end:
+                raise httpx.ReadTimeout("the answer as a whole takes too long")
+            yield chunk
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def _context(ca_file: Path | None) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+
+
+def _pinned_context(ca_file: Path) -> ssl.SSLContext:
+    """Accepts exactly the certificates of the file (OpenMeetings' default certificate names no host)."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(str(ca_file))
+    pinned = set(context.get_ca_certs(binary_form=True)) | {
+        ssl.PEM_cert_to_DER_cert(pem) for pem in _pems(ca_file)
+    }
+
+    class PinnedSocket(ssl.SSLSocket):
+        def do_handshake(self, *args: Any, **kwargs: Any) -> None:
+            super().do_handshake(*args, **kwargs)
+            if self.getpeercert(binary_form=True) not in pinned:
+                raise ssl.SSLCertVerificationError(
+                    "CERTIFICATE_VERIFY_FAILED] not the certificate in ca_file"
+                )
+
+    context.sslsocket_class = PinnedSocket
+    return context
+
+
+def _pems(ca_file: Path) -> Iterator[str]:
+    mark = "-----END CERTIFICATE-----"
+    for block in ca_file.read_text(encoding="ascii", errors="replace").split(mark)[:-1]:
+        yield block[block.index("-----BEGIN CERTIFICATE-----") :] + mark
