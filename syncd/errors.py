@@ -13,7 +13,8 @@
     │   ├── Changed          the object has another ETag, or is there (or gone) unexpectedly
     │   └── UidTaken         another object of the calendar has this UID
     ├── BadEvent             nobody: one event cannot be read or rendered; the others go on
-    └── Refused              nobody: one object is refused for good; the others go on
+    ├── Refused              nobody: one object is refused for good; the others go on
+    └── Stopped              nobody: syncd is ending; the rest is done when it runs again
 
 A message names what failed and what to do. It never holds a secret, a link, a title, a name or an
 address of a person: it is logged and stored.
@@ -103,3 +104,9 @@ class BadEvent(SyncdError):
 
 class Refused(SyncdError):
     """A calendar server refuses one object for good: too large, unreadable for it, not allowed."""
+
+
+class Stopped(SyncdError):
+    """Syncd was told to end; what was begun is finished, the rest waits for the next run."""
+
+    state = "retrying"

@@ -140,6 +140,7 @@ class Link(Struct, frozen=True):
     code: str | None
     depends: str
     made: bool
+    at: datetime
 
 
 class Invite(Struct, frozen=True):
@@ -169,11 +170,14 @@ class WaysIn(Struct, frozen=True):
 class Profile(Struct, frozen=True, kw_only=True):
     """All that an entry's bytes depend on besides its meeting and its links.
 
-    ``accounts`` are in their order: the first that has the meeting provides its text. ``versions`` are
-    those of our renderer and of tzdata; ``installation`` marks what is ours.
+    ``accounts`` are in their order, with the web address of each in ``urls``: the first that has the meeting
+    provides its text. ``openmeetings`` is the public address of the OpenMeetings. ``versions`` are those of
+    our renderer and of tzdata; ``installation`` marks what is ours.
     """
 
     accounts: tuple[str, ...]
+    urls: tuple[str, ...]
+    openmeetings: str | None
     audience: Audience
     passwords: bool
     ways_in: tuple[Way, ...]
@@ -187,28 +191,29 @@ class Profile(Struct, frozen=True, kw_only=True):
         return digest_of(self)
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, gc=False):
     """A meeting as rendered for a profile.
 
-    ``inputs`` is the digest of meeting and links it was made from, ``digest`` that of the content, which
-    the object carries as ``X-SYNCD-DIGEST``. ``revision`` is its SEQUENCE. ``start`` and ``end`` bound the
-    whole series; an ``end`` of ``None`` is a series without one.
+    ``inputs`` tells the meeting and the links it was made from, ``digest`` its content, which the object
+    carries as ``X-SYNCD-DIGEST``; it is empty where there is nothing to show (every occurrence is
+    cancelled). ``revision`` is its SEQUENCE. ``start`` and ``end`` bound the whole series; an ``end`` of
+    ``None`` is a series without one. The bytes are kept beside it.
     """
 
     event: str
     inputs: str
     digest: str
     revision: int
-    body: bytes
     start: datetime
     end: datetime | None
 
 
-class Placement(Struct, frozen=True):
+class Placement(Struct, frozen=True, gc=False):
     """An entry in a calendar, as we last put or saw it.
 
     ``state`` is ``"placed"``, or ``"left"`` where the calendar has somebody else's copy of the event.
-    ``body`` are the bytes that we put, the base of a merge. ``etag`` is ``None`` if the server gave none.
+    ``etag`` is ``None`` if the server gave none. The bytes that we put, the base of a merge, are kept
+    beside it.
     """
 
     calendar: str
@@ -217,7 +222,8 @@ class Placement(Struct, frozen=True):
     etag: str | None
     revision: int
     digest: str
-    body: bytes
+    start: datetime
+    end: datetime | None
     state: Literal["placed", "left"] = "placed"
 
 
@@ -247,3 +253,39 @@ class Found(Struct, frozen=True):
     href: str
     etag: str | None
     body: bytes
+
+
+class Run(Struct, frozen=True):
+    """One run: what it was (pull, mint or push), for which account, server or calendar, and how it went.
+
+    ``state`` is a word of ``syncd status``; ``complete`` marks a listing without time filters; ``next_try`` is
+    when a daemon does it again.
+    """
+
+    kind: str
+    name: str
+    ended: datetime
+    state: str = "ok"
+    complete: bool = False
+    counts: Mapping[str, int] = {}
+    message: str | None = None
+    next_try: datetime | None = None
+
+
+class Standing(Struct, frozen=True):
+    """How something stands: its latest run, and when it last went well."""
+
+    latest: Run
+    last_success: datetime | None
+
+
+class Feed(Struct, frozen=True):
+    """A feed: of its token only the SHA-256 (hexadecimal) is known."""
+
+    name: str
+    token_sha256: str
+    accounts: tuple[str, ...]
+    audience: Audience
+    passwords: bool
+    label: str
+    made: datetime

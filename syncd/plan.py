@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The decisions, pure: each function takes what is known and returns a list of small actions.
+
+Nothing here does I/O or reads a clock; ``sync`` carries the actions out. So a dry run, an explanation and
+a test are the same call.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+
+from syncd.model import (
+    GUEST,
+    Entry,
+    Link,
+    LinkKind,
+    Mark,
+    Meeting,
+    Placement,
+    Profile,
+    Snapshot,
+    Window,
+    digest_of,
+    meeting_digest,
+)
+from syncd.recurrence import last_end
+
+ASKS = 200
+ASK_AGAIN = timedelta(days=1)
+FULL_LISTING = timedelta(days=1)
+HELD_SHARE = 0.2
+HELD_COUNT = 5
+LONGEST_WAIT = timedelta(minutes=15)
+
+
+class Known(Struct, frozen=True, gc=False):
+    """What the ledger has of a meeting, as far as decisions need it.
+
+    ``start`` is ``None`` for a time-independent event; an ``end`` of ``None`` beside a start is a series
+    without an end. ``unlisted`` means that a windowed listing lacked the event though it exists: its time
+    filters go by the start of a series' last occurrence, and by columns that may be wrong.
+    """
+
+    digest: str
+    start: datetime | None
+    end: datetime | None
+    unlisted: bool = False
+
+
+class Keep(Struct, frozen=True):
+    """Write this version of a meeting into the ledger."""
+
+    meeting: Meeting
+    known: Known
+
+
+class Ask(Struct, frozen=True):
+    """An event is missing from a listing that should have it: ask for it by its id."""
+
+    event: str
+
+
+class Drop(Struct, frozen=True):
+    """The meeting is gone for this account, or is not to be published any more."""
+
+    event: str
+
+
+def is_full_due(last: datetime | None, now: datetime) -> bool:
+    """Whether the listing without time filters is due: at first, then daily."""
+    return last is None or now - last >= FULL_LISTING
+
+
+def overlaps(start: datetime, end: datetime | None, window: Window) -> bool:
+    """Whether the span of a meeting touches the window; both its ends are inclusive, as OpenTalk's are."""
+    return start <= window.until and (end is None or end >= window.since)
+
+
+def publishes(meeting: Meeting, *, adhoc: bool, declined: bool) -> bool:
+    """Whether the account wants this meeting at all."""
+    return (adhoc or not meeting.adhoc) and (declined or meeting.invite_status != "declined")
+
+
+def known_as(meeting: Meeting, *, unlisted: bool = False) -> Known:
+    """What the ledger will know of a meeting."""
+    start = meeting.start.utc if meeting.start else None
+    return Known(meeting_digest(meeting), start, last_end(meeting) if start else None, unlisted)
+
+
+def ledger_changes(
+    snapshot: Snapshot, known: Mapping[str, Known], window: Window, *, adhoc: bool, declined: bool
+) -> list[Keep | Ask | Drop]:
+    """Compare a complete listing with the ledger; what does not appear in the answer stays as it is.
+
+    Absence is a question (``Ask``), never an answer. What the window has left behind is neither asked for
+    nor dropped; what it has not reached yet is not taken up, but for time-independent events.
+    """
+    changes: list[Keep | Ask | Drop] = []
+    for event, meeting in snapshot.meetings.items():
+        have = known.get(event)
+        if not publishes(meeting, adhoc=adhoc, declined=declined):
+            if have:
+                changes.append(Drop(event))
+            continue
+        if have is None:
+            fresh = known_as(meeting)
+            if fresh.start is None or overlaps(fresh.start, fresh.end, window):
+                changes.append(Keep(meeting, fresh))
+        elif have.digest != meeting_digest(meeting) or (have.unlisted and snapshot.window):
+            changes.append(Keep(meeting, known_as(meeting)))
+    missing = (
+        event
+        for event, have in known.items()
+        if event not in snapshot.meetings and event not in snapshot.unreadable and _expected(have, snapshot, window)
+    )
+    changes += [Ask(event) for event, _ in zip(missing, range(ASKS), strict=False)]
+    return changes
+
+
+def _expected(have: Known, snapshot: Snapshot, window: Window) -> bool:
+    if snapshot.window is None:
+        return have.start is None or have.end is None or have.end >= window.since
+    return have.start is not None and not have.unlisted and overlaps(have.start, have.end, snapshot.window)
+
+
+def answered(ask: Ask, meeting: Meeting | None, *, windowed: bool, adhoc: bool, declined: bool) -> Keep | Drop:
+    """What the answer to an ``Ask`` means; ``None`` is the server's word that the event is gone for us."""
+    if meeting is None or not publishes(meeting, adhoc=adhoc, declined=declined):
+        return Drop(ask.event)
+    return Keep(meeting, known_as(meeting, unlisted=windowed))
+
+
+class Source(Struct, frozen=True, gc=False):
+    """Where an entry comes from: the first account of a profile that has the meeting, and all of them."""
+
+    account: str
+    accounts: tuple[str, ...]
+    digest: str
+    start: datetime
+    end: datetime | None
+    room: str
+    own: bool
+
+
+class Mint(Struct, frozen=True):
+    """A link that a meeting lacks: ``accounts`` may be asked for it in this order."""
+
+    kind: LinkKind
+    event: str
+    whose: str
+    accounts: tuple[str, ...]
+    depends: str
+    moderator: bool = False
+
+
+LinkKey = tuple[LinkKind, str, str]
+
+
+def invite_key(event: str) -> LinkKey:
+    """The key of the guest invite of an event."""
+    return ("invite", event, GUEST)
+
+
+def hash_key(event: str, source: Source, profile: Profile) -> LinkKey:
+    """The key of the OpenMeetings hash by which a profile's readers enter."""
+    return ("hash", event, source.account if profile.audience == "owner" else GUEST)
+
+
+def links_to_mint(
+    sources: Mapping[str, Source], links: Mapping[LinkKey, Link], profile: Profile, now: datetime
+) -> list[Mint]:
+    """The links that a profile's coming meetings lack, nearest meeting first.
+
+    Meetings that are over get none. A link that could not be had is asked for again after a day.
+    """
+    lacking: list[tuple[datetime, Mint]] = []
+    for event, source in sources.items():
+        if source.end is not None and source.end < now:
+            continue
+        for mint in _mints(event, source, profile):
+            link = links.get((mint.kind, event, mint.whose))
+            if link is None or link.depends != mint.depends or (link.code is None and now - link.at >= ASK_AGAIN):
+                lacking.append((max(source.start, now), mint))
+    lacking.sort(key=lambda item: item[0])
+    return [mint for _, mint in lacking]
+
+
+def _mints(event: str, source: Source, profile: Profile) -> Iterable[Mint]:
+    if "opentalk" in profile.ways_in:
+        yield Mint(*invite_key(event), source.accounts, digest_of(source.room, source.own))
+    if "openmeetings" in profile.ways_in:
+        key = hash_key(event, source, profile)
+        moderator = source.own and key[2] != GUEST
+        yield Mint(*key, (source.account,), digest_of(profile.openmeetings, moderator), moderator)
+
+
+def inputs_of(event: str, source: Source, links: Mapping[LinkKey, Link], profile: Profile) -> str:
+    """All that an entry is made from besides its profile, in one comparable string."""
+    invite = links.get(invite_key(event))
+    entry_hash = links.get(hash_key(event, source, profile))
+    return " ".join(
+        (
+            source.account,
+            source.digest,
+            (invite and invite.code) or "-",
+            (entry_hash and entry_hash.code) or "-",
+        )
+    )
+
+
+class Render(Struct, frozen=True):
+    """An entry is missing or was made from something else."""
+
+    event: str
+    inputs: str
+
+
+class Erase(Struct, frozen=True):
+    """An entry has no meeting any more."""
+
+    event: str
+
+
+def entry_changes(
+    sources: Mapping[str, Source],
+    links: Mapping[LinkKey, Link],
+    entries: Mapping[str, Entry],
+    profile: Profile,
+) -> list[Render | Erase]:
+    """Compare a profile's entries with its meetings and links."""
+    changes: list[Render | Erase] = []
+    for event, source in sources.items():
+        inputs = inputs_of(event, source, links, profile)
+        if event not in entries or entries[event].inputs != inputs:
+            changes.append(Render(event, inputs))
+    changes += [Erase(event) for event in entries if event not in sources]
+    return changes
+
+
+def revision_of(digest: str, versions: Iterable[tuple[int, str]]) -> int:
+    """The SEQUENCE of a content: that of the same content if there was one, else one above all others.
+
+    Never lower than before: SOGo answers 403 to a lower SEQUENCE.
+    """
+    known = list(versions)
+    same = [revision for revision, other in known if other == digest]
+    return max(same) if same else next_revision(known)
+
+
+def next_revision(versions: Iterable[tuple[int, str]]) -> int:
+    """The SEQUENCE above all that an event has had, from 0."""
+    return max((revision for revision, _ in versions), default=-1) + 1
+
+
+class Create(Struct, frozen=True):
+    """Put an entry where none of ours is."""
+
+    event: str
+
+
+class Update(Struct, frozen=True):
+    """Put an entry over the one we placed."""
+
+    event: str
+
+
+class Delete(Struct, frozen=True):
+    """Remove an entry that we placed."""
+
+    event: str
+
+
+class Forget(Struct, frozen=True):
+    """Drop our note of somebody else's copy: we do not want the event any more."""
+
+    event: str
+
+
+class Hold(Struct, frozen=True):
+    """Deletions that wait for a person: ``events`` would go, out of ``coming`` entries that are not over."""
+
+    events: tuple[str, ...]
+    coming: int
+
+
+CalendarAction = Create | Update | Delete | Forget | Hold
+
+
+def calendar_actions(
+    wanted: Mapping[str, Entry],
+    placed: Mapping[str, Placement],
+    window: Window,
+    now: datetime,
+    *,
+    deleted_lately: int = 0,
+    confirmed: frozenset[str] = frozenset(),
+) -> list[CalendarAction]:
+    """Compare a profile's entries with what we placed in a calendar.
+
+    New entries are those that overlap the window; placed ones stay when it leaves them behind. Deletions of
+    coming entries are held when they are too many (see ``is_held``), but for those that were confirmed.
+    """
+    actions: list[CalendarAction] = []
+    for event, entry in wanted.items():
+        if not entry.digest:
+            continue
+        there = placed.get(event)
+        if there is None:
+            if overlaps(entry.start, entry.end, window):
+                actions.append(Create(event))
+        elif there.digest != entry.digest:
+            actions.append(Update(event) if there.state == "placed" else Create(event))
+    unwanted = [place for event, place in placed.items() if event not in wanted or not wanted[event].digest]
+    actions += [Forget(place.event) for place in unwanted if place.state == "left"]
+    ours = [place for place in unwanted if place.state == "placed"]
+    return actions + _deletions(ours, placed, now, deleted_lately, confirmed)
+
+
+def _deletions(
+    ours: Sequence[Placement],
+    placed: Mapping[str, Placement],
+    now: datetime,
+    deleted_lately: int,
+    confirmed: frozenset[str],
+) -> list[CalendarAction]:
+    coming = sum(_is_coming(place, now) for place in placed.values() if place.state == "placed")
+    doubtful = [place.event for place in ours if _is_coming(place, now) and place.event not in confirmed]
+    if not is_held(len(doubtful) + deleted_lately, coming + deleted_lately):
+        return [Delete(place.event) for place in ours]
+    held = set(doubtful)
+    free: list[CalendarAction] = [Delete(place.event) for place in ours if place.event not in held]
+    return [*free, Hold(tuple(doubtful), coming)] if doubtful else free
+
+
+def _is_coming(place: Placement, now: datetime) -> bool:
+    return place.end is None or place.end >= now
+
+
+def is_held(lost: int, coming: int) -> bool:
+    """Whether losing ``lost`` of ``coming`` entries within a day needs a person's word."""
+    return lost > max(HELD_COUNT, HELD_SHARE * coming)
+
+
+class Adopt(Struct, frozen=True):
+    """The object at our href is ours: note it as placed; ``done`` if it already is what we want."""
+
+    revision: int
+    digest: str
+    done: bool
+
+
+class Leave(Struct, frozen=True):
+    """The object is somebody else's, or somebody added people to it: do not touch it."""
+
+    why: str
+
+
+def after_conflict(entry: Entry, mark: Mark | None) -> Adopt | Leave:
+    """What to do with the object that lies where we meant to put an entry.
+
+    A copy to which a user added guests is left: rewriting it without them would send them a cancellation.
+    """
+    if mark is None or mark.uid != entry.event or mark.digest is None:
+        return Leave("there is another event of this name in the calendar")
+    if mark.people:
+        return Leave("somebody added people to this event in the calendar")
+    return Adopt(mark.revision, mark.digest, mark.digest == entry.digest)
+
+
+def next_try(failures: int, retry_after: float | None, interval: timedelta, jitter: float) -> timedelta:
+    """When to try again: at the interval, doubled for each failure up to 15 min, not before Retry-After.
+
+    ``jitter`` in [0, 1) spreads the tries of many over a tenth of the wait.
+    """
+    wait = interval if not failures else min(max(interval, LONGEST_WAIT), interval * 2 ** min(failures, 10))
+    wait *= 1 + jitter / 10
+    return max(wait, timedelta(seconds=retry_after)) if retry_after else wait

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recurrence lines of a meeting, read and counted out. Pure: no I/O, no clock.
+
+OpenTalk evaluates a rule in the wall time of the start's zone and, unlike RFC 5545 calendars, does not add
+the start itself where the rule does not match it. All-day meetings recur by dates, without a zone.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
+from heapq import merge
+from itertools import islice, takewhile
+from zoneinfo import ZoneInfo
+
+from dateutil.rrule import rrulestr  # type: ignore[import-untyped]
+from msgspec import Struct
+
+from syncd.model import Meeting, Override, When, Window
+
+HORIZON = timedelta(days=36525)
+"""How far a rule is counted out: OpenTalk's server, too, takes what lasts longer than a century for endless."""
+
+MOST_OCCURRENCES = 20_000
+
+_NAME = re.compile(r"(RRULE|EXRULE|RDATE|EXDATE)(?=[:;])", re.IGNORECASE)
+_ANY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*[:;]")
+_DATES = re.compile(r"(RDATE|EXDATE)((?:;[A-Z-]+=(?:\"[^\"]*\"|[^:;\"]*))*):(.+)", re.IGNORECASE)
+_VALUE = re.compile(r"(\d{8})(?:T(\d{6})(Z?))?")
+_NUMBERS = {
+    "BYMONTH": r"[1-9]|1[0-2]",
+    "BYMONTHDAY": r"[+-]?([1-9]|[12]\d|3[01])",
+    "BYYEARDAY": r"[+-]?([1-9]\d?|[12]\d\d|3[0-5]\d|36[0-6])",
+    "BYWEEKNO": r"[+-]?([1-9]|[1-4]\d|5[0-3])",
+    "BYSETPOS": r"[+-]?([1-9]\d?|[12]\d\d|3[0-5]\d|36[0-6])",
+    "BYHOUR": r"\d|1\d|2[0-3]",
+    "BYMINUTE": r"\d|[1-5]\d",
+    "BYSECOND": r"\d|[1-5]\d",
+    "BYDAY": r"([+-]?([1-9]|[1-4]\d|5[0-3]))?(MO|TU|WE|TH|FR|SA|SU)",
+}
+_PARTS = {
+    "FREQ": re.compile(r"YEARLY|MONTHLY|WEEKLY|DAILY|HOURLY"),
+    "INTERVAL": re.compile(r"[1-9]\d{0,3}"),
+    "COUNT": re.compile(r"[1-9]\d{0,5}"),
+    "UNTIL": _VALUE,
+    "WKST": re.compile(r"MO|TU|WE|TH|FR|SA|SU"),
+    **{name: re.compile(rf"(?:{one})(?:,(?:{one}))*") for name, one in _NUMBERS.items()},
+}
+
+Day = datetime | date
+"""An instant in UTC, or the date of something that lasts whole days."""
+
+
+class Rule(Struct, frozen=True):
+    """An RRULE or EXRULE.
+
+    ``value`` is what RFC 5545 wants behind the colon: UNTIL is a date for whole days and else in UTC. It has
+    at most one of ``count`` and ``until``; with neither it is endless.
+    """
+
+    value: str
+    count: int | None
+    until: Day | None
+
+
+class Recurrence(Struct, frozen=True):
+    """Recurrence lines, typed. ``rdates`` and ``exdates`` are dates if ``all_day``, else instants in UTC."""
+
+    all_day: bool
+    rrules: tuple[Rule, ...] = ()
+    exrules: tuple[Rule, ...] = ()
+    rdates: tuple[Day, ...] = ()
+    exdates: tuple[Day, ...] = ()
+
+
+def normalise(lines: Sequence[str]) -> tuple[str, ...]:
+    """OpenTalk's ``recurrence_pattern`` as RFC 5545 lines with their names.
+
+    A line without a name is a rule; one element may hold several lines. Nothing is checked: see ``parse``.
+    """
+    return tuple(_named(line.strip().rstrip(";")) for element in lines for line in element.splitlines() if line.strip())
+
+
+def _named(line: str) -> str:
+    if found := _NAME.match(line):
+        name, rest = found[1].upper(), line[found.end() :]
+        return f"{name}:{rest[1:].strip().upper()}" if name.endswith("RULE") else f"{name}{rest}"
+    return line if _ANY_NAME.match(line) else f"RRULE:{line.upper()}"
+
+
+def zone(name: str) -> ZoneInfo:
+    """The time zone of an IANA name. Raises ValueError for any other, as for Windows' names."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # OSError: the name of a folder, as "Europe"
+        raise ValueError(f"the time zone {name[:40]!r} is unknown") from None
+
+
+def day_of(when: When) -> date:
+    """The date that a start or end of whole days means.
+
+    OpenTalk demands midnight in UTC of them, whatever the zone; old rows have local midnight.
+    """
+    return when.utc.date() if when.utc.time() == time() else when.utc.astimezone(zone(when.zone)).date()
+
+
+def parse(lines: Sequence[str], start: When, all_day: bool) -> Recurrence:
+    """Read the lines of ``normalise``; ``start`` is the meeting's.
+
+    Raises ValueError, whose text tells which part is wrong and never more of the line than that, also if there
+    is no occurrence at all.
+    """
+    rules: dict[str, list[Rule]] = {"RRULE": [], "EXRULE": []}
+    dates: dict[str, list[Day]] = {"RDATE": [], "EXDATE": []}
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name in rules:
+            rules[name].append(_parse_rule(value, start, all_day))
+        elif found := _DATES.fullmatch(line):
+            dates[found[1].upper()] += _parse_dates(found[2], found[3], start, all_day)
+        else:
+            raise ValueError("its recurrence has a line that is neither a rule nor a list of dates")
+    recurrence = Recurrence(
+        all_day,
+        rrules=tuple(rules["RRULE"]),
+        exrules=tuple(rules["EXRULE"]),
+        rdates=tuple(sorted(set(dates["RDATE"]))),
+        exdates=tuple(sorted(set(dates["EXDATE"]))),
+    )
+    first(recurrence, start)
+    return recurrence
+
+
+def _parse_rule(value: str, start: When, all_day: bool) -> Rule:
+    parts: dict[str, str] = {}
+    for part in value.split(";"):
+        name, _, text = part.partition("=")
+        if name not in _PARTS:
+            raise ValueError("its recurrence rule has an unknown part")
+        if name in parts:
+            raise ValueError(f"its recurrence rule has {name} twice")
+        if not _PARTS[name].fullmatch(text):
+            raise ValueError(f"its recurrence rule has a {name} that cannot be")
+        parts[name] = text
+    if "FREQ" not in parts:
+        raise ValueError("its recurrence rule has no FREQ")
+    if "COUNT" in parts and "UNTIL" in parts:
+        raise ValueError("its recurrence rule has both COUNT and UNTIL (RFC 5545, 3.3.10)")
+    until = _parse_date(parts["UNTIL"], start.zone, all_day, late=True) if "UNTIL" in parts else None
+    if until is not None:
+        parts["UNTIL"] = _text(until)
+    count = int(parts["COUNT"]) if "COUNT" in parts else None
+    return Rule(";".join(f"{name}={text}" for name, text in parts.items()), count, until)
+
+
+def _text(day: Day) -> str:
+    return f"{day:%Y%m%dT%H%M%SZ}" if isinstance(day, datetime) else f"{day:%Y%m%d}"
+
+
+def _parse_dates(parameters: str, values: str, start: When, all_day: bool) -> list[Day]:
+    named = dict(part.partition("=")[::2] for part in parameters.upper().split(";")[1:])
+    if named.get("VALUE") == "PERIOD":
+        raise ValueError("its recurrence has periods, which cannot be read")
+    found = re.search(r";TZID=\"?([^\";]*)", parameters, re.IGNORECASE)
+    name = found[1] if found else start.zone
+    return [_parse_date(value.strip(), name, all_day) for value in values.split(",")]
+
+
+def _parse_date(text: str, name: str, all_day: bool, *, late: bool = False) -> Day:
+    """A date or a time; without a ``Z`` it is in the zone ``name``. A bare date is its beginning, or its end."""
+    found = _VALUE.fullmatch(text)
+    where = zone(name)
+    try:
+        naive = datetime.strptime(f"{found[1]}{found[2] or '000000'}" if found else "", "%Y%m%d%H%M%S")  # noqa: DTZ007
+        if found and found[2] is None and late and not all_day:
+            naive = naive.replace(hour=23, minute=59, second=59)
+        instant = naive.replace(tzinfo=UTC if found and found[3] else where).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("its recurrence has a date that cannot be") from None
+    if not all_day:
+        return instant
+    return day_of(When(instant, name)) if found and found[3] else naive.date()
+
+
+def first(recurrence: Recurrence, start: When) -> Day:
+    """The first date that a rule gives; calendars need it as DTSTART, which they always show (RFC 5545, 3.8.5.3).
+
+    OpenTalk's start need not match the rule. COUNT goes on counting from this date, and INTERVAL has the same
+    beat from it, so nothing else has to change. Excluded dates count as dates here. Without a rule it is the
+    first of ``rdates``. Raises ValueError if there is none.
+    """
+    days = [day for rule in recurrence.rrules for day in _first_of(rule, start, recurrence.all_day)]
+    days = days or list(recurrence.rdates[:1])
+    if not days:
+        raise ValueError("its recurrence yields no date")
+    return min(days)
+
+
+def _first_of(rule: Rule, start: When, all_day: bool) -> list[Day]:
+    day: Day = day_of(start) if all_day else start.utc
+    if ";BY" not in rule.value and (rule.until is None or day <= rule.until):
+        return [day]  # the common case: such a rule means what its start implies, nothing has to be counted out
+    return list(islice(_days(rule, start, all_day), 1))
+
+
+def _days(rule: Rule, start: When, all_day: bool) -> Iterator[Day]:
+    """The dates of one rule as far as the horizon, where a rule that never has one ends too (30 February)."""
+    if all_day:
+        local = datetime.combine(day_of(start), time())
+    else:
+        local = start.utc.astimezone(zone(start.zone)).replace(tzinfo=None)
+    until = local + HORIZON
+    if isinstance(rule.until, datetime):
+        until = min(until, rule.until.astimezone(zone(start.zone)).replace(tzinfo=None))
+    elif rule.until is not None:
+        until = min(until, datetime.combine(rule.until, time()))
+    beat = ";".join(part for part in rule.value.split(";") if not part.startswith(("COUNT=", "UNTIL=")))
+    begins = rrulestr(beat, dtstart=local).replace(until=until)
+    for begin in islice(begins, rule.count):
+        yield begin.date() if all_day else begin.replace(tzinfo=zone(start.zone)).astimezone(UTC)
+
+
+def _kept(recurrence: Recurrence, start: When) -> Iterator[Day]:
+    """All dates in order, each once, without the excluded ones."""
+    excluded = merge(*(_days(rule, start, recurrence.all_day) for rule in recurrence.exrules), recurrence.exdates)
+    not_before = next(excluded, None)
+    previous: Day | None = None
+    for day in merge(*(_days(rule, start, recurrence.all_day) for rule in recurrence.rrules), recurrence.rdates):
+        while not_before is not None and not_before < day:
+            not_before = next(excluded, None)
+        if day not in (previous, not_before):
+            yield day
+        previous = day
+
+
+def last_end(meeting: Meeting) -> datetime | None:
+    """When the last occurrence of a meeting is over at the latest; ``None`` if it never is, or has no time.
+
+    Moved overrides count, cancelled and excluded occurrences may. Whole days end at midnight UTC. A rule that
+    goes beyond ``HORIZON``, or has more than ``MOST_OCCURRENCES``, is endless. Raises ValueError as ``parse``.
+    """
+    if meeting.start is None:
+        return None
+    lasts = _duration(meeting.start, meeting.end, meeting.all_day)
+    recurrence = parse(meeting.recurrence, meeting.start, meeting.all_day) if meeting.recurrence else None
+    if recurrence is None:
+        day: Day = day_of(meeting.start) if meeting.all_day else meeting.start.utc
+        return _instant(day) + lasts
+    last = [_last_of(rule, meeting.start, meeting.all_day) for rule in recurrence.rrules] + [*recurrence.rdates[-1:]]
+    ends = [_instant(day) + lasts for day in last if day is not None]
+    if len(ends) < len(last):
+        return None
+    return max(ends + [_instant(span[1]) for span in map(partial(_moved, meeting), meeting.overrides) if span])
+
+
+def _last_of(rule: Rule, start: When, all_day: bool) -> Day | None:
+    if rule.until is not None or rule.count is None or rule.count > MOST_OCCURRENCES:
+        return rule.until
+    counted, last = 0, None
+    for last in _days(rule, start, all_day):  # noqa: B007 -- the last one is what is wanted
+        counted += 1
+    return last if counted == rule.count else None
+
+
+def _duration(start: When, end: When | None, all_day: bool) -> timedelta:
+    if all_day:
+        days = day_of(end) - day_of(start) if end else timedelta(0)
+        return max(days, timedelta(days=1))
+    return max(end.utc - start.utc, timedelta(0)) if end else timedelta(0)
+
+
+def _instant(day: Day) -> datetime:
+    return day if isinstance(day, datetime) else datetime.combine(day, time(), UTC)
+
+
+def _moved(meeting: Meeting, override: Override) -> tuple[Day, Day] | None:
+    """Where an override lies, beginning and end; ``None`` if it is cancelled."""
+    assert meeting.start is not None  # noqa: S101 -- only a meeting with a time has occurrences
+    if override.cancelled:
+        return None
+    all_day = meeting.all_day if override.all_day is None else override.all_day
+    start = override.start or override.original
+    if override.end:
+        lasts = _duration(start, override.end, all_day)
+    else:
+        lasts = _duration(meeting.start, meeting.end, meeting.all_day)
+    begin: Day = day_of(start) if all_day else start.utc
+    return begin, begin + lasts
+
+
+def occurrences(meeting: Meeting, window: Window) -> list[tuple[Day, Day]]:
+    """Beginning and end of every occurrence that touches the window, in order: the yardstick for renderers.
+
+    Raises ValueError as ``parse``.
+    """
+    if meeting.start is None:
+        return []
+    lasts = _duration(meeting.start, meeting.end, meeting.all_day)
+    first_day: Day = day_of(meeting.start) if meeting.all_day else meeting.start.utc
+    days: Iterator[Day] = iter([first_day])
+    if meeting.recurrence:
+        days = _kept(parse(meeting.recurrence, meeting.start, meeting.all_day), meeting.start)
+    moved = {
+        day_of(override.original) if meeting.all_day else override.original.utc: _moved(meeting, override)
+        for override in meeting.overrides
+    }
+    plain = takewhile(lambda day: _instant(day) <= window.until, days)
+    spans = [(day, day + lasts) for day in plain if day not in moved] + [span for span in moved.values() if span]
+    touching = (span for span in spans if _instant(span[0]) <= window.until and _instant(span[1]) >= window.since)
+    return sorted(touching, key=lambda span: _instant(span[0]))

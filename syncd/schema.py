@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger's file: its tables, how it is opened, and who may sync on it.
+
+Append a migration, never change one: ledgers of all earlier versions are brought up step by step.
+"""
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+from sqlite_utils import Database, Migrations
+
+from syncd.errors import LedgerBusy, LedgerError
+
+FILE = "ledger.sqlite"
+LOCK = "lock"
+BUSY_SECONDS = 10.0
+
+migrations = Migrations("syncd")
+
+
+@migrations()
+def m001_first(db: Database) -> None:
+    """The first ledger."""
+    for statement in FIRST:
+        db.execute(statement)
+
+
+FIRST = (
+    """
+    CREATE TABLE account (
+        name TEXT NOT NULL UNIQUE, issuer TEXT NOT NULL, subject TEXT NOT NULL, user_id TEXT NOT NULL,
+        firstname TEXT NOT NULL, lastname TEXT NOT NULL, PRIMARY KEY (issuer, subject)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE meeting (
+        account TEXT NOT NULL, event TEXT NOT NULL, digest TEXT NOT NULL, starts TEXT, ends TEXT,
+        room TEXT NOT NULL, own INTEGER NOT NULL, unlisted INTEGER NOT NULL, content BLOB NOT NULL,
+        PRIMARY KEY (account, event)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE link (
+        kind TEXT NOT NULL, event TEXT NOT NULL, whose TEXT NOT NULL, code TEXT, depends TEXT NOT NULL,
+        made INTEGER NOT NULL, at TEXT NOT NULL, PRIMARY KEY (kind, event, whose)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE entry (
+        profile TEXT NOT NULL, event TEXT NOT NULL, inputs TEXT NOT NULL, digest TEXT NOT NULL,
+        revision INTEGER NOT NULL, starts TEXT NOT NULL, ends TEXT, changed TEXT NOT NULL, body BLOB NOT NULL,
+        PRIMARY KEY (profile, event)
+    ) STRICT
+    """,
+    "CREATE INDEX entry_event ON entry (event, revision, digest)",
+    """
+    CREATE TABLE placement (
+        calendar TEXT NOT NULL, event TEXT NOT NULL, href TEXT NOT NULL, etag TEXT, revision INTEGER NOT NULL,
+        digest TEXT NOT NULL, starts TEXT NOT NULL, ends TEXT, state TEXT NOT NULL, body BLOB NOT NULL,
+        PRIMARY KEY (calendar, event)
+    ) STRICT
+    """,
+    "CREATE INDEX placement_event ON placement (event, revision, digest)",
+    """
+    CREATE TABLE feed (
+        name TEXT PRIMARY KEY, token_sha256 TEXT NOT NULL UNIQUE, accounts TEXT NOT NULL, audience TEXT NOT NULL,
+        passwords INTEGER NOT NULL, label TEXT NOT NULL, made TEXT NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE run (
+        id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, ended TEXT NOT NULL, state TEXT NOT NULL,
+        complete INTEGER NOT NULL, counts TEXT NOT NULL, message TEXT, next_try TEXT
+    ) STRICT
+    """,
+    "CREATE INDEX run_latest ON run (kind, name, id)",
+    """
+    CREATE TABLE hold (
+        name TEXT PRIMARY KEY, events TEXT NOT NULL, coming INTEGER NOT NULL, confirmed INTEGER NOT NULL
+    ) STRICT
+    """,
+    "CREATE TABLE secret (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
+)
+
+
+STEPS = (m001_first,)
+
+
+def open_writer(folder: Path) -> Database:
+    """Open the ledger in ``folder``, making or bringing it up as needed; the file is its owner's alone.
+
+    ``synchronous=FULL``: a link that was made must not be forgotten by a power cut.
+    """
+    with ledger_errors(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / FILE
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        db = _connect(str(path))
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        return db
+
+
+def migrate(db: Database, folder: Path) -> None:
+    """Bring the ledger's tables up to this version. Raises LedgerError for one made by a newer syncd."""
+    with ledger_errors(folder):
+        newer = {done.name for done in migrations.applied(db)} - {step.__name__ for step in STEPS}
+        if newer:
+            raise LedgerError(f"the ledger in {folder} was made by a newer syncd; use that one")
+        migrations.apply(db)
+
+
+def open_reader(folder: Path) -> Database:
+    """Open the ledger to read only; it is never created. Raises LedgerError if there is none."""
+    path = folder / FILE
+    if not path.exists():
+        raise LedgerError(f"there is no ledger in {folder} yet: run `syncd sync` or `syncd run` first")
+    with ledger_errors(folder):
+        return _connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+
+
+def _connect(target: str, *, uri: bool = False) -> Database:
+    connection = sqlite3.connect(target, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None, uri=uri)
+    return Database(connection)
+
+
+@contextmanager
+def ledger_errors(folder: Path) -> Iterator[None]:
+    """Turn what SQLite and the disk say into a LedgerError that names the folder and what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        text = str(error)
+        if "full" in text:
+            advice = "the disk is full; nothing is lost: free some space"
+        elif "locked" in text:
+            advice = "another program holds it locked; it is tried again"
+        elif "readonly" in text or "unable to open" in text:
+            advice = "it cannot be written; look at owner and rights of the folder and its files"
+        elif "malformed" in text or "not a database" in text:
+            advice = "the file is damaged; restore a backup, or move it away: entries in calendars are then adopted"
+        else:
+            advice = text
+        raise LedgerError(f"the ledger in {folder}: {advice}") from error
+    except OSError as error:
+        raise LedgerError(f"the ledger in {folder}: {error.strerror}; look at the folder's owner and rights") from error
+
+
+class Syncing(Struct, frozen=True):
+    """Which process has the right to sync, since when, and whether it is a daemon."""
+
+    process: int
+    since: datetime
+    daemon: bool
+
+
+@contextmanager
+def sync_lock(folder: Path, now: datetime, *, daemon: bool = False) -> Iterator[None]:
+    """Hold the right to sync on this ledger; at most one process has it. Raises LedgerBusy."""
+    with ledger_errors(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = syncing(folder)
+            who = f"the daemon (process {other.process})" if other and other.daemon else "another process"
+            raise LedgerBusy(f"{who} is syncing on {folder}: wait for it, or stop it") from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, msgspec.json.encode(Syncing(os.getpid(), now, daemon)), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def syncing(folder: Path) -> Syncing | None:
+    """The process that has the right to sync on this ledger, if any has."""
+    try:
+        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _holder(descriptor: int) -> Syncing | None:
+    try:
+        return msgspec.json.decode(os.pread(descriptor, 200, 0), type=Syncing)
+    except msgspec.MsgspecError:  # it has the lock and is about to say who it is
+        return None

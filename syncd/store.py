@@ -1,0 +1,448 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger: all SQL, and the only door to it.
+
+One method is one transaction; none keeps state between calls, and none is ever open while a socket is in
+use. Writers wait for each other; readers never wait (WAL). Every method raises LedgerError.
+"""
+
+import json
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Self
+
+import msgspec
+from sqlite_utils import Database
+
+from syncd.errors import NeedsYou
+from syncd.model import Entry, Feed, Identity, Link, Meeting, Placement, Run, Standing
+from syncd.plan import Drop, Hold, Keep, Known, LinkKey, Source
+from syncd.schema import ledger_errors, migrate, open_reader, open_writer
+
+HISTORY = timedelta(days=30)
+
+
+class Ledger:
+    """The ledger in ``folder``. Safe to share between threads: each has a connection of its own."""
+
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        self.folder = folder
+        self._read_only = read_only
+        self._local = threading.local()
+        self._opened: list[Database] = []
+        self._writing = threading.Lock()
+        if not read_only:
+            migrate(self._db(), folder)
+        else:
+            self._db()
+
+    def rehearsal(self) -> "Rehearsal":
+        """A copy in memory, for one thread, that may be changed without a trace."""
+        return Rehearsal(self.folder, self._db())
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        for db in self._opened:
+            db.close()
+        self._opened.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _db(self) -> Database:
+        db: Database | None = getattr(self._local, "db", None)
+        if db is None:
+            db = self._open()
+            self._local.db = db
+            self._opened.append(db)
+        return db
+
+    def _open(self) -> Database:
+        return open_reader(self.folder) if self._read_only else open_writer(self.folder)
+
+    def _rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[object, ...]]:
+        with ledger_errors(self.folder):
+            return self._db().execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Database]:
+        """Write or nothing. BEGIN IMMEDIATE: a deferred one fails at once when another process commits."""
+        db = self._db()
+        with self._writing, ledger_errors(self.folder):
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.conn.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+
+    def secret(self, name: str) -> str:
+        """A key that is made once and kept: 128 bits, hexadecimal."""
+        rows = self._rows("SELECT value FROM secret WHERE name = ?", (name,))
+        if not rows:
+            with self._transaction() as db:
+                db.execute("INSERT OR IGNORE INTO secret VALUES (?, ?)", (name, secrets.token_hex(16)))
+            rows = self._rows("SELECT value FROM secret WHERE name = ?", (name,))
+        return str(rows[0][0])
+
+    def identify(self, name: str, identity: Identity) -> None:
+        """Note who stands behind an account's name. Raises NeedsYou if that is somebody else than before."""
+        now = (identity.issuer, identity.subject, identity.user_id, identity.firstname, identity.lastname)
+        rows = self._rows("SELECT issuer, subject, user_id, firstname, lastname FROM account WHERE name = ?", (name,))
+        if rows and rows[0] == now:
+            return
+        if rows and rows[0][:2] != now[:2]:
+            raise NeedsYou(
+                f"opentalk.{name}: another person is behind this login than before; nothing is changed. Give the "
+                "table a new name for a new person, or correct its username"
+            )
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO account VALUES (?, ?, ?, ?, ?, ?)", (name, *now))
+
+    def identity(self, name: str) -> Identity | None:
+        """Who stands behind an account's name, or ``None`` before its first login."""
+        rows = self._rows("SELECT issuer, subject, user_id, firstname, lastname FROM account WHERE name = ?", (name,))
+        return Identity(*map(str, rows[0])) if rows else None
+
+    def known(self, account: str) -> dict[str, Known]:
+        """All meetings of an account, as far as decisions need them: event -> Known."""
+        rows = self._rows("SELECT event, digest, starts, ends, unlisted FROM meeting WHERE account = ?", (account,))
+        return {
+            str(event): Known(str(digest), _time(starts), _time(ends), bool(unlisted))
+            for event, digest, starts, ends, unlisted in rows
+        }
+
+    def save_pull(self, account: str, changes: Iterable[Keep | Drop], run: Run) -> None:
+        """All that one pull changes, and its run: everything or nothing. A complete one sweeps old runs away."""
+        with self._transaction() as db:
+            for change in changes:
+                match change:
+                    case Drop(event):
+                        db.execute("DELETE FROM meeting WHERE account = ? AND event = ?", (account, event))
+                    case Keep(meeting, known):
+                        db.execute(
+                            "INSERT OR REPLACE INTO meeting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                            (
+                                account,
+                                meeting.id,
+                                known.digest,
+                                _text(known.start),
+                                _text(known.end),
+                                meeting.room,
+                                meeting.own,
+                                known.unlisted,
+                                msgspec.json.encode(meeting),
+                            ),
+                        )
+            if run.complete:
+                db.execute("DELETE FROM run WHERE ended < ?", (_text(run.ended - HISTORY),))
+            _insert_run(db, run)
+
+    def meeting(self, account: str, event: str) -> Meeting | None:
+        """A meeting as an account sees it."""
+        rows = self._rows("SELECT content FROM meeting WHERE account = ? AND event = ?", (account, event))
+        return msgspec.json.decode(rows[0][0], type=Meeting) if rows else None  # type: ignore[arg-type]
+
+    def sources(self, accounts: Sequence[str]) -> dict[str, Source]:
+        """All meetings with a time of these accounts: event -> the first account that has it, and what it sees."""
+        found: dict[str, Source] = {}
+        for account in accounts:
+            rows = self._rows(
+                "SELECT event, digest, starts, ends, room, own FROM meeting WHERE account = ? AND starts NOTNULL",
+                (account,),
+            )
+            for event, digest, starts, ends, room, own in rows:
+                first = found.get(str(event))
+                if first is None:
+                    source = Source(
+                        account, (account,), str(digest), _moment(starts), _time(ends), str(room), bool(own)
+                    )
+                else:
+                    source = msgspec.structs.replace(first, accounts=(*first.accounts, account))
+                found[str(event)] = source
+        return found
+
+    def links(self) -> dict[LinkKey, Link]:
+        """All links: (kind, event, whose) -> Link."""
+        rows = self._rows("SELECT kind, event, whose, code, depends, made, at FROM link")
+        return {
+            (kind, event, whose): Link(kind, event, whose, code, depends, bool(made), _moment(at))  # type: ignore[arg-type, misc]
+            for kind, event, whose, code, depends, made, at in rows
+        }
+
+    def save_link(self, link: Link) -> None:
+        """Keep a link at once: what was made must never be forgotten."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO link VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (link.kind, link.event, link.whose, link.code, link.depends, link.made, _text(link.at)),
+            )
+
+    def entries(self, profile: str) -> dict[str, Entry]:
+        """The entries of a profile, in the order of their event ids: event -> Entry."""
+        rows = self._rows(
+            "SELECT event, inputs, digest, revision, starts, ends FROM entry WHERE profile = ? ORDER BY event",
+            (profile,),
+        )
+        return {
+            str(event): Entry(str(event), str(inputs), str(digest), int(str(revision)), _moment(starts), _time(ends))
+            for event, inputs, digest, revision, starts, ends in rows
+        }
+
+    def bodies(self, profile: str, events: Sequence[str] | None = None) -> dict[str, bytes]:
+        """The iCalendar bytes of entries: of those named, else of all that have any; event -> bytes."""
+        if events is None:
+            rows = self._rows(
+                "SELECT event, body FROM entry WHERE profile = ? AND digest != '' ORDER BY event", (profile,)
+            )
+        else:
+            sql = "SELECT event, body FROM entry WHERE profile = ? AND event = ?"
+            rows = [row for event in events for row in self._rows(sql, (profile, event))]
+        return {str(event): bytes(body) for event, body in rows}  # type: ignore[arg-type]
+
+    def versions(self, event: str) -> list[tuple[int, str]]:
+        """All contents of an event that we rendered or that lie in calendars: (revision, digest)."""
+        rows = self._rows(
+            "SELECT revision, digest FROM entry WHERE event = ?1 UNION SELECT revision, digest FROM placement "
+            "WHERE event = ?1",
+            (event,),
+        )
+        return [(int(str(revision)), str(digest)) for revision, digest in rows]
+
+    def save_entries(
+        self, profile: str, entries: Iterable[tuple[Entry, bytes]], erased: Iterable[str], changed: datetime
+    ) -> None:
+        """Keep entries of a profile with their bytes, and drop others."""
+        with self._transaction() as db:
+            for entry, body in entries:
+                db.execute(
+                    "INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        profile,
+                        entry.event,
+                        entry.inputs,
+                        entry.digest,
+                        entry.revision,
+                        _text(entry.start),
+                        _text(entry.end),
+                        _text(changed),
+                        body,
+                    ),
+                )
+            for event in erased:
+                db.execute("DELETE FROM entry WHERE profile = ? AND event = ?", (profile, event))
+
+    def forget_profiles(self, used: Iterable[str]) -> None:
+        """Drop the entries of all profiles but these."""
+        unused = {str(row[0]) for row in self._rows("SELECT DISTINCT profile FROM entry")} - set(used)
+        if unused:
+            with self._transaction() as db:
+                for profile in unused:
+                    db.execute("DELETE FROM entry WHERE profile = ?", (profile,))
+
+    def placements(self, calendar: str) -> dict[str, Placement]:
+        """What we placed in a calendar: event -> Placement."""
+        rows = self._rows(
+            "SELECT event, href, etag, revision, digest, starts, ends, state FROM placement WHERE calendar = ?",
+            (calendar,),
+        )
+        return {
+            str(event): Placement(calendar, event, href, etag, revision, digest, _moment(starts), _time(ends), state)  # type: ignore[arg-type]
+            for event, href, etag, revision, digest, starts, ends, state in rows
+        }
+
+    def save_placement(self, placement: Placement, body: bytes) -> None:
+        """Note what was just put, found or left in a calendar."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO placement VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    placement.calendar,
+                    placement.event,
+                    placement.href,
+                    placement.etag,
+                    placement.revision,
+                    placement.digest,
+                    _text(placement.start),
+                    _text(placement.end),
+                    placement.state,
+                    body,
+                ),
+            )
+
+    def forget_placement(self, calendar: str, event: str) -> None:
+        """An entry is not in a calendar any more, or was never ours."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM placement WHERE calendar = ? AND event = ?", (calendar, event))
+
+    def save_hold(self, name: str, hold: Hold | None) -> None:
+        """Note which deletions of a calendar wait for a person; ``None``: none do."""
+        rows = self._rows("SELECT events, coming FROM hold WHERE name = ?", (name,))
+        new = [(json.dumps(sorted(hold.events)), hold.coming)] if hold else []
+        if rows == new:
+            return
+        with self._transaction() as db:
+            db.execute("DELETE FROM hold WHERE name = ?", (name,))
+            for events, coming in new:
+                db.execute("INSERT INTO hold VALUES (?, ?, ?, 0)", (name, events, coming))
+
+    def confirm(self, name: str) -> int:
+        """Let the deletion that is held, and only that, pass; the number of events it names, 0 if none is held."""
+        with self._transaction() as db:
+            rows = db.execute("SELECT events FROM hold WHERE name = ?", (name,)).fetchall()
+            db.execute("UPDATE hold SET confirmed = 1 WHERE name = ?", (name,))
+        return len(json.loads(rows[0][0])) if rows else 0
+
+    def confirmed(self, name: str) -> frozenset[str]:
+        """The events whose deletion from a calendar a person has let pass."""
+        rows = self._rows("SELECT events FROM hold WHERE name = ? AND confirmed", (name,))
+        return frozenset(json.loads(str(rows[0][0]))) if rows else frozenset()
+
+    def save_feed(self, feed: Feed) -> bool:
+        """Keep a new feed; false if its name is taken."""
+        with self._transaction() as db:
+            cursor = db.execute(
+                "INSERT OR IGNORE INTO feed VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    feed.name,
+                    feed.token_sha256,
+                    json.dumps(feed.accounts),
+                    feed.audience,
+                    feed.passwords,
+                    feed.label,
+                    _text(feed.made),
+                ),
+            )
+            return cursor.rowcount == 1
+
+    def feeds(self) -> dict[str, Feed]:
+        """All feeds by name."""
+        rows = self._rows(
+            "SELECT name, token_sha256, accounts, audience, passwords, label, made FROM feed ORDER BY name"
+        )
+        return {
+            str(name): Feed(name, token, tuple(json.loads(accounts)), audience, bool(passwords), label, _moment(made))  # type: ignore[arg-type]
+            for name, token, accounts, audience, passwords, label, made in rows
+        }
+
+    def revoke_feed(self, name: str) -> bool:
+        """Forget a feed, so that its address opens nothing any more; false if there is none of the name."""
+        with self._transaction() as db:
+            return db.execute("DELETE FROM feed WHERE name = ?", (name,)).rowcount == 1
+
+    def save_run(self, run: Run) -> None:
+        """Note how a run went."""
+        with self._transaction() as db:
+            _insert_run(db, run)
+
+    def standings(self) -> dict[tuple[str, str], Standing]:
+        """How everything stands that ever ran: (kind, name) -> Standing."""
+        latest = self._rows(
+            "SELECT kind, name, ended, state, complete, counts, message, next_try FROM run WHERE id IN "
+            "(SELECT max(id) FROM run GROUP BY kind, name)"
+        )
+        good = self._rows("SELECT kind, name, max(ended) FROM run WHERE state = 'ok' GROUP BY kind, name")
+        success = {(str(kind), str(name)): _time(ended) for kind, name, ended in good}
+        return {
+            (str(kind), str(name)): Standing(
+                Run(
+                    kind,
+                    name,
+                    _moment(ended),
+                    state,
+                    bool(complete),
+                    json.loads(counts),
+                    message,
+                    _time(next_try),  # type: ignore[arg-type]
+                ),
+                success.get((str(kind), str(name))),
+            )
+            for kind, name, ended, state, complete, counts, message, next_try in latest
+        }
+
+    def failures(self, kind: str, name: str) -> int:
+        """How many runs in a row have not gone well."""
+        rows = self._rows(
+            "SELECT count(*) FROM run WHERE kind = ?1 AND name = ?2 AND id > coalesce((SELECT max(id) FROM run "
+            "WHERE kind = ?1 AND name = ?2 AND state = 'ok'), 0)",
+            (kind, name),
+        )
+        return int(str(rows[0][0]))
+
+    def sizes(self) -> dict[tuple[str, str], int]:
+        """How much there is: ("account", name) -> meetings, ("calendar", name) and ("profile", key) -> entries."""
+        rows = self._rows(
+            "SELECT 'account', account, count(*) FROM meeting GROUP BY account UNION ALL "
+            "SELECT 'calendar', calendar, count(*) FROM placement WHERE state = 'placed' GROUP BY calendar UNION ALL "
+            "SELECT 'profile', profile, count(*) FROM entry WHERE digest != '' GROUP BY profile"
+        )
+        return {(str(kind), str(name)): int(str(count)) for kind, name, count in rows}
+
+    def last_complete(self, account: str) -> datetime | None:
+        """When an account was last listed without time filters."""
+        rows = self._rows(
+            "SELECT max(ended) FROM run WHERE kind = 'pull' AND name = ? AND complete AND state = 'ok'",
+            (account,),
+        )
+        return _time(rows[0][0])
+
+    def deleted_since(self, calendar: str, since: datetime) -> int:
+        """How many entries pushes have deleted from a calendar since then, but for those a person confirmed."""
+        rows = self._rows(
+            "SELECT total(json_extract(counts, '$.deleted') - coalesce(json_extract(counts, '$.confirmed'), 0)) "
+            "FROM run WHERE kind = 'push' AND name = ? AND ended >= ?",
+            (calendar, _text(since)),
+        )
+        return int(float(str(rows[0][0])))
+
+
+class Rehearsal(Ledger):
+    """A ledger in memory, for one thread: what a dry run writes to. Empty without an ``original``."""
+
+    def __init__(self, folder: Path, original: Database | None = None) -> None:
+        self._original = original
+        super().__init__(folder)
+
+    def _open(self) -> Database:
+        db = Database(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
+        if self._original is not None:
+            with ledger_errors(self.folder):
+                self._original.conn.backup(db.conn)
+        return db
+
+
+def _insert_run(db: Database, run: Run) -> None:
+    db.execute(
+        "INSERT INTO run VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            run.kind,
+            run.name,
+            _text(run.ended),
+            run.state,
+            run.complete,
+            json.dumps(run.counts),
+            run.message,
+            _text(run.next_try),
+        ),
+    )
+
+
+def _text(moment: datetime | None) -> str | None:
+    return moment and moment.isoformat(timespec="seconds")
+
+
+def _moment(text: object) -> datetime:
+    return datetime.fromisoformat(str(text))
+
+
+def _time(text: object) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(str(text))

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from syncd import plan
+from syncd.model import Entry, Link, Mark, Meeting, Placement, Profile, Snapshot, When, Window
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+WINDOW = Window(NOW - 30 * DAY, NOW + 365 * DAY)
+WISHES = {"adhoc": False, "declined": False}
+
+
+def meeting(event: str = "e1", day: int = 1, **fields: object) -> Meeting:
+    start = NOW + day * DAY
+    told: dict[str, object] = {
+        "id": event,
+        "title": "Jour fixe",
+        "description": "",
+        "start": When(start, "Europe/Berlin"),
+        "end": When(start + timedelta(hours=1), "Europe/Berlin"),
+        "room": f"room-{event}",
+        "own": True,
+        "created": NOW - 5 * DAY,
+        "updated": NOW - 5 * DAY,
+    }
+    return Meeting(**(told | fields))  # type: ignore[arg-type]
+
+
+meetings = st.builds(
+    meeting,
+    event=st.sampled_from([f"e{number}" for number in range(8)]),
+    day=st.integers(-60, 500),
+    title=st.sampled_from(["a", "b"]),
+    invite_status=st.sampled_from(["accepted", "pending", "declined"]),
+    adhoc=st.booleans(),
+    recurrence=st.sampled_from([(), ("RRULE:FREQ=WEEKLY",), ("RRULE:FREQ=DAILY;COUNT=3",)]),
+)
+listings = st.lists(meetings, max_size=8).map(lambda found: {each.id: each for each in found})
+
+
+def carry_out(
+    changes: list[plan.Keep | plan.Ask | plan.Drop],
+    known: dict[str, plan.Known],
+    truth: dict[str, Meeting],
+    *,
+    windowed: bool,
+) -> dict[str, plan.Known]:
+    after = dict(known)
+    for change in changes:
+        if isinstance(change, plan.Ask):
+            change = plan.answered(change, truth.get(change.event), windowed=windowed, **WISHES)  # noqa: PLW2901
+        if isinstance(change, plan.Drop):
+            after.pop(change.event, None)
+        elif isinstance(change, plan.Keep):
+            after[change.meeting.id] = change.known
+    return after
+
+
+@given(listings, listings, st.booleans())
+def test_a_second_pull_of_the_same_listing_changes_nothing(
+    before: dict[str, Meeting], listed: dict[str, Meeting], windowed: bool
+) -> None:
+    snapshot = Snapshot(listed, WINDOW if windowed else None)
+    known = {event: plan.known_as(each) for event, each in before.items()}
+    known = carry_out(plan.ledger_changes(snapshot, known, WINDOW, **WISHES), known, listed, windowed=windowed)
+    assert plan.ledger_changes(snapshot, known, WINDOW, **WISHES) == []
+
+
+@given(listings, listings)
+def test_absence_alone_never_drops_a_meeting(before: dict[str, Meeting], listed: dict[str, Meeting]) -> None:
+    known = {event: plan.known_as(each) for event, each in before.items()}
+    changes = plan.ledger_changes(Snapshot(listed, WINDOW), known, WINDOW, **WISHES)
+    assert {change.event for change in changes if isinstance(change, plan.Drop)} <= listed.keys()
+
+
+@given(listings, listings)
+def test_what_the_window_has_left_behind_is_neither_asked_for_nor_dropped(
+    before: dict[str, Meeting], listed: dict[str, Meeting]
+) -> None:
+    known = {event: plan.known_as(each) for event, each in before.items()}
+    left = {
+        event
+        for event, have in known.items()
+        if have.end is not None and have.end < WINDOW.since and event not in listed
+    }
+    for window in (WINDOW, None):
+        changes = plan.ledger_changes(Snapshot(listed, window), known, WINDOW, **WISHES)
+        assert not {change.event for change in changes if not isinstance(change, plan.Keep)} & left
+
+
+@given(listings)
+def test_unreadable_events_are_neither_changed_nor_missed(before: dict[str, Meeting]) -> None:
+    known = {event: plan.known_as(each) for event, each in before.items()}
+    snapshot = Snapshot({}, None, dict.fromkeys(before, "unknown zone"))
+    assert plan.ledger_changes(snapshot, known, WINDOW, **WISHES) == []
+
+
+def test_a_series_that_the_windowed_listing_lacks_is_asked_for_once_and_then_only_by_the_daily_listing() -> None:
+    series = meeting(recurrence=("RRULE:FREQ=WEEKLY",))
+    known = {"e1": plan.known_as(series)}
+    windowed = Snapshot({}, WINDOW)
+    changes = plan.ledger_changes(windowed, known, WINDOW, **WISHES)
+    assert changes == [plan.Ask("e1")]
+    known = carry_out(changes, known, {"e1": series}, windowed=True)
+    assert plan.ledger_changes(windowed, known, WINDOW, **WISHES) == []
+    assert plan.ledger_changes(Snapshot({}, None), known, WINDOW, **WISHES) == [plan.Ask("e1")]
+
+
+def test_an_event_that_moves_in_time_only_by_its_update_stamp_is_unchanged() -> None:
+    known = {"e1": plan.known_as(meeting())}
+    touched = meeting(updated=NOW)
+    assert plan.ledger_changes(Snapshot({"e1": touched}, WINDOW), known, WINDOW, **WISHES) == []
+
+
+def test_a_thousand_missing_events_are_asked_for_in_portions() -> None:
+    known = {f"e{number}": plan.known_as(meeting(f"e{number}")) for number in range(1000)}
+    changes = plan.ledger_changes(Snapshot({}, WINDOW), known, WINDOW, **WISHES)
+    assert len(changes) == plan.ASKS
+
+
+PROFILE = Profile(
+    accounts=("work",),
+    urls=("https://meet.example.org",),
+    openmeetings="https://om.example.org/openmeetings",
+    audience="owner",
+    passwords=True,
+    ways_in=("opentalk", "openmeetings"),
+    language="en",
+    installation="i",
+    versions=(),
+)
+
+
+def source(event: str, day: int, *, own: bool = True) -> plan.Source:
+    start = NOW + day * DAY
+    return plan.Source("work", ("work",), f"digest-{event}", start, start + timedelta(hours=1), f"room-{event}", own)
+
+
+def test_links_are_made_nearest_meeting_first_and_none_for_what_is_over() -> None:
+    sources = {"far": source("far", 9), "near": source("near", 1), "over": source("over", -1)}
+    wishes = plan.links_to_mint(sources, {}, PROFILE, NOW)
+    assert [wish.event for wish in wishes] == ["near", "near", "far", "far"]
+    assert {wish.kind for wish in wishes} == {"invite", "hash"}
+    assert all(wish.moderator for wish in wishes if wish.kind == "hash")
+
+
+def links_for(wishes: list[plan.Mint], code: str | None, at: datetime) -> dict[plan.LinkKey, Link]:
+    return {
+        (wish.kind, wish.event, wish.whose): Link(wish.kind, wish.event, wish.whose, code, wish.depends, True, at)
+        for wish in wishes
+    }
+
+
+def test_links_that_are_there_are_not_made_again() -> None:
+    sources = {"near": source("near", 1)}
+    wishes = plan.links_to_mint(sources, {}, PROFILE, NOW)
+    assert plan.links_to_mint(sources, links_for(wishes, "c", NOW), PROFILE, NOW + 300 * DAY) == []
+
+
+def test_a_link_that_could_not_be_had_is_asked_for_again_after_a_day() -> None:
+    sources = {"near": source("near", 5)}
+    wishes = plan.links_to_mint(sources, {}, PROFILE, NOW)
+    none = links_for(wishes, None, NOW)
+    assert plan.links_to_mint(sources, none, PROFILE, NOW + DAY / 2) == []
+    assert plan.links_to_mint(sources, none, PROFILE, NOW + DAY) == wishes
+
+
+def test_a_guest_profile_gets_hashes_of_its_own_that_do_not_moderate() -> None:
+    wishes = plan.links_to_mint({"near": source("near", 1)}, {}, replace(PROFILE, audience="guests"), NOW)
+    hashes = [wish for wish in wishes if wish.kind == "hash"]
+    assert [(wish.whose, wish.moderator) for wish in hashes] == [("guest", False)]
+
+
+def entry(event: str, day: int, content: str = "x") -> Entry:
+    start = NOW + day * DAY
+    return Entry(event, "inputs", content, 0, start, start + timedelta(hours=1))
+
+
+def placement(each: Entry, state: str = "placed") -> Placement:
+    return Placement("team", each.event, f"syncd-{each.event}.ics", '"1"', 0, each.digest, each.start, each.end, state)  # type: ignore[arg-type]
+
+
+entries = st.dictionaries(
+    st.sampled_from([f"e{number}" for number in range(40)]),
+    st.tuples(st.integers(-60, 400), st.sampled_from(["x", "y", ""])),
+).map(lambda drawn: {event: entry(event, day, content) for event, (day, content) in drawn.items()})
+
+
+@given(entries, entries)
+def test_carrying_out_a_plan_leaves_nothing_to_plan(wanted: dict[str, Entry], before: dict[str, Entry]) -> None:
+    placed = {event: placement(each) for event, each in before.items() if each.digest}
+    actions = plan.calendar_actions(wanted, placed, WINDOW, NOW)
+    held = next((action.events for action in actions if isinstance(action, plan.Hold)), ())
+    for action in actions:
+        match action:
+            case plan.Create(event) | plan.Update(event):
+                placed[event] = placement(wanted[event])
+            case plan.Delete(event) | plan.Forget(event):
+                del placed[event]
+    again = plan.calendar_actions(wanted, placed, WINDOW, NOW, confirmed=frozenset(held))
+    assert sorted(action.event for action in again if isinstance(action, plan.Delete)) == sorted(held)
+    assert len(again) == len(held)
+
+
+@given(entries, entries, st.integers(0, 30))
+def test_no_more_than_a_fifth_of_what_is_coming_goes_within_a_day_without_a_word(
+    wanted: dict[str, Entry], before: dict[str, Entry], lately: int
+) -> None:
+    placed = {event: placement(each) for event, each in before.items() if each.digest}
+    actions = plan.calendar_actions(wanted, placed, WINDOW, NOW, deleted_lately=lately)
+    coming = {event for event, place in placed.items() if place.end and place.end >= NOW}
+    lost = {action.event for action in actions if isinstance(action, plan.Delete)} & coming
+    assert not lost or len(lost) + lately <= max(5, 0.2 * (len(coming) + lately))
+
+
+def test_a_confirmed_deletion_passes_but_not_more_than_was_shown() -> None:
+    placed = {f"e{n}": placement(entry(f"e{n}", n + 1)) for n in range(20)}
+    shown = plan.calendar_actions({}, placed, WINDOW, NOW)
+    assert shown == [plan.Hold(tuple(placed), 20)]
+    placed |= {f"n{n}": placement(entry(f"n{n}", n + 1)) for n in range(20)}
+    actions = plan.calendar_actions({}, placed, WINDOW, NOW, confirmed=frozenset(shown[0].events))
+    assert sum(isinstance(action, plan.Delete) for action in actions) == 20
+    assert actions[-1] == plan.Hold(tuple(f"n{n}" for n in range(20)), 40)
+
+
+def test_somebody_elses_copy_is_tried_again_only_when_ours_changes() -> None:
+    left = {"e1": placement(entry("e1", 1), "left")}
+    assert plan.calendar_actions({"e1": entry("e1", 1)}, left, WINDOW, NOW) == []
+    assert plan.calendar_actions({"e1": entry("e1", 1, "y")}, left, WINDOW, NOW) == [plan.Create("e1")]
+    assert plan.calendar_actions({}, left, WINDOW, NOW) == [plan.Forget("e1")]
+
+
+def test_only_what_bears_our_mark_and_no_people_is_adopted() -> None:
+    ours = entry("e1", 1)
+    assert plan.after_conflict(ours, Mark("e1", 4, "x", False)) == plan.Adopt(4, "x", True)
+    assert plan.after_conflict(ours, Mark("e1", 4, "old", False)) == plan.Adopt(4, "old", False)
+    for mark in (None, Mark("e2", 0, "x", False), Mark("e1", 0, None, False), Mark("e1", 0, "x", True)):
+        assert isinstance(plan.after_conflict(ours, mark), plan.Leave)
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.sampled_from("abc"))), st.sampled_from("abcd"))
+def test_a_revision_never_goes_down_for_a_new_content(versions: list[tuple[int, str]], digest: str) -> None:
+    revision = plan.revision_of(digest, versions)
+    if digest in {content for _, content in versions}:
+        assert (revision, digest) in versions
+    else:
+        assert all(revision > other for other, _ in versions)
+
+
+@given(st.integers(0, 50), st.none() | st.floats(0, 7200), st.integers(10, 3600), st.floats(0, 0.99))
+def test_the_next_try_keeps_to_the_interval_the_limit_and_retry_after(
+    failures: int, retry_after: float | None, seconds: int, jitter: float
+) -> None:
+    interval = timedelta(seconds=seconds)
+    wait = plan.next_try(failures, retry_after, interval, jitter)
+    assert wait >= interval
+    assert wait >= timedelta(seconds=retry_after or 0)
+    assert wait <= max(1.1 * max(interval, plan.LONGEST_WAIT), timedelta(seconds=retry_after or 0))

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import os
+import sqlite3
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from syncd.errors import LedgerBusy, LedgerError, NeedsYou
+from syncd.model import Entry, Feed, Identity, Link, Meeting, Placement, Run, When
+from syncd.plan import Drop, Hold, Keep, known_as
+from syncd.schema import FILE, sync_lock, syncing
+from syncd.store import Ledger
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+ALICE = Identity("https://id.example.org", "s1", "u1", "Alice", "Adams")
+
+
+def meeting(event: str = "e1", title: str = "Jour fixe", day: int = 1) -> Meeting:
+    when = When(NOW + timedelta(days=day), "Europe/Berlin")
+    return Meeting(id=event, title=title, description="", start=when, end=when, room="r", created=NOW, updated=NOW)
+
+
+def keep(each: Meeting) -> Keep:
+    return Keep(each, known_as(each))
+
+
+def run(kind: str = "pull", name: str = "work", **fields: object) -> Run:
+    return Run(kind, name, **({"ended": NOW} | fields))  # type: ignore[arg-type]
+
+
+def test_what_is_saved_is_read_back_by_another_process(tmp_path: Path) -> None:
+    each, link = meeting(), Link("invite", "e1", "guest", "code", "d", True, NOW)
+    entry = Entry("e1", "in", "digest", 3, NOW, None)
+    placed = Placement("team", "e1", "syncd-e1.ics", '"1"', 3, "digest", NOW, None)
+    feed = Feed("phone", "0" * 64, ("work",), "owner", False, "my phone", NOW)
+    with Ledger(tmp_path) as ledger:
+        ledger.identify("work", ALICE)
+        ledger.save_pull("work", [keep(each)], run())
+        ledger.save_link(link)
+        ledger.save_entries("p", [(entry, b"BEGIN")], [], NOW)
+        ledger.save_placement(placed, b"BEGIN")
+        assert ledger.save_feed(feed)
+    with Ledger(tmp_path, read_only=True) as ledger:
+        assert ledger.identity("work") == ALICE
+        assert ledger.meeting("work", "e1") == each
+        assert ledger.known("work") == {"e1": known_as(each)}
+        assert ledger.links() == {("invite", "e1", "guest"): link}
+        assert ledger.entries("p") == {"e1": entry}
+        assert ledger.bodies("p") == ledger.bodies("p", ["e1"]) == {"e1": b"BEGIN"}
+        assert ledger.placements("team") == {"e1": placed}
+        assert ledger.feeds() == {"phone": feed}
+        assert ledger.versions("e1") == [(3, "digest")]
+        assert ledger.sizes() == {("account", "work"): 1, ("calendar", "team"): 1, ("profile", "p"): 1}
+
+
+def test_the_ledger_is_its_owners_alone_and_survives_a_power_cut(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    with Ledger(folder) as ledger:
+        ledger.save_run(run())
+        assert ledger._rows("PRAGMA synchronous") == [(2,)]
+        assert ledger._rows("PRAGMA journal_mode") == [("wal",)]
+        for path in folder.iterdir():
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_pull_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.save_pull("work", [keep(meeting("e1"))], run())
+        broken = Keep(meeting("e2"), None)  # type: ignore[arg-type]
+        with pytest.raises(AttributeError):
+            ledger.save_pull("work", [Drop("e1"), broken], run())
+        assert ledger.known("work").keys() == {"e1"}
+        assert ledger._rows("SELECT count(*) FROM run") == [(1,)]
+
+
+def test_another_person_behind_a_known_name_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.identify("work", ALICE)
+        with pytest.raises(NeedsYou, match=r"opentalk\.work: another person"):
+            ledger.identify("work", Identity("https://id.example.org", "s2", "u2", "Bob", "Burton"))
+        assert ledger.identity("work") == ALICE
+
+
+def test_reading_never_creates_a_ledger(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="there is no ledger"):
+        Ledger(tmp_path / "none", read_only=True)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_reader_cannot_write(tmp_path: Path) -> None:
+    Ledger(tmp_path).close()
+    with Ledger(tmp_path, read_only=True) as ledger, pytest.raises(LedgerError, match="cannot be written"):
+        ledger.save_run(run())
+
+
+def test_a_rehearsal_leaves_no_trace(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.save_pull("work", [keep(meeting("e1"))], run())
+        with ledger.rehearsal() as copy:
+            assert copy.known("work").keys() == {"e1"}
+            copy.save_pull("work", [Drop("e1")], run())
+            assert copy.known("work") == {}
+        assert ledger.known("work").keys() == {"e1"}
+
+
+def test_only_one_process_syncs_and_the_other_is_told_which(tmp_path: Path) -> None:
+    with sync_lock(tmp_path, NOW, daemon=True):
+        holder = syncing(tmp_path)
+        assert holder is not None
+        assert (holder.process, holder.since, holder.daemon) == (os.getpid(), NOW, True)
+        with pytest.raises(LedgerBusy, match=f"the daemon \\(process {os.getpid()}\\)"), sync_lock(tmp_path, NOW):
+            pass
+    assert syncing(tmp_path) is None
+
+
+def test_a_damaged_ledger_and_one_of_a_newer_syncd_are_named(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"this is not a database, however long it is" * 100)
+    with pytest.raises(LedgerError, match="damaged"):
+        Ledger(tmp_path)
+    (tmp_path / FILE).unlink()
+    with Ledger(tmp_path) as ledger:
+        ledger._db().execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('syncd', 'm999', 'later')"
+        )
+    with pytest.raises(LedgerError, match="newer syncd"):
+        Ledger(tmp_path)
+
+
+def test_a_full_disk_is_named_and_what_was_there_stays(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.save_pull("work", [keep(meeting("e1"))], run())
+        pages = int(str(ledger._rows("PRAGMA page_count")[0][0]))
+        ledger._rows(f"PRAGMA max_page_count={pages}")
+        many = [keep(meeting(f"e{n}", "x" * 200)) for n in range(500)]
+        with pytest.raises(LedgerError, match="disk is full"):
+            ledger.save_pull("work", many, run())
+        assert ledger.known("work").keys() == {"e1"}
+
+
+def test_a_hold_is_confirmed_for_exactly_what_was_shown(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.save_hold("team", Hold(("e1", "e2"), 6))
+        assert ledger.confirmed("team") == frozenset()
+        assert ledger.confirm("team") == 2
+        assert ledger.confirmed("team") == {"e1", "e2"}
+        ledger.save_hold("team", Hold(("e3",), 6))
+        assert ledger.confirmed("team") == frozenset()
+        ledger.save_hold("team", None)
+        assert ledger.confirm("team") == 0
+
+
+def test_standings_tell_the_latest_run_and_the_last_good_one(tmp_path: Path) -> None:
+    later = NOW + timedelta(hours=1)
+    with Ledger(tmp_path) as ledger:
+        ledger.save_run(run(counts={"meetings": 4}))
+        ledger.save_run(run(ended=later, state="retrying", message="down"))
+        ledger.save_run(run(ended=later, state="retrying", message="still down"))
+        standing = ledger.standings()["pull", "work"]
+        assert standing.latest.message == "still down"
+        assert standing.last_success == NOW
+        assert ledger.failures("pull", "work") == 2
+
+
+def test_runs_older_than_the_history_are_swept_by_the_daily_listing(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.save_run(run("push", "team", ended=NOW - timedelta(days=31)))
+        ledger.save_pull("work", [], run())
+        assert len(ledger._rows("SELECT id FROM run")) == 2
+        ledger.save_pull("work", [], run(complete=True))
+        assert {kind for (kind,) in ledger._rows("SELECT kind FROM run")} == {"pull"}
+        assert ledger.last_complete("work") == NOW
+
+
+def test_deletions_of_a_day_are_counted_but_for_those_that_were_confirmed(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.save_run(run("push", "team", counts={"deleted": 4, "confirmed": 1}))
+        ledger.save_run(run("push", "team", ended=NOW - timedelta(days=2), counts={"deleted": 9}))
+        assert ledger.deleted_since("team", NOW - timedelta(days=1)) == 3
+
+
+def test_several_accounts_are_one_source_and_the_first_provides_it(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.save_pull("a", [keep(meeting("e1", "as a sees it"))], run())
+        ledger.save_pull("b", [keep(meeting("e1", "as b sees it")), keep(meeting("e2"))], run())
+        sources = ledger.sources(("b", "a"))
+        assert {event: source.accounts for event, source in sources.items()} == {"e1": ("b", "a"), "e2": ("b",)}
+
+
+def test_the_tables_can_be_read_with_ordinary_tools(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.save_pull("work", [keep(meeting("e1"))], run())
+    connection = sqlite3.connect(tmp_path / FILE)
+    content = connection.execute("SELECT content FROM meeting").fetchone()[0]
+    connection.close()
+    assert json.loads(content)["title"] == "Jour fixe"
