@@ -7,10 +7,12 @@ Append a migration, never change one: ledgers of all earlier versions are brough
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any, Self
 
 import msgspec
 from msgspec import Struct
@@ -151,6 +153,62 @@ def ledger_errors(folder: Path) -> Iterator[None]:
         raise LedgerError(f"the ledger in {folder}: {advice}") from error
     except OSError as error:
         raise LedgerError(f"the ledger in {folder}: {error.strerror}; look at the folder's owner and rights") from error
+
+
+class LedgerFile:
+    """The ledger's file in ``folder``: a connection for each thread, and transactions. Raises LedgerError."""
+
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        self.folder = folder
+        self._read_only = read_only
+        self._local = threading.local()
+        self._opened: list[Database] = []
+        self._writing = threading.Lock()
+        if not read_only:
+            migrate(self._db(), folder)
+        else:
+            self._db()
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        for db in self._opened:
+            db.close()
+        self._opened.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _db(self) -> Database:
+        db: Database | None = getattr(self._local, "db", None)
+        if db is None:
+            db = self._open()
+            self._local.db = db
+            self._opened.append(db)
+        return db
+
+    def _open(self) -> Database:
+        return open_reader(self.folder) if self._read_only else open_writer(self.folder)
+
+    def _rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with ledger_errors(self.folder):
+            return self._db().execute(sql, parameters).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Database]:
+        """Write or nothing. BEGIN IMMEDIATE: a deferred one fails at once when another process commits."""
+        db = self._db()
+        with self._writing, ledger_errors(self.folder):
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.conn.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
 
 
 class Syncing(Struct, frozen=True):

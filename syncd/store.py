@@ -8,12 +8,9 @@ use. Writers wait for each other; readers never wait (WAL). Every method raises 
 import json
 import secrets
 import sqlite3
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Self
 
 import msgspec
 from sqlite_utils import Database
@@ -21,69 +18,17 @@ from sqlite_utils import Database
 from syncd.errors import NeedsYou
 from syncd.model import Entry, Feed, Identity, Link, Meeting, Placement, Run, Standing
 from syncd.plan import Drop, Hold, Keep, Known, LinkKey, Source
-from syncd.schema import ledger_errors, migrate, open_reader, open_writer
+from syncd.schema import LedgerFile, ledger_errors
 
 HISTORY = timedelta(days=30)
 
 
-class Ledger:
+class Ledger(LedgerFile):
     """The ledger in ``folder``. Safe to share between threads: each has a connection of its own."""
-
-    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
-        self.folder = folder
-        self._read_only = read_only
-        self._local = threading.local()
-        self._opened: list[Database] = []
-        self._writing = threading.Lock()
-        if not read_only:
-            migrate(self._db(), folder)
-        else:
-            self._db()
 
     def rehearsal(self) -> "Rehearsal":
         """A copy in memory, for one thread, that may be changed without a trace."""
         return Rehearsal(self.folder, self._db())
-
-    def close(self) -> None:
-        """Close the connections of all threads."""
-        for db in self._opened:
-            db.close()
-        self._opened.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _db(self) -> Database:
-        db: Database | None = getattr(self._local, "db", None)
-        if db is None:
-            db = self._open()
-            self._local.db = db
-            self._opened.append(db)
-        return db
-
-    def _open(self) -> Database:
-        return open_reader(self.folder) if self._read_only else open_writer(self.folder)
-
-    def _rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[object, ...]]:
-        with ledger_errors(self.folder):
-            return self._db().execute(sql, parameters).fetchall()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Database]:
-        """Write or nothing. BEGIN IMMEDIATE: a deferred one fails at once when another process commits."""
-        db = self._db()
-        with self._writing, ledger_errors(self.folder):
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.conn.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
 
     def secret(self, name: str) -> str:
         """A key that is made once and kept: 128 bits, hexadecimal."""
@@ -111,13 +56,13 @@ class Ledger:
     def identity(self, name: str) -> Identity | None:
         """Who stands behind an account's name, or ``None`` before its first login."""
         rows = self._rows("SELECT issuer, subject, user_id, firstname, lastname FROM account WHERE name = ?", (name,))
-        return Identity(*map(str, rows[0])) if rows else None
+        return Identity(*rows[0]) if rows else None
 
     def known(self, account: str) -> dict[str, Known]:
         """All meetings of an account, as far as decisions need them: event -> Known."""
         rows = self._rows("SELECT event, digest, starts, ends, unlisted FROM meeting WHERE account = ?", (account,))
         return {
-            str(event): Known(str(digest), _time(starts), _time(ends), bool(unlisted))
+            event: Known(digest, _time(starts), _time(ends), bool(unlisted))
             for event, digest, starts, ends, unlisted in rows
         }
 
@@ -150,7 +95,7 @@ class Ledger:
     def meeting(self, account: str, event: str) -> Meeting | None:
         """A meeting as an account sees it."""
         rows = self._rows("SELECT content FROM meeting WHERE account = ? AND event = ?", (account, event))
-        return msgspec.json.decode(rows[0][0], type=Meeting) if rows else None  # type: ignore[arg-type]
+        return msgspec.json.decode(rows[0][0], type=Meeting) if rows else None
 
     def sources(self, accounts: Sequence[str]) -> dict[str, Source]:
         """All meetings with a time of these accounts: event -> the first account that has it, and what it sees."""
@@ -161,21 +106,19 @@ class Ledger:
                 (account,),
             )
             for event, digest, starts, ends, room, own in rows:
-                first = found.get(str(event))
+                first = found.get(event)
                 if first is None:
-                    source = Source(
-                        account, (account,), str(digest), _moment(starts), _time(ends), str(room), bool(own)
-                    )
+                    source = Source(account, (account,), digest, _moment(starts), _time(ends), room, bool(own))
                 else:
                     source = msgspec.structs.replace(first, accounts=(*first.accounts, account))
-                found[str(event)] = source
+                found[event] = source
         return found
 
     def links(self) -> dict[LinkKey, Link]:
         """All links: (kind, event, whose) -> Link."""
         rows = self._rows("SELECT kind, event, whose, code, depends, made, at FROM link")
         return {
-            (kind, event, whose): Link(kind, event, whose, code, depends, bool(made), _moment(at))  # type: ignore[arg-type, misc]
+            (kind, event, whose): Link(kind, event, whose, code, depends, bool(made), _moment(at))
             for kind, event, whose, code, depends, made, at in rows
         }
 
@@ -194,20 +137,28 @@ class Ledger:
             (profile,),
         )
         return {
-            str(event): Entry(str(event), str(inputs), str(digest), int(str(revision)), _moment(starts), _time(ends))
+            event: Entry(event, inputs, digest, revision, _moment(starts), _time(ends))
             for event, inputs, digest, revision, starts, ends in rows
         }
 
-    def bodies(self, profile: str, events: Sequence[str] | None = None) -> dict[str, bytes]:
-        """The iCalendar bytes of entries: of those named, else of all that have any; event -> bytes."""
-        if events is None:
-            rows = self._rows(
-                "SELECT event, body FROM entry WHERE profile = ? AND digest != '' ORDER BY event", (profile,)
-            )
-        else:
-            sql = "SELECT event, body FROM entry WHERE profile = ? AND event = ?"
-            rows = [row for event in events for row in self._rows(sql, (profile, event))]
-        return {str(event): bytes(body) for event, body in rows}  # type: ignore[arg-type]
+    def body(self, profile: str, event: str) -> bytes:
+        """The iCalendar bytes of one entry."""
+        rows = self._rows("SELECT body FROM entry WHERE profile = ? AND event = ?", (profile, event))
+        return bytes(rows[0][0])
+
+    def edition(self, profile: str) -> list[tuple[str, int]]:
+        """The content of a profile's entries in the order of their event ids: (digest, revision)."""
+        rows = self._rows(
+            "SELECT digest, revision FROM entry WHERE profile = ? AND digest != '' ORDER BY event", (profile,)
+        )
+        return [(digest, revision) for digest, revision in rows]
+
+    def edition_bodies(self, profile: str) -> list[tuple[str, int, bytes]]:
+        """The same with the iCalendar bytes, from one read: (digest, revision, bytes)."""
+        rows = self._rows(
+            "SELECT digest, revision, body FROM entry WHERE profile = ? AND digest != '' ORDER BY event", (profile,)
+        )
+        return [(digest, revision, body) for digest, revision, body in rows]
 
     def versions(self, event: str) -> list[tuple[int, str]]:
         """All contents of an event that we rendered or that lie in calendars: (revision, digest)."""
@@ -216,7 +167,7 @@ class Ledger:
             "WHERE event = ?1",
             (event,),
         )
-        return [(int(str(revision)), str(digest)) for revision, digest in rows]
+        return [(revision, digest) for revision, digest in rows]
 
     def save_entries(
         self, profile: str, entries: Iterable[tuple[Entry, bytes]], erased: Iterable[str], changed: datetime
@@ -243,7 +194,7 @@ class Ledger:
 
     def forget_profiles(self, used: Iterable[str]) -> None:
         """Drop the entries of all profiles but these."""
-        unused = {str(row[0]) for row in self._rows("SELECT DISTINCT profile FROM entry")} - set(used)
+        unused = {row[0] for row in self._rows("SELECT DISTINCT profile FROM entry")} - set(used)
         if unused:
             with self._transaction() as db:
                 for profile in unused:
@@ -256,7 +207,7 @@ class Ledger:
             (calendar,),
         )
         return {
-            str(event): Placement(calendar, event, href, etag, revision, digest, _moment(starts), _time(ends), state)  # type: ignore[arg-type]
+            event: Placement(calendar, event, href, etag, revision, digest, _moment(starts), _time(ends), state)
             for event, href, etag, revision, digest, starts, ends, state in rows
         }
 
@@ -305,7 +256,7 @@ class Ledger:
     def confirmed(self, name: str) -> frozenset[str]:
         """The events whose deletion from a calendar a person has let pass."""
         rows = self._rows("SELECT events FROM hold WHERE name = ? AND confirmed", (name,))
-        return frozenset(json.loads(str(rows[0][0]))) if rows else frozenset()
+        return frozenset(json.loads(rows[0][0])) if rows else frozenset()
 
     def save_feed(self, feed: Feed) -> bool:
         """Keep a new feed; false if its name is taken."""
@@ -330,7 +281,7 @@ class Ledger:
             "SELECT name, token_sha256, accounts, audience, passwords, label, made FROM feed ORDER BY name"
         )
         return {
-            str(name): Feed(name, token, tuple(json.loads(accounts)), audience, bool(passwords), label, _moment(made))  # type: ignore[arg-type]
+            name: Feed(name, token, tuple(json.loads(accounts)), audience, bool(passwords), label, _moment(made))
             for name, token, accounts, audience, passwords, label, made in rows
         }
 
@@ -351,9 +302,9 @@ class Ledger:
             "(SELECT max(id) FROM run GROUP BY kind, name)"
         )
         good = self._rows("SELECT kind, name, max(ended) FROM run WHERE state = 'ok' GROUP BY kind, name")
-        success = {(str(kind), str(name)): _time(ended) for kind, name, ended in good}
+        success = {(kind, name): _time(ended) for kind, name, ended in good}
         return {
-            (str(kind), str(name)): Standing(
+            (kind, name): Standing(
                 Run(
                     kind,
                     name,
@@ -362,9 +313,9 @@ class Ledger:
                     bool(complete),
                     json.loads(counts),
                     message,
-                    _time(next_try),  # type: ignore[arg-type]
+                    _time(next_try),
                 ),
-                success.get((str(kind), str(name))),
+                success.get((kind, name)),
             )
             for kind, name, ended, state, complete, counts, message, next_try in latest
         }
@@ -376,7 +327,7 @@ class Ledger:
             "WHERE kind = ?1 AND name = ?2 AND state = 'ok'), 0)",
             (kind, name),
         )
-        return int(str(rows[0][0]))
+        return int(rows[0][0])
 
     def sizes(self) -> dict[tuple[str, str], int]:
         """How much there is: ("account", name) -> meetings, ("calendar", name) and ("profile", key) -> entries."""
@@ -385,7 +336,7 @@ class Ledger:
             "SELECT 'calendar', calendar, count(*) FROM placement WHERE state = 'placed' GROUP BY calendar UNION ALL "
             "SELECT 'profile', profile, count(*) FROM entry WHERE digest != '' GROUP BY profile"
         )
-        return {(str(kind), str(name)): int(str(count)) for kind, name, count in rows}
+        return {(kind, name): count for kind, name, count in rows}
 
     def last_complete(self, account: str) -> datetime | None:
         """When an account was last listed without time filters."""
@@ -402,7 +353,7 @@ class Ledger:
             "FROM run WHERE kind = 'push' AND name = ? AND ended >= ?",
             (calendar, _text(since)),
         )
-        return int(float(str(rows[0][0])))
+        return int(rows[0][0])
 
 
 class Rehearsal(Ledger):
@@ -437,12 +388,12 @@ def _insert_run(db: Database, run: Run) -> None:
 
 
 def _text(moment: datetime | None) -> str | None:
-    return moment and moment.isoformat(timespec="seconds")
+    return None if moment is None else moment.isoformat(timespec="seconds")
 
 
-def _moment(text: object) -> datetime:
-    return datetime.fromisoformat(str(text))
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
-def _time(text: object) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(str(text))
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

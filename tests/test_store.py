@@ -49,7 +49,9 @@ def test_what_is_saved_is_read_back_by_another_process(tmp_path: Path) -> None:
         assert ledger.known("work") == {"e1": known_as(each)}
         assert ledger.links() == {("invite", "e1", "guest"): link}
         assert ledger.entries("p") == {"e1": entry}
-        assert ledger.bodies("p") == ledger.bodies("p", ["e1"]) == {"e1": b"BEGIN"}
+        assert ledger.body("p", "e1") == b"BEGIN"
+        assert ledger.edition("p") == [("digest", 3)]
+        assert ledger.edition_bodies("p") == [("digest", 3, b"BEGIN")]
         assert ledger.placements("team") == {"e1": placed}
         assert ledger.feeds() == {"phone": feed}
         assert ledger.versions("e1") == [(3, "digest")]

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The work of one configuration: pull an account, make links, push a calendar, build the feeds.
+
+Each job ends in a run that is noted in the ledger, well or not, and never raises for a foreseeable
+problem; so one failing account or calendar never stops another. The command line and the daemon ring the
+same jobs; a dry run rings them on a rehearsal.
+"""
+
+import logging
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+
+from syncd import config as configuration
+from syncd import plan, sync
+from syncd.errors import Stopped, SyncdError, Unavailable
+from syncd.model import (
+    Profile,
+    Run,
+    Window,
+)
+from syncd.profiles import calendar_profile, feed_profile
+from syncd.push import IN_FLIGHT, Target, Told, push
+from syncd.remotes import Remotes
+from syncd.store import Ledger
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[], datetime]
+
+SIDE_BY_SIDE = 8
+
+
+class Jobs:
+    """The jobs of one configuration on one ledger. Safe to ring from several threads."""
+
+    def __init__(
+        self,
+        config: configuration.Config,
+        ledger: Ledger,
+        remotes: Remotes,
+        clock: Clock,
+        progress: sync.Progress = lambda _name, _done, _total: None,
+        told: Callable[[str, str, str], None] = lambda _calendar, _word, _event: None,
+        workers: int = IN_FLIGHT,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.config = config
+        self._ledger = ledger
+        self._remotes = remotes
+        self._clock = clock
+        self._progress = progress
+        self._told = told
+        self._workers = workers
+        self._jitter = jitter
+        self._installation = ledger.secret("installation")
+        self.profiles = {name: calendar_profile(config, self._installation, name) for name in config.calendars}
+
+    def ring_all(self) -> list[Run]:
+        """Every job once, servers side by side: accounts, links, calendars, feeds."""
+        with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="sync") as pool:
+            runs = list(pool.map(self.pull, self._remotes.sources))
+            runs += self.mint()
+            runs += pool.map(self.push, self._remotes.calendars)
+        runs += self.build_feeds()
+        self.sweep()
+        return runs
+
+    def pull(self, account: str) -> Run:
+        """Bring one account's meetings up to date."""
+        settings = self.config.accounts[account]
+        listing = sync.Listing(settings.past, settings.ahead, settings.adhoc, settings.declined)
+        source = self._remotes.sources[account]
+        work = lambda: sync.pull(account, source, self._ledger, listing, self._clock(), settings.every)  # noqa: E731
+        return self._noted("pull", account, work, save=False)
+
+    def mint(self) -> list[Run]:
+        """Make the links that the meetings of all calendars and feeds lack."""
+        try:
+            runs = sync.mint(
+                self._wanted_profiles(),
+                self._remotes.sources,
+                self._remotes.minter,
+                self._ledger,
+                self._clock,
+                self._progress,
+            )
+        except SyncdError as error:  # the ledger's: a server's failure is in its run
+            return [self._failure("mint", "links", error)]
+        for run in runs:
+            self._save(run)
+        return runs
+
+    def push(self, calendar: str) -> Run:
+        """Make one calendar agree with its entries."""
+        profile, now = self.profiles[calendar], self._clock()
+        accounts = [self.config.accounts[account] for account in profile.accounts]
+        now_exact = now.replace(microsecond=0)
+        window = Window(
+            now_exact - max(account.past for account in accounts),
+            now_exact + max(account.ahead for account in accounts),
+        )
+        target = Target(calendar, self._remotes.calendars[calendar], profile, self._ledger, now)
+        told: Told = lambda word, event: self._told(calendar, word, event)  # noqa: E731
+        return self._noted("push", calendar, lambda: push(target, window, self._progress, told, workers=self._workers))
+
+    def build_feeds(self) -> list[Run]:
+        """Render what the feeds lack; a run for each feed that changed, or was built for the first time."""
+        runs, standings = [], self._ledger.standings()
+        for name, feed in self._ledger.feeds().items():
+            profile = feed_profile(self.config, self._installation, feed)
+            if profile is not None:
+                run = self._build(name, profile, first=("feed", name) not in standings)
+                runs += [run] if run else []
+        return runs
+
+    def _build(self, name: str, profile: Profile, *, first: bool) -> Run | None:
+        rendering = sync.render_entries(self._ledger, profile, self._clock(), self._progress)
+        if not (rendering.changed or rendering.problems or first):
+            return None
+        state = "needs_you" if rendering.problems else "ok"
+        message = "; ".join(rendering.problems[:3]) or None
+        return self._noted(
+            "feed",
+            name,
+            lambda: Run("feed", name, self._clock(), state, counts={"changed": rendering.changed}, message=message),
+        )
+
+    def sweep(self) -> None:
+        """Drop the entries of profiles that no calendar and no feed has any more."""
+        self._ledger.forget_profiles(profile.key for profile in self._wanted_profiles())
+
+    def _wanted_profiles(self) -> list[Profile]:
+        feeds = (feed_profile(self.config, self._installation, feed) for feed in self._ledger.feeds().values())
+        wanted = [*self.profiles.values(), *(profile for profile in feeds if profile)]
+        return list({profile.key: profile for profile in wanted}.values())
+
+    def _noted(self, kind: str, name: str, work: Callable[[], Run], *, save: bool = True) -> Run:
+        try:
+            run = work()
+        except Stopped as end:
+            return Run(kind, name, self._clock(), end.state)
+        except SyncdError as error:
+            return self._failure(kind, name, error)
+        if save:
+            self._save(run)
+        return run
+
+    def _failure(self, kind: str, name: str, error: SyncdError) -> Run:
+        """Say and note that a job could not be done, and when it is tried again."""
+        log.warning("%s %s: %s", kind, name, error)
+        interval = self.config.accounts[name].every if kind == "pull" else soonest(self.config)
+        retry_after = error.retry_after if isinstance(error, Unavailable) else None
+        try:
+            failures = self._ledger.failures(kind, name) + 1
+        except SyncdError:  # the ledger is what failed
+            failures = 1
+        wait = plan.next_try(failures, retry_after, interval, self._jitter())
+        now = self._clock()
+        run = Run(kind, name, now, error.state, message=str(error), next_try=now + wait)
+        self._save(run)
+        return run
+
+    def _save(self, run: Run) -> None:
+        try:
+            self._ledger.save_run(run)
+        except SyncdError as error:  # the ledger itself: nothing can be noted, so it is said
+            log.error("%s %s could not be noted: %s", run.kind, run.name, error)
+
+
+def soonest(config: configuration.Config) -> timedelta:
+    """The shortest interval at which an account is asked."""
+    return min((account.every for account in config.accounts.values()), default=timedelta(minutes=5))

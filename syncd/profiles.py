@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The profiles of a configuration: what entries look like in each calendar and feed. Pure."""
+
+from importlib.metadata import version
+
+from syncd.config import Config
+from syncd.ical.render import VERSION
+from syncd.model import Audience, Feed, Profile, Way
+
+
+def calendar_profile(config: Config, installation: str, name: str) -> Profile:
+    """The profile of a calendar of the configuration."""
+    calendar = config.calendars[name]
+    return _profile(
+        config, installation, calendar.accounts, calendar.audience, calendar.ways_in, passwords=calendar.passwords
+    )
+
+
+def feed_profile(config: Config, installation: str, feed: Feed) -> Profile | None:
+    """The profile of a feed; ``None`` if one of its accounts is not in the configuration any more."""
+    if not all(account in config.accounts for account in feed.accounts):
+        return None
+    ways: tuple[Way, ...] = ("opentalk", "openmeetings") if config.openmeetings else ("opentalk",)
+    return _profile(config, installation, feed.accounts, feed.audience, ways, passwords=feed.passwords)
+
+
+def _profile(
+    config: Config,
+    installation: str,
+    accounts: tuple[str, ...],
+    audience: Audience,
+    ways_in: tuple[Way, ...],
+    *,
+    passwords: bool,
+) -> Profile:
+    return Profile(
+        accounts=accounts,
+        urls=tuple(config.accounts[account].url for account in accounts),
+        openmeetings=config.openmeetings.public_url if config.openmeetings else None,
+        audience=audience,
+        passwords=passwords,
+        ways_in=ways_in,
+        language=config.language,
+        installation=installation,
+        versions=(VERSION, version("tzdata")),
+    )

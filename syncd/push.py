@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes a calendar agree with its entries: conditional writes, four in flight, each noted at once.
+
+Only what our ledger has noted, or what bears our mark where we meant to write, is ever changed or removed;
+everything else in the calendar is somebody else's. One entry that fails does not stop the others.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from threading import Lock
+from typing import Protocol, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from syncd import plan
+from syncd.errors import Changed, LoginRefused, NeedsYou, Refused, SyncdError, UidTaken, Unavailable
+from syncd.ical.mark import read_mark
+from syncd.ical.render import with_revision
+from syncd.model import Entry, Found, Placement, Profile, Run, Stored, Window
+from syncd.sync import Ledger as SyncLedger
+from syncd.sync import Progress, render_entries
+
+log = logging.getLogger(__name__)
+
+IN_FLIGHT = 4
+TROUBLES = 3
+ROUNDS = 3
+LATELY = timedelta(days=1)
+
+
+class Calendar(Protocol):
+    """A CalDAV calendar; ``href`` is relative to it."""
+
+    def check(self) -> None:
+        """Raise NeedsYou if this is not a calendar that can be written."""
+
+    def create(self, href: str, body: bytes) -> Stored:
+        """Put an object where none is. Raises Changed if one is."""
+
+    def update(self, href: str, body: bytes, etag: str | None) -> Stored:
+        """Put an object over the one with this ETag. Raises Changed if it has another, or is gone."""
+
+    def delete(self, href: str, etag: str | None) -> None:
+        """Remove the object with this ETag; fine if it is gone. Raises Changed if it has another."""
+
+    def fetch(self, href: str) -> Found | None:
+        """What lies there."""
+
+
+class Ledger(SyncLedger, Protocol):
+    """What a push needs of the ledger besides."""
+
+    # fmt: off
+    def placements(self, calendar: str) -> dict[str, Placement]: ...
+    def save_placement(self, placement: Placement, body: bytes) -> None: ...
+    def forget_placement(self, calendar: str, event: str) -> None: ...
+    def confirmed(self, name: str) -> frozenset[str]: ...
+    def save_hold(self, name: str, hold: plan.Hold | None) -> None: ...
+    def deleted_since(self, calendar: str, since: datetime) -> int: ...
+    # fmt: on
+
+
+class Target(Struct, frozen=True):
+    """The calendar of one push: its name in the configuration, its server, its profile, our notes."""
+
+    name: str
+    calendar: Calendar
+    profile: Profile
+    ledger: Ledger
+    now: datetime
+
+
+Told = Callable[[str, str], None]
+"""Hears of every action that was carried out: its word in ``syncd sync`` and the event."""
+
+
+def push(target: Target, window: Window, progress: Progress, told: Told, *, workers: int = IN_FLIGHT) -> Run:
+    """Carry out what ``plan.calendar_actions`` finds, nearest meeting first; deletions before all.
+
+    Counts: ``created``, ``updated``, ``deleted``, ``adopted``, ``left``, ``failed``, ``entries`` that are
+    in the calendar afterwards, ``confirmed`` deletions, ``held`` ones. A server that fails three times is
+    left alone for the rest of this run.
+    """
+    name, ledger, now = target.name, target.ledger, target.now
+    problems = list(render_entries(ledger, target.profile, now, progress).problems)
+    wanted, placed = ledger.entries(target.profile.key), ledger.placements(name)
+    confirmed = ledger.confirmed(name)
+    lately = ledger.deleted_since(name, now - LATELY)
+    actions = plan.calendar_actions(wanted, placed, window, now, deleted_lately=lately, confirmed=confirmed)
+    held = next((action for action in actions if isinstance(action, plan.Hold)), None)
+    ledger.save_hold(name, held)
+    work = [action for action in actions if not isinstance(action, plan.Hold)]
+    work.sort(key=lambda action: max(wanted[action.event].start, now) if _puts(action) else window.since)
+    outcome = _Outcome(target.name, len(work), progress, told)
+    if work:
+        target.calendar.check()
+    _in_parallel(
+        work, lambda action: outcome.note(action.event, lambda: _carry_out(target, action, wanted, placed)), workers
+    )
+    counts = outcome.counts
+    counts["confirmed"] = sum(isinstance(action, plan.Delete) and action.event in confirmed for action in work)
+    counts["held"] = len(held.events) if held else 0
+    counts["entries"] = sum(place.state == "placed" for place in ledger.placements(name).values())
+    problems += outcome.problems
+    state, message = outcome.state, "; ".join(problems[:3]) or None
+    if state == "ok" and held:
+        state, message = "held", f"would delete {len(held.events)} of {held.coming}: syncd confirm {name}"
+    elif state == "ok" and problems:
+        state = NeedsYou.state
+    return Run(kind="push", name=name, ended=now, state=state, counts=dict(counts), message=message)
+
+
+def _puts(action: plan.CalendarAction) -> bool:
+    return isinstance(action, plan.Create | plan.Update)
+
+
+class _Outcome:
+    """What has become of the actions so far; shared by the threads of one push."""
+
+    def __init__(self, name: str, total: int, progress: Progress, told: Told) -> None:
+        self.counts: Counter[str] = Counter(dict.fromkeys(WORDS, 0))
+        self.problems: list[str] = []
+        self.state = "ok"
+        self._name = name
+        self._total = total
+        self._done = 0
+        self._troubles = 0
+        self._progress = progress
+        self._told = told
+        self._lock = Lock()
+
+    def note(self, event: str, work: Callable[[], str]) -> None:
+        """Do the work, unless the server has been given up, and note its word or its failure."""
+        if self.state != "ok":
+            return
+        self._progress(self._name, self._done, self._total)
+        try:
+            word = work()
+        except SyncdError as error:
+            with self._lock:
+                self._fail(event, error)
+            return
+        with self._lock:
+            self.counts[word] += 1
+            self._done += 1
+            self._told(word, event)
+
+    def _fail(self, event: str, error: SyncdError) -> None:
+        self.counts["failed"] += 1
+        self._troubles += isinstance(error, Unavailable)
+        if isinstance(error, LoginRefused | NeedsYou) or self._troubles >= TROUBLES:
+            self.state = error.state
+            self.problems.insert(0, str(error))
+        else:
+            self.problems.append(f"event {event}: {error}")
+        log.warning("caldav.%s: event %s: %s", self._name, event, error)
+
+
+WORDS = ("created", "updated", "deleted", "adopted", "left", "failed")
+
+
+T = TypeVar("T")
+
+
+def _in_parallel(work: Sequence[T], do: Callable[[T], None], workers: int) -> None:
+    if workers == 1:
+        for item in work:
+            do(item)
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="push") as pool:
+        for _ in pool.map(do, work):
+            pass
+
+
+def _carry_out(
+    target: Target, action: plan.CalendarAction, wanted: dict[str, Entry], placed: dict[str, Placement]
+) -> str:
+    match action:
+        case plan.Create(event):
+            return _create(target, wanted[event])
+        case plan.Update(event):
+            return _update(target, wanted[event], placed[event])
+        case plan.Delete(event):
+            return _delete(target, placed[event])
+        case plan.Forget(event):
+            target.ledger.forget_placement(target.name, event)
+            return "forgotten"
+        case plan.Hold():
+            raise AssertionError("a hold is for a person")
+
+
+def _body(target: Target, entry: Entry) -> bytes:
+    return target.ledger.body(target.profile.key, entry.event)
+
+
+def _create(target: Target, entry: Entry) -> str:
+    href, body = f"syncd-{entry.event}.ics", _body(target, entry)
+    try:
+        stored = target.calendar.create(href, body)
+    except (UidTaken, Refused) as error:
+        return _leave(target, entry, href, error)
+    except Changed:
+        return _resolve(target, entry, href)
+    return _placed(target, entry, stored, body, "created")
+
+
+def _update(target: Target, entry: Entry, there: Placement) -> str:
+    body = _body(target, entry)
+    try:
+        stored = target.calendar.update(there.href, body, there.etag)
+    except (UidTaken, Refused):
+        target.ledger.save_placement(replace(there, digest=entry.digest), b"")
+        raise
+    except Changed:
+        return _resolve(target, entry, there.href)
+    return _placed(target, entry, stored, body, "updated")
+
+
+def _resolve(target: Target, entry: Entry, href: str) -> str:
+    """Look at what lies where we meant to write: adopt ours, write it anew if it is gone, leave theirs."""
+    body = _body(target, entry)
+    for _ in range(ROUNDS):
+        found = target.calendar.fetch(href)
+        try:
+            if found is None:
+                return _placed(target, entry, target.calendar.create(href, body), body, "created")
+            match plan.after_conflict(entry, read_mark(found.body)):
+                case plan.Leave(why):
+                    return _leave(target, entry, href, Refused(why))
+                case plan.Adopt(revision, digest, done):
+                    ours = replace(_placement(target, entry, href, found.etag), revision=revision, digest=digest)
+                    target.ledger.save_placement(ours, found.body)
+                    if done:
+                        return "adopted"
+                    entry, body = _raised(target, entry, body)
+                    return _placed(target, entry, target.calendar.update(href, body, found.etag), body, "updated")
+        except UidTaken as error:
+            return _leave(target, entry, href, error)
+        except Changed:
+            continue
+    raise Changed("somebody keeps changing it; it is tried again with the next run")
+
+
+def _raised(target: Target, entry: Entry, body: bytes) -> tuple[Entry, bytes]:
+    """The entry with a SEQUENCE above the one in the calendar: a lost ledger has forgotten how high it was."""
+    revision = plan.next_revision(
+        (other, digest) for other, digest in target.ledger.versions(entry.event) if digest != entry.digest
+    )
+    if revision <= entry.revision:
+        return entry, body
+    entry, body = replace(entry, revision=revision), with_revision(body, revision)
+    target.ledger.save_entries(target.profile.key, [(entry, body)], [], target.now)
+    return entry, body
+
+
+def _delete(target: Target, there: Placement) -> str:
+    word = "deleted"
+    try:
+        target.calendar.delete(there.href, there.etag)
+    except Changed:
+        found = target.calendar.fetch(there.href)
+        mark = read_mark(found.body) if found else None
+        if found and mark and mark.digest is not None and not mark.people:
+            target.calendar.delete(there.href, found.etag)
+        elif found:
+            word = "left"
+    target.ledger.forget_placement(target.name, there.event)
+    return word
+
+
+def _placement(target: Target, entry: Entry, href: str, etag: str | None) -> Placement:
+    return Placement(
+        calendar=target.name,
+        event=entry.event,
+        href=href,
+        etag=etag,
+        revision=entry.revision,
+        digest=entry.digest,
+        start=entry.start,
+        end=entry.end,
+    )
+
+
+def _placed(target: Target, entry: Entry, stored: Stored, body: bytes, word: str) -> str:
+    target.ledger.save_placement(_placement(target, entry, stored.href, stored.etag), body)
+    return word
+
+
+def _leave(target: Target, entry: Entry, href: str, why: SyncdError) -> str:
+    """Note that this calendar does not take this content of ours, so that it is not tried until it changes."""
+    note = replace(_placement(target, entry, href, None), state="left")
+    target.ledger.save_placement(note, b"")
+    log.info("caldav.%s: event %s is left out: %s", target.name, entry.event, why)
+    if isinstance(why, Refused):
+        raise why
+    return "left"

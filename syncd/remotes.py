@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The servers of a configuration: real, or rehearsed for a dry run, which changes nothing anywhere."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from msgspec import Struct
+
+from syncd import config as configuration
+from syncd import sync
+from syncd.dav import CalDAVCalendar
+from syncd.model import Found, Identity, Invite, Meeting, Snapshot, Stored, Visitor, Window
+from syncd.openmeetings import OpenMeetings
+from syncd.opentalk.client import OpenTalk
+from syncd.push import Calendar
+
+Clock = Callable[[], datetime]
+
+
+class Remotes(Struct, frozen=True):
+    """The servers of a configuration, as the jobs need them; nothing is asked until a job asks."""
+
+    sources: Mapping[str, sync.Source]
+    minter: sync.LinkMinter | None
+    calendars: Mapping[str, Calendar]
+    close: Callable[[], None]
+
+
+def connect(config: configuration.Config, clock: Clock) -> Remotes:
+    """The remotes of all accounts and calendars that are enabled."""
+    sources = {
+        name: OpenTalk(
+            name,
+            url=account.url,
+            controller=account.controller,
+            issuer=account.issuer,
+            client_id=account.client_id,
+            client_secret=account.client_secret.reveal if account.client_secret else None,
+            username=account.username,
+            password=account.password.reveal,
+            per_page=account.per_page,
+            ca_file=account.ca_file,
+            clock=clock,
+        )
+        for name, account in config.accounts.items()
+        if account.enabled
+    }
+    minter: OpenMeetings | None = None
+    if (meetings := config.openmeetings) is not None:
+        minter = OpenMeetings(
+            url=meetings.url,
+            username=meetings.username,
+            password=meetings.password.reveal,
+            room=None if meetings.room == "per-meeting" else meetings.room,
+            ca_file=meetings.ca_file,
+            clock=clock,
+        )
+    calendars = {
+        name: CalDAVCalendar(
+            name,
+            url=calendar.url,
+            calendar=calendar.calendar,
+            username=calendar.username,
+            password=calendar.password.reveal,
+            ca_file=calendar.ca_file,
+        )
+        for name, calendar in config.calendars.items()
+        if calendar.enabled
+    }
+
+    def close() -> None:
+        for remote in (*sources.values(), *calendars.values(), *filter(None, [minter])):
+            remote.close()
+
+    return Remotes(sources, minter, calendars, close)
+
+
+class _Rehearsed(sync.Source):
+    """An account that is read but makes no invites."""
+
+    def __init__(self, source: sync.Source) -> None:
+        self._source = source
+
+    def identity(self) -> Identity:
+        return self._source.identity()
+
+    def snapshot(self, window: Window | None) -> Snapshot:
+        return self._source.snapshot(window)
+
+    def event(self, event_id: str) -> Meeting | None:
+        return self._source.event(event_id)
+
+    def find_invite(self, meeting: Meeting) -> Invite | None:
+        return self._source.find_invite(meeting)
+
+    def invite(self, meeting: Meeting) -> Invite | None:
+        return Invite(f"planned-{meeting.id}", made=True) if meeting.own else None
+
+
+class _RehearsedMinter(sync.LinkMinter):
+    def hash(self, event: str, name: str, visitor: Visitor) -> str:  # noqa: ARG002 -- nothing is asked
+        return f"planned-{event}"
+
+    def check(self) -> None:
+        return
+
+
+class _RehearsedCalendar(Calendar):
+    """A calendar that says yes to everything and does nothing."""
+
+    def check(self) -> None:
+        return
+
+    def create(self, href: str, body: bytes) -> Stored:  # noqa: ARG002
+        return Stored(href, None)
+
+    def update(self, href: str, body: bytes, etag: str | None) -> Stored:  # noqa: ARG002
+        return Stored(href, None)
+
+    def delete(self, href: str, etag: str | None) -> None:  # noqa: ARG002
+        return
+
+    def fetch(self, href: str) -> Found | None:  # noqa: ARG002
+        return None
+
+
+def rehearse(remotes: Remotes) -> Remotes:
+    """Remotes that are read where that changes nothing, and otherwise only play along."""
+    return Remotes(
+        sources={name: _Rehearsed(source) for name, source in remotes.sources.items()},
+        minter=_RehearsedMinter() if remotes.minter else None,
+        calendars={name: _RehearsedCalendar() for name in remotes.calendars},
+        close=remotes.close,
+    )

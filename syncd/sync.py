@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shell: carries the plan's decisions out. The Protocols say what it needs of the edges.
+
+``pull`` writes what the meetings are, ``mint`` makes the links that they lack, ``render_entries`` makes
+entries of both (``push`` puts them into calendars). None waits for another, and none holds a transaction
+while a socket is in use. The clock is an argument.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from msgspec import Struct
+
+from syncd import plan
+from syncd.errors import BadEvent, SyncdError, Unavailable
+from syncd.ical.render import render, with_revision
+from syncd.links import ways_in
+from syncd.model import (
+    GUEST,
+    Entry,
+    Identity,
+    Invite,
+    Link,
+    Meeting,
+    Profile,
+    Run,
+    Snapshot,
+    Visitor,
+    Window,
+)
+
+log = logging.getLogger(__name__)
+
+BATCH = 200
+"""Entries that are rendered between two transactions."""
+
+Progress = Callable[[str, int, int], None]
+"""Hears before every step: of what, how many are done, of how many. May raise Stopped."""
+
+
+class Source(Protocol):
+    """An OpenTalk account."""
+
+    def identity(self) -> Identity:
+        """Who the account is."""
+
+    def snapshot(self, window: Window | None) -> Snapshot:
+        """The complete listing of a window, or of everything."""
+
+    def event(self, event_id: str) -> Meeting | None:
+        """One event by its id; ``None`` if it is gone for this account."""
+
+    def find_invite(self, meeting: Meeting) -> Invite | None:
+        """A permanent guest invite, if there is one."""
+
+    def invite(self, meeting: Meeting) -> Invite | None:
+        """A permanent guest invite, found or made; ``None`` if there is none to be had."""
+
+
+class LinkMinter(Protocol):
+    """An OpenMeetings."""
+
+    def hash(self, event: str, name: str, visitor: Visitor) -> str:
+        """A new entry hash for an event; ``name`` names its room."""
+
+    def check(self) -> None:
+        """Raise what stands in the way of making one."""
+
+
+class Ledger(Protocol):
+    """What a sync needs of the ledger; ``store.Ledger`` tells what each method does."""
+
+    # fmt: off
+    def identify(self, name: str, identity: Identity) -> None: ...
+    def identity(self, name: str) -> Identity | None: ...
+    def known(self, account: str) -> dict[str, plan.Known]: ...
+    def last_complete(self, account: str) -> datetime | None: ...
+    def save_pull(self, account: str, changes: Iterable[plan.Keep | plan.Drop], run: Run) -> None: ...
+    def meeting(self, account: str, event: str) -> Meeting | None: ...
+    def sources(self, accounts: Sequence[str]) -> dict[str, plan.Source]: ...
+    def links(self) -> dict[plan.LinkKey, Link]: ...
+    def save_link(self, link: Link) -> None: ...
+    def entries(self, profile: str) -> dict[str, Entry]: ...
+    def body(self, profile: str, event: str) -> bytes: ...
+    def versions(self, event: str) -> list[tuple[int, str]]: ...
+    def save_entries(
+        self, profile: str, entries: Iterable[tuple[Entry, bytes]], erased: Iterable[str], changed: datetime
+    ) -> None: ...
+    # fmt: on
+
+
+class Listing(Struct, frozen=True):
+    """What an account wants listed: how far back and ahead, and which meetings."""
+
+    past: timedelta
+    ahead: timedelta
+    adhoc: bool = False
+    declined: bool = False
+
+    def window(self, now: datetime) -> Window:
+        """The window at this moment, in whole seconds as OpenTalk takes it."""
+        now = now.replace(microsecond=0)
+        return Window(now - self.past, now + self.ahead)
+
+
+def pull(account: str, source: Source, ledger: Ledger, listing: Listing, now: datetime, every: timedelta) -> Run:
+    """Bring the ledger's meetings of an account up to date: everything or nothing.
+
+    Counts: ``meetings`` in the ledger afterwards, ``changed``, ``gone``, ``asked``, ``unreadable``.
+    """
+    ledger.identify(account, source.identity())
+    window = listing.window(now)
+    complete = plan.is_full_due(ledger.last_complete(account), now)
+    snapshot = source.snapshot(None if complete else window)
+    known = ledger.known(account)
+    wishes = {"adhoc": listing.adhoc, "declined": listing.declined}
+    changes: list[plan.Keep | plan.Drop] = []
+    asked, unanswered = 0, ""
+    for change in plan.ledger_changes(snapshot, known, window, **wishes):
+        if not isinstance(change, plan.Ask):
+            changes.append(change)
+        elif not unanswered:
+            asked += 1
+            try:
+                meeting = source.event(change.event)
+            except Unavailable as error:
+                unanswered = str(error)
+                continue
+            changes.append(plan.answered(change, meeting, windowed=not complete, **wishes))
+    kept = {change.meeting.id for change in changes if isinstance(change, plan.Keep)}
+    gone = {change.event for change in changes if isinstance(change, plan.Drop)}
+    for event, reason in snapshot.unreadable.items():
+        log.warning("opentalk.%s: event %s is left as it was: %s", account, event, reason)
+    run = Run(
+        kind="pull",
+        name=account,
+        ended=now,
+        state="retrying" if unanswered else "ok",
+        complete=complete and not unanswered,
+        counts={
+            "meetings": len(known.keys() | kept) - len(gone),
+            "changed": len(kept),
+            "gone": len(gone),
+            "asked": asked,
+            "unreadable": len(snapshot.unreadable),
+        },
+        message=unanswered or _unreadable(snapshot),
+        next_try=now + every,
+    )
+    ledger.save_pull(account, changes, run)
+    return run
+
+
+def _unreadable(snapshot: Snapshot) -> str | None:
+    if not snapshot.unreadable:
+        return None
+    event, reason = next(iter(snapshot.unreadable.items()))
+    others = f", and {len(snapshot.unreadable) - 1} more" if len(snapshot.unreadable) > 1 else ""
+    return f"event {event} is left as it was: {reason}{others}"
+
+
+def mint(
+    profiles: Iterable[Profile],
+    sources: Mapping[str, Source],
+    minter: LinkMinter | None,
+    ledger: Ledger,
+    clock: Callable[[], datetime],
+    progress: Progress,
+) -> list[Run]:
+    """Make the links that coming meetings lack, each saved at once; one run for every server that was asked.
+
+    A server that fails is left alone for the rest of this run; the others go on. Counts: ``invites`` and
+    ``hashes`` that were made, ``none`` that could not be had.
+    """
+    begun = clock()
+    counts: dict[str, Counter[str]] = {}
+    failed: dict[str, SyncdError] = {}
+    for profile in profiles:
+        meetings = ledger.sources(profile.accounts)
+        wanted = plan.links_to_mint(meetings, ledger.links(), profile, begun)
+        for done, wish in enumerate(wanted):
+            progress("links", done, len(wanted))
+            _mint_one(wish, meetings[wish.event], sources, minter, ledger, clock(), counts, failed)
+    return [
+        Run(
+            kind="mint",
+            name=server,
+            ended=clock(),
+            state=failed[server].state if server in failed else "ok",
+            counts=counts.get(server, {}),
+            message=str(failed[server]) if server in failed else None,
+        )
+        for server in counts.keys() | failed.keys()
+    ]
+
+
+def _mint_one(
+    wish: plan.Mint,
+    origin: plan.Source,
+    sources: Mapping[str, Source],
+    minter: LinkMinter | None,
+    ledger: Ledger,
+    now: datetime,
+    counts: dict[str, Counter[str]],
+    failed: dict[str, SyncdError],
+) -> None:
+    """Ask the servers that may have the link, one after the other, and keep what they answer."""
+    made: Invite | None = None
+    for account in wish.accounts:
+        server = account if wish.kind == "invite" else "openmeetings"
+        meeting = ledger.meeting(account, wish.event)
+        if server in failed or meeting is None or (wish.kind == "invite" and account not in sources):
+            return
+        try:
+            if wish.kind == "invite":
+                made = sources[account].invite(meeting)
+            elif minter is not None:
+                visitor = _visitor(wish, ledger.identity(origin.account))
+                made = Invite(minter.hash(wish.event, meeting.title, visitor), made=True)
+        except SyncdError as error:
+            failed[server] = error
+            return
+        word = "none" if made is None else "hashes" if wish.kind == "hash" else "invites"
+        for name in {server, account}:
+            counts.setdefault(name, Counter())[word] += made is None or made.made
+        if made is not None:
+            break
+    code, fresh = (made.code, made.made) if made else (None, False)
+    ledger.save_link(Link(wish.kind, wish.event, wish.whose, code, wish.depends, fresh, now))
+
+
+def _visitor(wish: plan.Mint, person: Identity | None) -> Visitor:
+    if wish.whose == GUEST or person is None:
+        return Visitor(external_id=wish.event)
+    return Visitor(person.user_id, person.firstname, person.lastname, moderator=wish.moderator)
+
+
+class Rendering(Struct, frozen=True):
+    """What rendering did: how many entries it made or erased, and what it could not render."""
+
+    changed: int
+    problems: tuple[str, ...]
+
+
+def render_entries(ledger: Ledger, profile: Profile, now: datetime, progress: Progress) -> Rendering:
+    """Make a profile's entries agree with its meetings and links.
+
+    An entry that cannot be rendered any more stays as it was.
+    """
+    sources, links = ledger.sources(profile.accounts), ledger.links()
+    changes = plan.entry_changes(sources, links, ledger.entries(profile.key), profile)
+    problems: list[str] = []
+    for first in range(0, len(changes), BATCH):
+        rendered: list[tuple[Entry, bytes]] = []
+        for change in changes[first : first + BATCH]:
+            if isinstance(change, plan.Render):
+                try:
+                    rendered.append(_render_one(ledger, profile, change, sources[change.event], links))
+                except BadEvent as error:
+                    problems.append(str(error))
+        erased = [change.event for change in changes[first : first + BATCH] if isinstance(change, plan.Erase)]
+        ledger.save_entries(profile.key, rendered, erased, now)
+        progress("entries", first + len(rendered), len(changes))
+    return Rendering(len(changes) - len(problems), tuple(problems))
+
+
+def _render_one(
+    ledger: Ledger,
+    profile: Profile,
+    change: plan.Render,
+    source: plan.Source,
+    links: Mapping[plan.LinkKey, Link],
+) -> tuple[Entry, bytes]:
+    meeting = ledger.meeting(source.account, change.event)
+    if meeting is None:
+        raise BadEvent(change.event, "it left the ledger while it was rendered; it is looked at again")
+    drawn = render(meeting, ways_in(meeting, source, profile, links), profile, 0)
+    digest = drawn.digest if drawn else ""
+    revision = plan.revision_of(digest, ledger.versions(change.event))
+    entry = Entry(change.event, change.inputs, digest, revision, source.start, source.end)
+    return entry, with_revision(drawn.body, revision) if drawn else b""
