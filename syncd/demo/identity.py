@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An identity provider that answers as Keycloak 26 does: OpenID Connect discovery, tokens, device sign-in, logout.
+
+It keeps people and sessions in memory and must not be used for anything but a demonstration: its tokens
+are signed with a key that lives as long as the object.
+"""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qsl
+from uuid import uuid4
+
+import msgspec
+from msgspec import Struct
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from syncd.demo.serve import Traffic
+
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+REFRESH_LIFE = 1800
+DEVICE_LIFE = 600
+DEVICE_INTERVAL = 5
+
+
+class Person(Struct, frozen=True):
+    """Who can sign in; ``sub`` is the subject of the tokens."""
+
+    sub: str
+    username: str
+    password: str
+    firstname: str
+    lastname: str
+    email: str
+
+
+class _Device(Struct):
+    client: str
+    scope: str
+    user_code: str
+    expires: float
+    asked: float = 0.0
+    username: str | None = None
+
+
+class _Error(Exception):
+    def __init__(self, status: int, error: str, description: str) -> None:
+        super().__init__(error)
+        self.answer = _json({"error": error, "error_description": description}, status)
+
+
+class IdentityProvider:
+    """A realm with its people. ``app`` is to be served, and ``url`` set to where it is served.
+
+    Tokens live ``token_life`` seconds by ``clock``. ``clients`` maps the ids of the clients to their
+    secrets, ``None`` for public ones. ``rotate`` lets a refresh token be used once only; by default Keycloak
+    takes an old one again.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        realm: str = "OPENTALK",
+        *,
+        token_life: int = 300,
+        clients: Mapping[str, str | None] = {"Frontend": None},
+        rotate: bool = False,
+    ) -> None:
+        self.url = ""
+        self.realm = realm
+        self.token_life = token_life
+        self._clock = clock
+        self._clients = clients
+        self._rotate = rotate
+        self._key = secrets.token_bytes(32)
+        self._people: dict[str, Person] = {}
+        self._sessions: dict[str, str] = {}  # session -> username
+        self._spent: set[str] = set()
+        self._devices: dict[str, _Device] = {}
+        path = f"/realms/{realm}"
+        protocol = f"{path}/protocol/openid-connect"
+        routes = [
+            Route(f"{path}/.well-known/openid-configuration", self._discover),
+            Route(f"{protocol}/token", self._token, methods=["POST"]),
+            Route(f"{protocol}/auth/device", self._device, methods=["POST"]),
+            Route(f"{protocol}/logout", self._logout, methods=["POST"]),
+        ]
+        self.app = Traffic(Starlette(routes=routes))
+
+    @property
+    def issuer(self) -> str:
+        """The realm's address, what OpenTalk names as its provider."""
+        return f"{self.url}/realms/{self.realm}"
+
+    def add_user(self, username: str, password: str, firstname: str, lastname: str, email: str) -> Person:
+        """Let somebody sign in. The same name again is another person: the subject is a new one."""
+        person = Person(str(uuid4()), username, password, firstname, lastname, email)
+        self._people[username] = person
+        return person
+
+    def set_password(self, username: str, password: str) -> None:
+        """Change a password; sessions go on."""
+        self._people[username] = msgspec.structs.replace(self._people[username], password=password)
+
+    def person(self, username: str) -> Person:
+        """Who signs in with this name; KeyError if nobody does."""
+        return self._people[username]
+
+    def end_sessions(self) -> None:
+        """End every session, as an administrator can: refresh tokens, offline ones too, are refused from now on."""
+        self._sessions.clear()
+
+    def approve(self, user_code: str, username: str) -> None:
+        """Sign in on the device page, where ``user_code`` was shown; StopIteration if no device shows it."""
+        device = next(device for device in self._devices.values() if device.user_code == user_code)
+        device.username = username
+
+    def read(self, token: str) -> dict[str, Any] | None:
+        """The claims of a token of this realm within its life, whether or not its session goes on."""
+        head, _, signature = token.rpartition(".")
+        if not hmac.compare_digest(signature.encode(), self._sign(head)):
+            return None
+        claims: dict[str, Any] = msgspec.json.decode(_unbase64(head.partition(".")[2]))
+        return claims if claims.get("exp", float("inf")) > self._clock().timestamp() else None
+
+    def active(self, token: str) -> dict[str, Any] | None:
+        """The claims of a token that is valid now: what an introspection would say."""
+        claims = self.read(token)
+        return claims if claims and claims["typ"] == "Bearer" and claims["sid"] in self._sessions else None
+
+    def _sign(self, text: str) -> bytes:
+        return _base64(hmac.digest(self._key, text.encode(), hashlib.sha256)).encode()
+
+    def _jwt(self, claims: Mapping[str, Any]) -> str:
+        head = _base64(msgspec.json.encode({"alg": "HS256", "typ": "JWT"}))
+        text = f"{head}.{_base64(msgspec.json.encode(claims))}"
+        return f"{text}.{self._sign(text).decode()}"
+
+    def _tokens(self, client: str, session: str, scope: str) -> Response:
+        """A token answer, with the members and in the order of Keycloak 26.5."""
+        person = self._people[self._sessions[session]]
+        now = int(self._clock().timestamp())
+        asked = scope.split()
+        granted = [name for name in ("openid", "offline_access") if name in asked] + ["profile", "email"]
+        claims = {
+            "iss": self.issuer,
+            "sub": person.sub,
+            "azp": client,
+            "sid": session,
+            "scope": " ".join(granted),
+            "iat": now,
+            "email": person.email,
+            "given_name": person.firstname,
+            "family_name": person.lastname,
+            "preferred_username": person.username,
+        }
+        offline = "offline_access" in asked
+        ends = {} if offline else {"exp": now + REFRESH_LIFE}
+        end = now + self.token_life
+
+        def jwt(kind: str, **ends: int) -> str:
+            return self._jwt({**claims, **ends, "typ": kind, "jti": secrets.token_hex(16)})
+
+        identity = {"id_token": jwt("ID", exp=end)} if "openid" in asked else {}
+        return _json(
+            {
+                "access_token": jwt("Bearer", exp=end),
+                "expires_in": self.token_life,
+                "refresh_expires_in": 0 if offline else REFRESH_LIFE,
+                "refresh_token": jwt("Offline" if offline else "Refresh", **ends),
+                "token_type": "Bearer",
+                **identity,
+                "not-before-policy": 0,
+                "session_state": session,
+                "scope": claims["scope"],
+            }
+        )
+
+    async def _discover(self, _: Request) -> Response:
+        protocol = f"{self.issuer}/protocol/openid-connect"
+        return _json(
+            {
+                "issuer": self.issuer,
+                "authorization_endpoint": f"{protocol}/auth",
+                "token_endpoint": f"{protocol}/token",
+                "end_session_endpoint": f"{protocol}/logout",
+                "device_authorization_endpoint": f"{protocol}/auth/device",
+                "grant_types_supported": ["password", "refresh_token", DEVICE_GRANT],
+            }
+        )
+
+    async def _token(self, request: Request) -> Response:
+        try:
+            form, client = await self._form(request)
+            match form.get("grant_type"):
+                case "password":
+                    return self._by_password(client, form)
+                case "refresh_token":
+                    return self._by_refresh(client, form.get("refresh_token", ""))
+                case grant if grant == DEVICE_GRANT:
+                    return self._by_device(client, form.get("device_code", ""))
+                case _:
+                    raise _Error(400, "unsupported_grant_type", "Unsupported grant_type")
+        except _Error as error:
+            return error.answer
+
+    async def _form(self, request: Request) -> tuple[dict[str, str], str]:
+        """The form and the client that sent it, whose secret may stand in the form or in the header."""
+        form = dict(parse_qsl((await request.body()).decode()))
+        client, secret = form.get("client_id", ""), form.get("client_secret")
+        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "basic":
+            client, _, secret = _unbase64(credentials).decode().partition(":")
+        if client not in self._clients or self._clients[client] not in (None, secret):
+            raise _Error(401, "invalid_client", "Invalid client or Invalid client credentials")
+        return form, client
+
+    def _begin(self, username: str) -> str:
+        session = secrets.token_urlsafe(18)
+        self._sessions[session] = username
+        return session
+
+    def _by_password(self, client: str, form: Mapping[str, str]) -> Response:
+        person = self._people.get(form.get("username", ""))
+        if person is None or person.password != form.get("password"):
+            raise _Error(401, "invalid_grant", "Invalid user credentials")
+        return self._tokens(client, self._begin(person.username), form.get("scope", ""))
+
+    def _by_refresh(self, client: str, token: str) -> Response:
+        claims = self.read(token)
+        if claims is None or claims["typ"] not in ("Refresh", "Offline") or token in self._spent:
+            raise _Error(400, "invalid_grant", "Invalid refresh token")
+        if claims["sid"] not in self._sessions:
+            raise _Error(400, "invalid_grant", "Session not active")
+        if self._rotate:
+            self._spent.add(token)
+        return self._tokens(client, claims["sid"], claims["scope"])
+
+    def _by_device(self, client: str, code: str) -> Response:
+        now = self._clock().timestamp()
+        device = self._devices.get(code)
+        if device is None or device.client != client:
+            raise _Error(400, "invalid_grant", "Device code not valid")
+        if now >= device.expires:
+            raise _Error(400, "expired_token", "Device code is expired")
+        if now < device.asked + DEVICE_INTERVAL:
+            raise _Error(400, "slow_down", "Slow down")
+        device.asked = now
+        if device.username is None:
+            raise _Error(400, "authorization_pending", "The authorization request is still pending")
+        del self._devices[code]
+        return self._tokens(client, self._begin(device.username), device.scope)
+
+    async def _device(self, request: Request) -> Response:
+        try:
+            form, client = await self._form(request)
+        except _Error as error:
+            return error.answer
+        code = secrets.token_urlsafe(32)
+        letters = "".join(secrets.choice("BCDFGHJKLMNPQRSTVWXZ") for _ in range(8))
+        user_code = f"{letters[:4]}-{letters[4:]}"
+        expires = self._clock().timestamp() + DEVICE_LIFE
+        self._devices[code] = _Device(client, form.get("scope", ""), user_code, expires)
+        page = f"{self.issuer}/device"
+        return _json(
+            {
+                "device_code": code,
+                "user_code": user_code,
+                "verification_uri": page,
+                "verification_uri_complete": f"{page}?user_code={user_code}",
+                "expires_in": DEVICE_LIFE,
+                "interval": DEVICE_INTERVAL,
+            }
+        )
+
+    async def _logout(self, request: Request) -> Response:
+        try:
+            form, _ = await self._form(request)
+        except _Error as error:
+            return error.answer
+        claims = self.read(form.get("refresh_token", ""))
+        if claims is None:
+            return _Error(400, "invalid_grant", "Invalid refresh token").answer
+        self._sessions.pop(claims["sid"], None)
+        return Response(status_code=204)
+
+
+def _json(value: Mapping[str, Any], status: int = 200) -> Response:
+    headers = {"cache-control": "no-store", "pragma": "no-cache", "content-type": "application/json"}
+    return Response(msgspec.json.encode(value), status, headers)
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _unbase64(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the embedded OpenTalk lists events: query, order, cursor, and the faults of controller 0.30 in them.
+
+Nothing here changes an event.
+"""
+
+import base64
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from itertools import islice
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from msgspec import Struct
+
+from syncd.demo.events import JSON, Event, Refusal, order_key, read_time
+
+STATUSES = ("accepted", "pending", "tentative", "declined")
+
+
+class Cursor(Struct, frozen=True, array_like=True):
+    """Where a page ended. The controller's is bincode in base64url; clients must take it as it is."""
+
+    id: str
+    created: datetime
+    starts: datetime | None
+
+    @property
+    def key(self) -> tuple[bool, datetime, datetime, str]:
+        """Where that is in the order of events."""
+        return order_key(self.id, self.created, self.starts)
+
+
+class Listing(Struct, frozen=True):
+    """The query of a listing; ``None`` where it does not filter."""
+
+    per_page: int = 30
+    invitees_max: int = 0
+    after: Cursor | None = None
+    time_min: datetime | None = None
+    time_max: datetime | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    favorites: bool = False
+    adhoc: bool | None = None
+    time_independent: bool | None = None
+    invite_status: tuple[str, ...] = ()
+
+
+def read_listing(query: str) -> Listing:
+    """Read the query of a listing; names that it does not know are ignored, as the controller does."""
+    values: JSON = {}
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        if name in values:
+            raise _bad_query(f"duplicate field `{name}`")
+        if name in _READERS:
+            values[name] = _READERS[name](text)
+    return Listing(**values)
+
+
+def _bad_query(message: str) -> Refusal:
+    return Refusal(400, "query", f"Query deserialize error: {message}")
+
+
+def _number(text: str) -> int:
+    if not re.fullmatch(r"-?\d+", text):
+        raise _bad_query("invalid digit found in string")
+    return int(text)
+
+
+def _time(text: str) -> datetime:
+    """RFC 3339; a raw ``+01:00`` has become a space on its way and is refused."""
+    try:
+        return read_time(text)
+    except ValueError:
+        raise _bad_query("input contains invalid characters") from None
+
+
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise _bad_query("provided string was not `true` or `false`")
+    return text == "true"
+
+
+def _statuses(text: str) -> tuple[str, ...]:
+    for status in text.split(","):
+        if status not in STATUSES:
+            raise _bad_query(f'unknown invite_status "{status}"')
+    return tuple(text.split(","))
+
+
+def _cursor(text: str) -> Cursor:
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Cursor)
+    except (ValueError, msgspec.MsgspecError):
+        raise _bad_query("invalid value: byte array, expected base64 + bincode encoded cursor data") from None
+
+
+_READERS: Mapping[str, Callable[[str], Any]] = {
+    "per_page": lambda text: min(max(_number(text), 1), 100),
+    "invitees_max": _number,
+    "after": _cursor,
+    "time_min": _time,
+    "time_max": _time,
+    "created_after": _time,
+    "created_before": _time,
+    "favorites": _truth,
+    "adhoc": _truth,
+    "time_independent": _truth,
+    "invite_status": _statuses,
+}
+
+
+class Events:
+    """All events, in the order of listings."""
+
+    def __init__(self) -> None:
+        self._all: dict[str, Event] = {}
+        self._order: list[Event] | None = None
+
+    def get(self, event_id: str) -> Event | None:
+        """The event of this id."""
+        return self._all.get(event_id)
+
+    def put(self, event: Event) -> None:
+        """Add an event, or the revision of one."""
+        self._all[event.id] = event
+        self._order = None
+
+    def remove(self, event: Event) -> None:
+        """Forget an event."""
+        del self._all[event.id]
+        self._order = None
+
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self._all.values())
+
+    def page(self, user: str, listing: Listing) -> tuple[list[JSON], str | None]:
+        """One page as JSON, exceptions right behind their series and not counted, and its cursor.
+
+        The cursor is there whenever the page is not empty, also on the last one (before 0.34).
+        """
+        if self._order is None:
+            self._order = sorted(self._all.values(), key=lambda event: event.key)
+        start = bisect_right(self._order, listing.after.key, key=lambda e: e.key) if listing.after else 0
+        matching = (event for event in islice(self._order, start, None) if _is_listed(event, user, listing))
+        events = list(islice(matching, listing.per_page))
+        items: list[JSON] = []
+        for event in events:
+            items += [event.view(user, listing.invitees_max, listed=True), *event.exceptions_for(user)]
+        if not events:
+            return items, None
+        end = msgspec.json.encode(Cursor(events[-1].id, events[-1].created, events[-1].starts))
+        return items, base64.urlsafe_b64encode(end).rstrip(b"=").decode()
+
+
+def _is_listed(event: Event, user: str, listing: Listing) -> bool:
+    status = event.status_for(user)
+    after = listing.after
+    if status is None or (listing.invite_status and status not in listing.invite_status):
+        return False
+    if after and after.starts is None and (event.created, event.id) <= (after.created, after.id):
+        # Before 0.33 a page that ends with an event without time cuts off all that were created earlier,
+        # whenever they start: a listing of both kinds loses events.
+        return False
+    return (
+        listing.adhoc in (None, event.body["is_adhoc"])
+        and listing.time_independent in (None, event.starts is None)
+        and (not listing.favorites or event.body["is_favorite"])
+        and (listing.created_after is None or event.created >= listing.created_after)
+        and (listing.created_before is None or event.created <= listing.created_before)
+        and _is_within(event, listing.time_min, listing.time_max)
+    )
+
+
+def _is_within(event: Event, earliest: datetime | None, latest: datetime | None) -> bool:
+    """The time filter: inclusive, and nothing without a time passes it."""
+    if earliest is None and latest is None:
+        return True
+    if event.starts is None or event.ends is None:
+        return False
+    if earliest is None or latest is None:
+        return event.ends >= earliest if earliest else latest is not None and event.starts <= latest
+    touches = earliest <= event.starts <= latest or earliest <= event.ends <= latest
+    return touches or event.starts <= earliest <= event.ends or event.starts <= latest <= event.ends
+
+
+def numbered_page(items: list[JSON], query: Mapping[str, str], address: str) -> tuple[list[JSON], str]:
+    """A page of a listing with page numbers, and its Link header, which is empty if there is one page only."""
+    size = _READERS["per_page"](query.get("per_page", "30"))
+    page = max(_number(query.get("page", "1")), 1)
+    last = max(-(-len(items) // size), 1)
+    relations = {"first": 1, "prev": page - 1} if page > 1 else {}
+    relations |= {"next": page + 1, "last": last} if page < last else {}
+    links = (f'<{address}?per_page={size}&page={n}>; rel="{rel}"' for rel, n in relations.items())
+    return items[(page - 1) * size : page * size], ",".join(links)

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``syncd demo``: the whole of syncd on this machine, between embedded servers. Nothing is kept."""
+
+import hashlib
+import secrets
+import socket
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import click
+
+from syncd.config import Config, load
+from syncd.daemon import running, signalled
+from syncd.demo.calendar_server import CalendarServer
+from syncd.demo.stage import PASSWORDS, Stage
+from syncd.demo.week import Week
+from syncd.jobs import Jobs
+from syncd.model import Feed, Run
+from syncd.remotes import connect
+from syncd.shelf import FeedShelf
+from syncd.store import Ledger
+from syncd.transport import Remote
+from syncd.web.app import feed_app
+from syncd.web.serving import Served
+
+CHANGE_SECONDS = 15.0
+
+Clock = Callable[[], datetime]
+
+
+def show(*, once: bool, clock: Clock, language: str) -> None:
+    """Show it: one pass with ``once``, else until Ctrl-C or SIGTERM, with a change every 15 seconds."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="syncd-demo-")))
+        stage = stack.enter_context(Stage(clock))
+        server = stack.enter_context(
+            CalendarServer(folder / "calendars", username="alice", password=PASSWORDS["alice"])
+        )
+        week = Week(stage.opentalk, clock().date(), language)
+        calendar = f'url = "{server.url}"\ncalendar = "OpenTalk"'
+        path = stage.write_config(
+            folder,
+            {"team": calendar},
+            calendar_password=server.password,
+            feeds=f"127.0.0.1:{_free_port()}",
+            language=language,
+            every="10s",
+        )
+        config = load(path, {})
+        feed = _add_feed(config, clock)
+        if once:
+            _once(config, clock, server, feed)
+        else:
+            _watch(config, clock, stage, server, week, feed)
+
+
+def _once(config: Config, clock: Clock, server: CalendarServer, feed: str) -> None:
+    assert config.feeds  # noqa: S101 -- the stage wrote it
+    with Ledger(config.state) as ledger, Served(feed_app(FeedShelf(config, ledger)), config.feeds.listen):
+        remotes = connect(config, clock)
+        runs = Jobs(config, ledger, remotes, clock).ring_all()
+        remotes.close()
+        click.echo("One pass of syncd between embedded servers on this machine:\n")
+        for run in runs:
+            click.echo(f"  {_told(run)}")
+        click.echo(f"\nIn the calendar of {server.username} on the calendar server (Radicale), and in the feed:\n")
+        profile = next(iter(Jobs(config, ledger, remotes, clock).profiles.values()))
+        for entry in sorted(ledger.entries(profile.key).values(), key=lambda each: each.start):
+            meeting = ledger.meeting(profile.accounts[0], entry.event)
+            if meeting and meeting.start:
+                local = meeting.start.utc.astimezone(ZoneInfo(meeting.start.zone))
+                when = f"{local:%a %d %b}" if meeting.all_day else f"{local:%a %d %b %H:%M}"
+                repeats = " (repeats)" if meeting.recurrence else ""
+                click.echo(f"  {when:17} {meeting.title}{repeats}")
+        web = Remote("the feed")
+        answer = web.send("GET", feed)
+        again = web.send("GET", feed, headers={"If-None-Match": answer.headers["etag"]})
+        web.close()
+        click.echo(f"\nThe feed answers {answer.status}, {len(answer.body)} bytes; asked again: {again.status}.")
+        click.echo(
+            "All of it is gone now: `syncd demo` leaves it up, changes it while you watch, and tells you the addresses."
+        )
+
+
+def _told(run: Run) -> str:
+    names = {"pull": "OpenTalk account", "mint": "links,", "push": "calendar", "feed": "feed"}
+    counts = ", ".join(f"{count} {word}" for word, count in run.counts.items() if count)
+    return f"{names[run.kind]} {run.name}: {counts or run.message or 'nothing to do'}"
+
+
+def _watch(config: Config, clock: Clock, stage: Stage, server: CalendarServer, week: Week, feed: str) -> None:
+    with running(config, clock), signalled() as stop:
+        click.echo(
+            f"""syncd between embedded servers on this machine; nothing is kept. End it with Ctrl-C.
+
+  OpenTalk      {stage.web}  (Alice Adams: alice / {PASSWORDS["alice"]})
+  OpenMeetings  {stage.meetings}  (syncd / {PASSWORDS["syncd"]})
+  Calendar      {server.url}  ({server.username} / {server.password})
+                add it to a calendar program as a CalDAV calendar; syncd writes the one named OpenTalk
+  Feed          {feed}
+                subscribe to it: Thunderbird, File > New > Calendar > On the Network
+
+Something happens every {CHANGE_SECONDS:.0f} seconds; syncd looks every 10.
+"""
+        )
+        for said, change in week.changes():
+            if stop.wait(CHANGE_SECONDS):
+                return
+            click.echo(f"* {said}")
+            change()
+
+
+def _add_feed(config: Config, clock: Clock) -> str:
+    """A feed for Alice's phone; returns its address."""
+    token = secrets.token_urlsafe(32)
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    with Ledger(config.state) as ledger:
+        ledger.save_feed(Feed("phone", digest, tuple(config.accounts), "owner", False, "Alice's phone", clock()))
+    assert config.feeds  # noqa: S101 -- the stage wrote it
+    return f"{config.feeds.public_url}/feed/{token}.ics"
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Serves an application from a thread of its own, until it is closed; signals stay with the main thread."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from syncd.errors import NeedsYou
+
+BACKLOG = 128
+LAST_ANSWERS = 1.0
+
+
+class Served:
+    """An application behind a socket of this machine, from construction until ``close()``.
+
+    ``listen`` is ``HOST:PORT`` or ``unix:PATH``; a port of 0 is any free one. ``url`` is its origin, without
+    a slash at the end, and empty for a unix socket. The ``X-Forwarded-*`` headers of ``trusted_proxies``
+    count. Raises NeedsYou if the address is taken or not ours.
+    """
+
+    def __init__(self, app: ASGIApp, listen: str = "127.0.0.1:0", trusted_proxies: Sequence[str] = ()) -> None:
+        self._socket, self.url = _listen(listen)
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=bool(trusted_proxies),
+                forwarded_allow_ips=list(trusted_proxies),
+            )
+        )
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
+        self._thread.start()
+        self._server.ready.wait()
+
+    def close(self) -> None:
+        """Stop serving and close every connection; what is being answered gets a second to finish."""
+        self._server.stop()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _listen(address: str) -> tuple[socket.socket, str]:
+    try:
+        if address.startswith("unix:"):
+            path = Path(address.removeprefix("unix:"))
+            path.unlink(missing_ok=True)  # what a process that was killed has left
+            server = socket.socket(socket.AF_UNIX)
+            server.bind(str(path))
+            server.listen(BACKLOG)
+            path.chmod(0o660)
+            return server, ""
+        host, _, port = address.rpartition(":")
+        host = host.strip("[]")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        server = socket.create_server((host, int(port)), family=family, backlog=BACKLOG)
+        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does not for a socket it is given
+    except OSError as error:
+        raise NeedsYou(f"feeds.listen: cannot listen on {address}: {error.strerror}; choose another address") from None
+    shown = f"[{host}]" if family == socket.AF_INET6 else host
+    return server, f"http://{shown}:{server.getsockname()[1]}"
+
+
+class _Server(uvicorn.Server):
+    """Tells when it has started and can be stopped at once; uvicorn's own loop polls for either."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = threading.Event()
+        self._loop: asyncio.AbstractEventLoop
+        self._ended: asyncio.Event
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
+        await super().startup(sockets)
+        self.ready.set()
+
+    async def main_loop(self) -> None:
+        await self._ended.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, without its pauses of a tenth of a second."""
+        for server in self.servers:
+            server.close()
+        for each in sockets or []:
+            each.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        end = self._loop.time() + LAST_ANSWERS
+        while self.server_state.connections and self._loop.time() < end:
+            await asyncio.sleep(0.001)
+
+    def stop(self) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._ended.set)
