@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the answers of WebDAV servers mean: statuses, preconditions, properties, ETags.
+
+Pure. The body decides before the status does: servers agree on the names of preconditions (RFC 4791,
+5.3.2.1) and not on their statuses. No word of a body gets into an exception but those names.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from lxml import etree  # type: ignore[import-untyped]
+from msgspec import Struct
+from msgspec.structs import replace
+
+from syncd.errors import BadAnswer, Changed, NeedsYou, Refused, SyncdError, UidTaken
+from syncd.transport import Answer, unavailable
+
+DAV = "{DAV:}"
+CALDAV = "{urn:ietf:params:xml:ns:caldav}"
+
+MULTISTATUS = 207
+NO_LOGIN = 401
+FULL = 507
+BUSY = frozenset({408, 423, 425, 429})
+# What a caller may want to judge itself: not logins, and nothing that heals.
+OTHER_4XX = frozenset(range(400, 500)) - BUSY - {NO_LOGIN}
+
+# RFC 4791 and, for Cyrus, where a UID is taken in the whole account, RFC 6638 (3.2.4.1).
+UID_TAKEN = frozenset({"no-uid-conflict", "unique-scheduling-object-resource"})
+# Nextcloud says so with a plain 400, also of what lies in its trash bin, and SOGo with a plain 409.
+UID_TEXT = re.compile(rb"\buid\b[^<]{0,120}\balready (exists|in use)", re.IGNORECASE)
+NO_ROOM = frozenset({"quota-not-exceeded", "sufficient-disk-space"})  # RFC 4331, 6
+UNFIT = frozenset(
+    {
+        "allowed-attendee-scheduling-object-change",
+        "allowed-organizer-scheduling-object-change",
+        "max-attendees-per-instance",
+        "max-date-time",
+        "max-instances",
+        "max-resource-size",
+        "min-date-time",
+        "same-organizer-in-all-components",
+        "supported-calendar-component",
+        "supported-calendar-data",
+        "valid-calendar-data",
+        "valid-calendar-object-resource",
+    }
+)
+
+
+class Collection(Struct, frozen=True):
+    """What a PROPFIND of an address told; ``None`` where the server does not tell (Google: privileges)."""
+
+    status: int
+    url: str
+    calendar: bool = False
+    components: frozenset[str] | None = None
+    privileges: frozenset[str] | None = None
+    principal: str | None = None
+    home: bool = False
+
+
+def collection(answer: Answer, who: str) -> Collection:
+    """Read the answer to a PROPFIND with Depth 0. Raises BadAnswer."""
+    if answer.status in OTHER_4XX:
+        return Collection(answer.status, answer.url)
+    tree = parse(answer.body) if answer.status == MULTISTATUS else None
+    if tree is None:
+        raise BadAnswer(f"{who} answered something else than CalDAV ({answer.status}); is its url right?")
+    refused = _statuses(tree.iterfind(f"{DAV}response[1]/{DAV}status"))
+    if refused and refused[0] in OTHER_4XX:  # Xandikos packs a plain 404 into a multistatus
+        return Collection(refused[0], answer.url)
+    found = etree.Element("props")
+    for propstat in tree.iterfind(f"{DAV}response[1]/{DAV}propstat"):
+        if " 200" in (propstat.findtext(f"{DAV}status") or " 200"):
+            found.extend(propstat.findall(f"{DAV}prop/*"))
+    return Collection(
+        status=answer.status,
+        url=answer.url.rstrip("/") + "/",
+        calendar=found.find(f"{DAV}resourcetype/{CALDAV}calendar") is not None,
+        components=_each(found, f"{CALDAV}supported-calendar-component-set", _component),
+        privileges=_each(found, f"{DAV}current-user-privilege-set", _privilege),
+        principal=found.findtext(f"{DAV}current-user-principal/{DAV}href"),
+        home=found.find(f"{CALDAV}calendar-home-set/{DAV}href") is not None,
+    )
+
+
+def problem(answer: Answer, who: str) -> SyncdError:
+    """The exception for an answer that is no success."""
+    if answer.status in BUSY or (answer.status >= 500 and answer.status != FULL):  # noqa: PLR2004
+        return unavailable(answer, who)
+    return _named_problem(answer, who) or _plain_problem(answer, who)
+
+
+def _named_problem(answer: Answer, who: str) -> SyncdError | None:
+    status, named = answer.status, _preconditions(answer.body)
+    if named & UID_TAKEN or (status in (400, 409) and UID_TEXT.search(answer.body)):
+        return UidTaken(f"{who}: another object there, or in its trash bin, has the UID ({status})")
+    if named & NO_ROOM or status == FULL:
+        return NeedsYou(f"{who} has no room left ({status}); make some, or ask for a larger quota")
+    if "need-privileges" in named:
+        return NeedsYou(f"{who} may not be written by this user ({status}); let its owner grant writing")
+    if named & UNFIT:
+        return Refused(f"{who} refuses the object: {', '.join(sorted(named & UNFIT))} ({status})")
+    return None
+
+
+def _plain_problem(answer: Answer, who: str) -> SyncdError:
+    match answer.status:
+        case 404 | 410 | 412:
+            return Changed(f"{who}: the object is not the one we remember ({answer.status})")
+        case status if status in OTHER_4XX:
+            return Refused(f"{who} refuses the object ({status})")
+        case status:
+            return BadAnswer(f"{who} answered with status {status}, which nothing asked for")
+
+
+def parse(body: bytes) -> Any | None:
+    """An XML body, without entities, network and huge trees; ``None`` if it is no XML."""
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False)
+    try:
+        return etree.fromstring(body, parser)
+    except (etree.XMLSyntaxError, ValueError):
+        return None
+
+
+def inner(answer: Answer, who: str) -> Answer:
+    """A multistatus that answers a PUT or DELETE, with the first failure in it as its status, else 200."""
+    tree = parse(answer.body)
+    if tree is None:
+        raise BadAnswer(f"{who} answered something that is not XML")
+    statuses = _statuses(tree.iter(f"{DAV}status"))
+    return replace(answer, status=next((status for status in statuses if status >= 300), 200))  # noqa: PLR2004
+
+
+def etag_of(answer: Answer) -> str | None:
+    """The ETag as the server writes it; ``None`` if it gives none."""
+    return answer.headers.get("etag", "").strip() or None
+
+
+def strong(etag: str | None) -> str | None:
+    """An ETag as If-Match takes it, ``None`` if it cannot (RFC 9110, 13.1.1); Yandex forgets the quotes."""
+    if not etag or etag.startswith("W/"):
+        return None
+    return etag if etag.startswith('"') else f'"{etag}"'
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two ETags are equal by weak comparison (RFC 9110, 8.8.3.2)."""
+    return one.removeprefix("W/").strip('"') == other.removeprefix("W/").strip('"')
+
+
+def _preconditions(body: bytes) -> frozenset[str]:
+    """The local names under DAV:error (RFC 4918, 16)."""
+    tree = parse(body)
+    if tree is None:
+        return frozenset()
+    errors = tree.iter(f"{DAV}error")
+    return frozenset(etree.QName(each).localname for error in errors for each in error.iterchildren("*"))
+
+
+def _statuses(elements: Iterable[Any]) -> list[int]:
+    """The statuses of DAV:status elements, which hold a status line (RFC 4918, 14.28)."""
+    lines = (re.match(r"\s*HTTP/\S+\s+(\d{3})\b", element.text or "") for element in elements)
+    return [int(line[1]) for line in lines if line]
+
+
+def _each(props: Any, name: str, read: Callable[[Any], str]) -> frozenset[str] | None:
+    found = props.find(name)
+    return None if found is None else frozenset(read(each) for each in found.iterchildren("*"))
+
+
+def _component(element: Any) -> str:
+    return str(element.get("name", "")).upper()
+
+
+def _privilege(element: Any) -> str:
+    return str(etree.QName(element[0]).localname) if len(element) else ""

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every calendar promises, held by the one in memory and by real servers."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from typing import Protocol
+
+import icalendar
+import pytest
+from msgspec import Struct
+
+from syncd.errors import Changed, NeedsYou, UidTaken
+from syncd.model import Found, Stored
+from tests import servers
+from tests.contract.memory import MemoryCalendar
+
+UID = "3f0c2a5e-7d1b-4c55-9a80-1f2e3d4c5b6a"
+HREF = f"syncd-{UID}.ics"
+OTHER = "syncd-00000000-0000-4000-8000-000000000000.ics"
+
+
+class Calendar(Protocol):
+    @property
+    def url(self) -> str: ...
+    def create(self, href: str, body: bytes) -> Stored: ...
+    def update(self, href: str, body: bytes, etag: str | None) -> Stored: ...
+    def delete(self, href: str, etag: str | None) -> None: ...
+    def fetch(self, href: str) -> Found | None: ...
+    def check(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Place(Struct):
+    """A calendar, the same as somebody else has it open, and how the whole of it is deleted."""
+
+    calendar: Calendar
+    somebody: Calendar
+    vanish: Callable[[], object]
+
+
+@pytest.fixture(params=["memory", "radicale", "xandikos"])
+def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+    if request.param == "memory":
+        memory = MemoryCalendar()
+        yield Place(memory, memory, lambda: setattr(memory, "gone", True))
+        return
+    server = servers.radicale() if request.param == "radicale" else servers.xandikos()
+    url = server.fresh_calendar()
+    place = Place(server.calendar(url), server.calendar(url), lambda: server.send("DELETE", url))
+    yield place
+    place.calendar.close()
+    place.somebody.close()
+
+
+@pytest.fixture
+def calendar(place: Place) -> Calendar:
+    return place.calendar
+
+
+def entry(title: str = "Jour fixe", *, uid: str = UID, extra: str = "") -> bytes:
+    lines = (
+        "BEGIN:VCALENDAR\nVERSION:2.0\nPRODID:-//syncd//EN\nBEGIN:VEVENT\n"
+        f"UID:{uid}\nDTSTAMP:20261122T080000Z\nDTSTART:20261124T090000Z\nDTEND:20261124T100000Z\n"
+        f"SUMMARY:{title}\nX-SYNCD-INSTALLATION:0123abcd\nX-SYNCD-DIGEST:fedcba98\n{extra}END:VEVENT\nEND:VCALENDAR\n"
+    )
+    return lines.replace("\n", "\r\n").encode()
+
+
+def event(calendar: Calendar, href: str = HREF) -> icalendar.Event:
+    found = calendar.fetch(href)
+    assert found is not None
+    return icalendar.Calendar.from_ical(found.body).events[0]
+
+
+def test_what_is_created_can_be_fetched(calendar: Calendar) -> None:
+    stored = calendar.create(HREF, entry())
+    found = calendar.fetch(stored.href)
+    assert stored.href == HREF
+    assert found is not None
+    assert found.href == HREF
+    assert stored.etag in (None, found.etag)
+    assert event(calendar)["SUMMARY"] == "Jour fixe"
+
+
+def test_a_second_creation_changes_nothing(calendar: Calendar) -> None:
+    calendar.create(HREF, entry())
+    before = calendar.fetch(HREF)
+    with pytest.raises(Changed):
+        calendar.create(HREF, entry("Another"))
+    assert calendar.fetch(HREF) == before
+
+
+def test_a_uid_is_taken_under_any_href(calendar: Calendar) -> None:
+    calendar.create(HREF, entry())
+    with pytest.raises(UidTaken):
+        calendar.create(OTHER, entry())
+    assert calendar.fetch(OTHER) is None
+
+
+def test_the_right_etag_updates(calendar: Calendar) -> None:
+    first = calendar.create(HREF, entry())
+    second = calendar.update(HREF, entry("Moved"), first.etag)
+    third = calendar.update(HREF, entry("Moved again"), second.etag)
+    assert len({first.etag, second.etag, third.etag}) == 3
+    assert event(calendar)["SUMMARY"] == "Moved again"
+
+
+def test_a_stale_etag_changes_nothing(place: Place) -> None:
+    stored = place.calendar.create(HREF, entry())
+    theirs = place.somebody.update(HREF, entry("Theirs"), stored.etag)
+    assert theirs.etag != stored.etag
+    with pytest.raises(Changed):
+        place.calendar.update(HREF, entry("Ours"), stored.etag)
+    with pytest.raises(Changed):
+        place.calendar.delete(HREF, stored.etag)
+    assert event(place.calendar)["SUMMARY"] == "Theirs"
+
+
+def test_without_an_etag_what_is_there_is_updated(calendar: Calendar) -> None:
+    calendar.create(HREF, entry())
+    calendar.update(HREF, entry("Moved"), None)
+    assert event(calendar)["SUMMARY"] == "Moved"
+
+
+@pytest.mark.parametrize("etag", [None, '"never-seen"'])
+def test_what_is_missing_cannot_be_updated(calendar: Calendar, etag: str | None) -> None:
+    with pytest.raises(Changed):
+        calendar.update(HREF, entry(), etag)
+    assert calendar.fetch(HREF) is None
+
+
+@pytest.mark.parametrize("etag", [None, '"never-seen"'])
+def test_what_is_missing_can_be_deleted(calendar: Calendar, etag: str | None) -> None:
+    calendar.delete(HREF, etag)
+    assert calendar.fetch(HREF) is None
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["etag", "no-etag"])
+def test_what_is_deleted_is_gone_and_can_come_back(calendar: Calendar, known: bool) -> None:
+    stored = calendar.create(HREF, entry())
+    calendar.delete(HREF, stored.etag if known else None)
+    assert calendar.fetch(HREF) is None
+    calendar.create(HREF, entry())
+    assert event(calendar)["UID"] == UID
+
+
+def test_equal_bytes_keep_their_meaning_and_ours_stay_marked(calendar: Calendar) -> None:
+    title = "Größe und 漢字 🎉 " + "sehr " * 40 + "lang"
+    extra = "DESCRIPTION:" + "ä" * 300 + "\\n\\nAgenda\\, dann: https://meet.example.org/room/1\n"
+    calendar.create(HREF, entry(title, extra=extra))
+    found = event(calendar)
+    assert found["SUMMARY"] == title
+    assert found["DESCRIPTION"] == "ä" * 300 + "\n\nAgenda, dann: https://meet.example.org/room/1"
+    assert found["X-SYNCD-INSTALLATION"] == "0123abcd"
+    assert found["X-SYNCD-DIGEST"] == "fedcba98"
+
+
+def test_a_calendar_that_is_gone_is_not_an_empty_one(place: Place) -> None:
+    stored = place.calendar.create(HREF, entry())
+    place.vanish()
+    for attempt in (
+        place.calendar.check,
+        lambda: place.calendar.fetch(HREF),
+        lambda: place.calendar.create(OTHER, entry()),
+        lambda: place.calendar.update(HREF, entry(), stored.etag),
+    ):
+        try:
+            attempt()
+        except Changed:  # a precondition may be looked at first; who then looks, learns it
+            with pytest.raises(NeedsYou):
+                place.calendar.fetch(HREF)
+        except NeedsYou:
+            continue
+        else:
+            pytest.fail("nobody was told")
+
+
+def test_four_threads_share_a_calendar(calendar: Calendar) -> None:
+    numbers = count()
+    uids = [f"00000000-0000-4000-8000-{next(numbers):012}" for _ in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        stored = list(pool.map(lambda uid: calendar.create(f"syncd-{uid}.ics", entry(uid=uid)), uids))
+    assert {each.href for each in stored} == {f"syncd-{uid}.ics" for uid in uids}
+    assert {event(calendar, each.href)["UID"] for each in stored} == set(uids)
