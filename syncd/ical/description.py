@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people read and click in an entry: the ways in, in their order, and the text around them.
+
+Here it is decided what guests may see. Nothing here knows of time.
+"""
+
+import re
+
+from msgspec import Struct
+
+from syncd.ical.lines import address, clean, one_line, shorten
+from syncd.ical.words import Words, words
+from syncd.model import CallIn, Meeting, Profile, WaysIn
+
+LIMIT = 16_000
+"""Octets of a DESCRIPTION: servers cap a whole object, Stalwart at 512 kB for all overrides of a series."""
+
+_NAMES = {"opentalk": "OpenTalk", "openmeetings": "OpenMeetings"}
+
+
+class Call(Struct, frozen=True):
+    """Something to click: RFC 7986 features, a label and the address."""
+
+    features: str
+    label: str
+    address: str
+
+
+def calls(meeting: Meeting, ways: WaysIn, profile: Profile) -> list[Call]:
+    """The ways in, the Join link first; a link that is not there, or is no link, is left out."""
+    links = {
+        "opentalk": ways.room if profile.audience == "owner" else ways.guest or ways.room,
+        "openmeetings": ways.openmeetings,
+    }
+    found = [(way, address(links[way])) for way in profile.ways_in]
+    result = [Call("AUDIO,VIDEO", _NAMES[way], link) for way, link in found if link]
+    dial = _dial(meeting.call_in, profile) if "opentalk" in profile.ways_in else None
+    if dial:
+        result.append(Call("PHONE", words(profile.language).phone, dial))
+    return result
+
+
+def _dial(call_in: CallIn | None, profile: Profile) -> str | None:
+    """A number to tap, with pauses before the conference id and the PIN (as in RFC 7986, 5.11)."""
+    if call_in is None:
+        return None
+    number = re.sub(r"[^0-9+]", "", call_in.tel)
+    if not re.fullmatch(r"\+?[0-9]{3,}", number):
+        return None
+    codes = (call_in.id, call_in.pin) if profile.passwords else (call_in.id,)
+    return "tel:" + ",,".join([number, *(code for code in codes if re.fullmatch(r"[0-9]+", code))])
+
+
+def describe(text: str, meeting: Meeting, ways: WaysIn, profile: Profile) -> str:
+    """The DESCRIPTION of the meeting or, with its own ``text``, of one occurrence.
+
+    The Join link stands alone on the first line, because that is all that some programs find. A text that
+    is too long is cut, never the lines about how to get in.
+    """
+    say = words(profile.language)
+    head = "\n".join(_head(meeting, ways, profile, say))
+    by = one_line(meeting.creator) if profile.audience == "owner" else ""
+    tail = f"{say.invited_by} {by}" if by else ""
+    room = LIMIT - len(head.encode()) - len(tail.encode()) - 4
+    return "\n\n".join(part for part in (head, shorten(clean(text).strip(), room), tail) if part)
+
+
+def _head(meeting: Meeting, ways: WaysIn, profile: Profile, say: Words) -> list[str]:
+    owner, opentalk = profile.audience == "owner", "opentalk" in profile.ways_in
+    links = [call for call in calls(meeting, ways, profile) if call.features != "PHONE"]
+    lines = [link.address if link is links[0] else f"{link.label}: {link.address}" for link in links]
+    guest = address(ways.guest)
+    if owner and opentalk and guest:
+        after = next((at for at, link in enumerate(links, 1) if link.label == _NAMES["opentalk"]), 0)
+        lines.insert(after, f"{say.guests}: {guest}")
+    if opentalk and meeting.call_in and one_line(meeting.call_in.tel):
+        lines.append(_phone(meeting.call_in, profile, say))
+    if opentalk and profile.passwords and meeting.password:
+        lines.append(f"{say.password}: {one_line(meeting.password)}")
+    folder = meeting.shared_folder
+    if owner and folder and address(folder.url):
+        lines.append(f"{say.folder}: {folder.url}")
+        if profile.passwords and folder.password:
+            lines.append(f"{say.folder_password}: {one_line(folder.password)}")
+    return lines
+
+
+def _phone(call_in: CallIn, profile: Profile, say: Words) -> str:
+    parts = [f"{say.phone}: {one_line(call_in.tel)}"]
+    if call_in.id:
+        parts.append(f"{say.conference_id} {one_line(call_in.id)}")
+    if profile.passwords and call_in.pin:
+        parts.append(f"PIN {one_line(call_in.pin)}")
+    return " · ".join(parts)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an object in a calendar says of itself: whose it is, which revision, whether people are in it.
+
+Servers re-order, re-fold and re-encode what they keep, and much of what lies in a calendar is not ours:
+this reads content lines only, whatever is between them, and must never raise.
+"""
+
+import re
+from collections.abc import Iterator
+
+from icalendar.parser import unescape_backslash
+
+from syncd.model import Mark
+
+_FOLD = re.compile(r"\r?\n[ \t]")
+_LINE = re.compile(r'([A-Za-z0-9-]+)(?:;(?:"[^"]*"|[^":])*)?:(.*)', re.DOTALL)
+
+
+def read_mark(body: bytes) -> Mark | None:
+    """What the events of an object say; ``None`` if it is no VCALENDAR with events of one UID.
+
+    A series' own SEQUENCE counts, not that of an override, unless there are only overrides. ORGANIZER
+    and ATTENDEE count wherever they stand in an event, but not in its alarms (an e-mail alarm has one).
+    """
+    uids: set[str] = set()
+    digest: str | None = None
+    revisions: dict[bool, int] = {}
+    people = False
+    for event in _events(body):
+        values = dict(event)
+        uids.add(unescape_backslash(values.get("UID", "")).strip())
+        override = "RECURRENCE-ID" in values
+        revisions[override] = max(revisions.get(override, 0), _number(values.get("SEQUENCE", "")))
+        digest = digest or values.get("X-SYNCD-DIGEST", "").strip() or None
+        people = people or "ORGANIZER" in values or "ATTENDEE" in values
+    if len(uids) != 1 or "" in uids:
+        return None
+    revision = revisions.get(False, revisions.get(True, 0))
+    return Mark(uid=uids.pop(), revision=revision, digest=digest, people=people)
+
+
+def _events(body: bytes) -> Iterator[list[tuple[str, str]]]:
+    """The properties of each VEVENT of a VCALENDAR, without those of the components in it."""
+    path: list[str] = []
+    event: list[tuple[str, str]] = []
+    for name, value in _lines(body):
+        if name == "BEGIN":
+            path.append(value.strip().upper())
+            if path == ["VCALENDAR", "VEVENT"]:
+                event = []
+        elif name == "END":
+            if path == ["VCALENDAR", "VEVENT"]:
+                yield event
+            path = path[:-1]
+        elif path == ["VCALENDAR", "VEVENT"]:
+            event.append((name, value))
+
+
+def _lines(body: bytes) -> Iterator[tuple[str, str]]:
+    # unfolded as bytes a fold may split a character (RFC 5545, 3.1), hence decoded only afterwards
+    for line in re.split(r"\r?\n", _FOLD.sub("", body.decode("latin-1"))):
+        match = _LINE.fullmatch(line)
+        if match:
+            yield match[1].upper(), match[2].encode("latin-1").decode("utf-8", "replace")
+
+
+def _number(text: str) -> int:
+    digits = text.strip()
+    return int(digits) if re.fullmatch(r"[0-9]{1,18}", digits) else 0

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Meetings as OpenTalk's accounts see them, for the tests of what becomes of them."""
+
+from datetime import UTC, datetime
+
+from msgspec.structs import replace
+
+from syncd.model import CallIn, Meeting, Override, Profile, SharedFolder, WaysIn, When
+
+BERLIN = "Europe/Berlin"
+ROOM = "https://meet.example.org/room/b6c1e9d0-2d0f-4a55-8a43-6f2f2f0f0a01"
+WAYS = WaysIn(
+    room=ROOM,
+    guest=f"{ROOM}?invite=0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d",
+    openmeetings="https://om.example.org/openmeetings/hash?secure=6a5b4c3d2e1f&language=2",
+)
+OWNER = Profile(
+    accounts=("work",),
+    urls=("https://meet.example.org",),
+    openmeetings="https://om.example.org/openmeetings",
+    audience="owner",
+    passwords=True,
+    ways_in=("opentalk", "openmeetings"),
+    language="de",
+    installation="5f2d9c1b",
+    versions=("1", "2026.1"),
+)
+GUESTS = replace(OWNER, audience="guests", passwords=False)
+
+
+def at(zone: str, *time: int) -> When:
+    return When(datetime(*time, tzinfo=UTC), zone)  # type: ignore[arg-type, misc]
+
+
+MEETING = Meeting(
+    id="3f0c6a52-6a7e-4d0e-9d5e-2f6f0a7b1c11",
+    title="Jour fixe",
+    description="Agenda:\n1. Rückblick, Ausblick; Rest\n2. C:\\New\\notes.txt",
+    start=at(BERLIN, 2026, 11, 2, 8),
+    end=at(BERLIN, 2026, 11, 2, 9),
+    room="b6c1e9d0-2d0f-4a55-8a43-6f2f2f0f0a01",
+    password="s3cret-room",
+    call_in=CallIn("+49 30 5557890", "0123456789", "9876543210"),
+    shared_folder=SharedFolder("https://cloud.example.org/s/Xy12", "s3cret-folder"),
+    own=True,
+    creator="Alice Adams",
+    created=datetime(2026, 10, 1, 12, tzinfo=UTC),
+    updated=datetime(2026, 10, 2, 6, 0, 1, tzinfo=UTC),
+)
+SERIES = replace(
+    MEETING,
+    recurrence=("RRULE:FREQ=WEEKLY;UNTIL=20261231T225959Z",),
+    overrides=(
+        Override(original=at(BERLIN, 2026, 11, 9, 8), start=at(BERLIN, 2026, 11, 10, 9)),
+        Override(original=at(BERLIN, 2026, 11, 16, 8), cancelled=True),
+        Override(original=at(BERLIN, 2026, 11, 23, 8), title="Sonderthema", description="Nur heute."),
+    ),
+)
+GOLDEN: dict[str, tuple[Meeting, WaysIn, Profile]] = {
+    "owner-de": (MEETING, WAYS, OWNER),
+    "owner-en": (replace(MEETING, invite_status="pending", own=False), WAYS, replace(OWNER, language="en")),
+    "guests": (MEETING, WAYS, GUESTS),
+    "guests-without-a-guest-link": (MEETING, WaysIn(ROOM), replace(GUESTS, ways_in=("opentalk",))),
+    "openmeetings-first": (MEETING, WAYS, replace(OWNER, ways_in=("openmeetings", "opentalk"))),
+    "all-day": (
+        replace(MEETING, all_day=True, start=at(BERLIN, 2026, 12, 1), end=at(BERLIN, 2026, 12, 1)),
+        WAYS,
+        OWNER,
+    ),
+    "series": (SERIES, WAYS, OWNER),
+    "series-all-day": (
+        replace(
+            MEETING,
+            all_day=True,
+            start=at(BERLIN, 2026, 12, 1),
+            end=at(BERLIN, 2026, 12, 3),
+            recurrence=("RRULE:FREQ=MONTHLY;UNTIL=20270601",),
+            overrides=(
+                Override(original=at(BERLIN, 2027, 1, 1), cancelled=True),
+                Override(original=at(BERLIN, 2027, 2, 1), start=at(BERLIN, 2027, 2, 8)),
+            ),
+        ),
+        WAYS,
+        OWNER,
+    ),
+    "off-the-rule": (replace(MEETING, recurrence=("RRULE:FREQ=WEEKLY;BYDAY=TH;COUNT=4",)), WAYS, OWNER),
+    "two-zones": (replace(MEETING, end=at("America/New_York", 2026, 11, 2, 10)), WAYS, OWNER),
+    "new-york": (
+        replace(
+            MEETING,
+            start=at("America/New_York", 2026, 3, 2, 14),
+            end=at("America/New_York", 2026, 3, 2, 15, 30),
+            recurrence=("RRULE:FREQ=DAILY;INTERVAL=3;COUNT=5",),
+        ),
+        WAYS,
+        OWNER,
+    ),
+    "utc": (replace(MEETING, start=at("UTC", 2026, 11, 2, 8), end=at("Etc/UTC", 2026, 11, 2, 9)), WAYS, OWNER),
+}
