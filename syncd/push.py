@@ -209,6 +209,8 @@ def _create(target: Target, entry: Entry) -> str:
 
 
 def _update(target: Target, entry: Entry, there: Placement) -> str:
+    if there.etag is None:  # Cyrus and sabre tell none where they add to an object: look before writing over it
+        return _resolve(target, entry, there.href)
     body = _body(target, entry)
     try:
         stored = target.calendar.update(there.href, body, there.etag)
@@ -260,6 +262,8 @@ def _raised(target: Target, entry: Entry, body: bytes) -> tuple[Entry, bytes]:
 def _delete(target: Target, there: Placement) -> str:
     word = "deleted"
     try:
+        if there.etag is None:
+            raise Changed("no ETag is known")
         target.calendar.delete(there.href, there.etag)
     except Changed:
         found = target.calendar.fetch(there.href)

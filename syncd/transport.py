@@ -6,11 +6,14 @@ environment variables), certificates and the redaction of what httpx would tell.
 a status means for the edge that asked; it must not retry.
 """
 
+import logging
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,6 +63,7 @@ class Remote:
         connections: int = 4,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # its INFO lines hold whole URLs, with codes and passwords
         self.name = name
         self._ca_file = ca_file
         self._auth = auth
@@ -67,7 +71,8 @@ class Remote:
         self._limit = limit
         self._connections = connections
         self._clock = clock
-        self._client = self._open(_context(ca_file))
+        self._usual = self._client = self._open(_context(ca_file))
+        self._pinned = self._open(_pinned_context(ca_file)) if ca_file else None
 
     def _open(self, context: ssl.SSLContext) -> httpx.Client:
         limits = httpx.Limits(max_connections=self._connections, max_keepalive_connections=self._connections)
@@ -76,7 +81,7 @@ class Remote:
             auth=self._auth,
             limits=limits,
             follow_redirects=False,
-            timeout=httpx.Timeout(min(self._deadline, 30.0), connect=min(self._deadline, 10.0)),
+            timeout=_timeout(self._deadline),
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
         )
         for pattern, transport in client._mounts.items():  # noqa: SLF001 -- proxies from the environment
@@ -97,13 +102,16 @@ class Remote:
     ) -> Answer:
         """Send one request and read the whole answer, whatever its status.
 
-        Same-origin redirects are followed with method and body kept (301, 307, 308; 302 and 303 for GET and
-        HEAD); any other is a BadAnswer that names both hosts. Raises Unavailable and BadAnswer.
+        Same-origin redirects are followed with method and body kept (GMX sends 302 to a PROPFIND), but 303 for
+        GET and HEAD only; any other is a BadAnswer that names both hosts. Raises Unavailable and BadAnswer.
         """
         for _ in range(REDIRECTS):
-            request = self._client.build_request(
-                method, url, params=params, headers=headers, content=content, data=form
-            )
+            try:
+                request = self._client.build_request(
+                    method, url, params=params, headers=headers, content=content, data=form
+                )
+            except httpx.InvalidURL:
+                raise BadAnswer(f"{self.name}: what was given or found as its address is none") from None
             answer = self._send_once(request)
             target = self._redirect(method, answer)
             if target is None:
@@ -111,37 +119,41 @@ class Remote:
             url, params = target, None
         raise BadAnswer(f"{self.name}: more than {REDIRECTS} redirects; look at the url in the configuration")
 
-    def _send_once(self, request: httpx.Request, *, pinning: bool = True) -> Answer:
-        where = f"{self.name} ({request.url.netloc.decode()})"
+    def _send_once(self, request: httpx.Request, *, other: bool = True) -> Answer:
+        client = self._client
         try:
-            response = self._client.send(request)
+            response = client.send(request)
         except httpx.ConnectError as error:
-            if pinning and self._ca_file and "CERTIFICATE_VERIFY_FAILED" in str(error):
-                self._client.close()
-                self._client = self._open(_pinned_context(self._ca_file))
-                return self._send_once(request, pinning=False)
-            raise Unavailable(f"{where} cannot be reached: {_reason(error)}") from None
-        except httpx.TimeoutException:
-            raise Unavailable(f"{where} does not answer in time") from None
+            if other and self._pinned and "CERTIFICATE_VERIFY_FAILED" in str(error):
+                self._client = self._usual if client is self._pinned else self._pinned
+                return self._send_once(request, other=False)
+            raise Unavailable(f"{self._where(error, request)} cannot be reached: {_reason(error)}") from None
+        except httpx.TimeoutException as error:
+            raise Unavailable(f"{self._where(error, request)} does not answer in time") from None
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError, httpx.DecodingError) as error:
+            where = self._where(error, request)
             raise BadAnswer(f"{where} broke off its answer: {type(error).__name__}") from None
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+        except httpx.TransportError as error:
+            where = self._where(error, request)
             raise Unavailable(f"{where} cannot be reached: {type(error).__name__}") from None
-        return Answer(
-            status=response.status_code,
-            headers={name.lower(): value for name, value in response.headers.items()},
-            body=response.content,
-            url=str(response.url),
-            retry_after=_retry_after(response.headers.get("retry-after"), self._clock()),
-        )
+        return read(response, self._clock())
+
+    def _where(self, error: httpx.RequestError, request: httpx.Request) -> str:
+        """The remote and the host that failed: with ``auth`` it may be that of the identity provider."""
+        with suppress(RuntimeError):  # raised if the error does not know its request
+            request = error.request
+        return f"{self.name} ({request.url.netloc.decode()})"
 
     def _redirect(self, method: str, answer: Answer) -> str | None:
-        followed = (301, 302, 303, 307, 308) if method in ("GET", "HEAD") else (301, 307, 308)
+        followed = (301, 302, 303, 307, 308) if method in ("GET", "HEAD") else (301, 302, 307, 308)
         location = answer.headers.get("location")
         if location is None or not 300 < answer.status < 309 or answer.status == 304:  # noqa: PLR2004
             return None
         here = httpx.URL(answer.url)
-        there = here.join(location)
+        try:
+            there = here.join(location)
+        except httpx.InvalidURL:
+            raise BadAnswer(f"{self.name}: {here.scheme}://{here.host} redirects to no address") from None
         same_origin = (here.scheme, here.host, here.port) == (there.scheme, there.host, there.port)
         if answer.status not in followed or not same_origin:
             raise BadAnswer(
@@ -152,7 +164,20 @@ class Remote:
 
     def close(self) -> None:
         """Close all connections."""
-        self._client.close()
+        self._usual.close()
+        if self._pinned:
+            self._pinned.close()
+
+
+def read(response: httpx.Response, now: datetime) -> Answer:
+    """The answer of a response whose body was read; ``now`` is what a date in Retry-After is compared with."""
+    return Answer(
+        status=response.status_code,
+        headers={name.lower(): value for name, value in response.headers.items()},
+        body=response.content,
+        url=str(response.url),
+        retry_after=_retry_after(response.headers.get("retry-after"), now),
+    )
 
 
 def decode(answer: Answer, kind: type[T], name: str) -> T:
@@ -191,10 +216,12 @@ def _reason(error: httpx.ConnectError) -> str:
     text = str(error)
     if "CERTIFICATE_VERIFY_FAILED" in text:
         detail = text.partition("CERTIFICATE_VERIFY_FAILED] ")[2].partition(" (_ssl")[0]
-        return (
-            f"{detail or 'its certificate is not trusted'}; give its CA, or this very certificate, as ca_file"
-        )
+        return f"{detail or 'its certificate is not trusted'}; give its CA, or this very certificate, as ca_file"
     return text or type(error).__name__
+
+
+def _timeout(deadline: float) -> httpx.Timeout:
+    return httpx.Timeout(min(deadline, 30.0), connect=min(deadline, 10.0))
 
 
 class _Bounded(httpx.BaseTransport):
@@ -207,6 +234,7 @@ class _Bounded(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         end = time.monotonic() + self._deadline
+        request.extensions.setdefault("timeout", _timeout(self._deadline).as_dict())  # an auth's requests have none
         response = self._inner.handle_request(request)
         if response.headers.get("content-encoding", "identity") != "identity":
             response.close()
@@ -238,7 +266,9 @@ class _BoundedStream(httpx.SyncByteStream):
         self._inner.close()
 
 
+@lru_cache(maxsize=8)
 def _context(ca_file: Path | None) -> ssl.SSLContext:
+    """One for all remotes with the same certificates: reading the system's takes 60 ms."""
     return ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
 
 
@@ -249,17 +279,13 @@ def _pinned_context(ca_file: Path) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.load_verify_locations(str(ca_file))
-    pinned = set(context.get_ca_certs(binary_form=True)) | {
-        ssl.PEM_cert_to_DER_cert(pem) for pem in _pems(ca_file)
-    }
+    pinned = set(context.get_ca_certs(binary_form=True)) | {ssl.PEM_cert_to_DER_cert(pem) for pem in _pems(ca_file)}
 
     class PinnedSocket(ssl.SSLSocket):
         def do_handshake(self, *args: Any, **kwargs: Any) -> None:
             super().do_handshake(*args, **kwargs)
             if self.getpeercert(binary_form=True) not in pinned:
-                raise ssl.SSLCertVerificationError(
-                    "CERTIFICATE_VERIFY_FAILED] not the certificate in ca_file"
-                )
+                raise ssl.SSLCertVerificationError("CERTIFICATE_VERIFY_FAILED] not the certificate in ca_file")
 
     context.sslsocket_class = PinnedSocket
     return context
