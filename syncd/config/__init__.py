@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration: where it lies, what it may say, and what its tables mean to each other.
+
+A table is a Struct here; to add a key is to add a field. Nothing is fetched, created or opened but the file
+itself and its ``ca_file``s, and the environment is an argument. ``keys`` says what a value may be, ``draft``
+collects problems, ``secret`` is what passwords are until they are needed.
+"""
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from msgspec import Struct
+
+from syncd.config import keys
+from syncd.config.draft import Draft, closest
+from syncd.config.keys import Key
+from syncd.config.secret import Secret
+from syncd.errors import ConfigError
+from syncd.model import Audience, Way
+
+__all__ = ["Account", "Calendar", "Config", "Feeds", "OpenMeetings", "Secret", "find", "load"]
+
+ETC = Path("/etc")
+VAR_LIB = Path("/var/lib/syncd")
+
+_PASSWORD = Key(keys.secret, '{ file = "work.password" }')
+_CA_FILE = Key(keys.certificates, '"/etc/ssl/certs/our-ca.pem"')
+_FLAG = Key(keys.flag, "true")
+_WAYS = ("opentalk", "openmeetings")
+
+
+class _Table(Struct, frozen=True, kw_only=True):
+    """A table of the file. Its repr leaves out what it holds: names of people, addresses, secrets."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({getattr(self, 'name', '')})"
+
+
+class _General(_Table, frozen=True, kw_only=True):
+    """``[syncd]``: what is not about one server."""
+
+    state: Annotated[Path, Key(keys.path, '"/var/lib/syncd"', derived=True)]
+    language: Annotated[Literal["de", "en"], Key(keys.choice("de", "en"), '"de"')] = "en"
+
+
+class Account(_Table, frozen=True, kw_only=True):
+    """``[opentalk.NAME]``: somebody's OpenTalk account.
+
+    ``controller``, ``issuer`` and ``client_id`` are found from ``url`` where they are ``None``. The window of
+    events that are read is ``past`` before now to ``ahead`` after now.
+    """
+
+    name: str
+    url: Annotated[str, Key(keys.base, '"https://meet.example.org"')]
+    controller: Annotated[str | None, Key(keys.base, '"https://controller.example.org"')] = None
+    issuer: Annotated[str | None, Key(keys.base, '"https://id.example.org/auth/realms/meet"')] = None
+    client_id: Annotated[str | None, Key(keys.text, '"Frontend"')] = None
+    client_secret: Annotated[Secret | None, Key(keys.secret, '{ file = "client.secret" }')] = None
+    username: Annotated[str, Key(keys.text, '"alice"')]
+    password: Annotated[Secret, _PASSWORD]
+    every: Annotated[timedelta, Key(keys.duration(timedelta(seconds=10)), '"5m"')] = timedelta(minutes=5)
+    past: Annotated[timedelta, Key(keys.duration(), '"30d"')] = timedelta(days=30)
+    ahead: Annotated[timedelta, Key(keys.duration(), '"365d"')] = timedelta(days=365)
+    per_page: Annotated[int, Key(keys.whole(1, 100), "100")] = 100
+    adhoc: Annotated[bool, _FLAG] = False
+    declined: Annotated[bool, _FLAG] = False
+    enabled: Annotated[bool, _FLAG] = True
+    ca_file: Annotated[Path | None, _CA_FILE] = None
+    plain_http: Annotated[bool, _FLAG] = False
+
+
+class OpenMeetings(_Table, frozen=True, kw_only=True):
+    """``[openmeetings]``: the server that makes entry links. ``room`` is a room's number or ``per-meeting``."""
+
+    url: Annotated[str, Key(keys.base, '"https://om.example.org/openmeetings"')]
+    public_url: Annotated[str, Key(keys.base, '"https://om.example.org/openmeetings"', derived=True)]
+    username: Annotated[str, Key(keys.text, '"syncd"')]
+    password: Annotated[Secret, Key(keys.secret, '{ command = ["pass", "show", "openmeetings"] }')]
+    room: Annotated[Literal["per-meeting"] | int, Key(keys.room, '"per-meeting"')] = "per-meeting"
+    link: Annotated[Literal["hash"], Key(keys.choice("hash"), '"hash"')] = "hash"
+    ca_file: Annotated[Path | None, _CA_FILE] = None
+    plain_http: Annotated[bool, _FLAG] = False
+
+
+class Calendar(_Table, frozen=True, kw_only=True):
+    """``[caldav.NAME]``: a calendar that is written. ``url`` is that calendar, or a server with ``calendar``."""
+
+    name: str
+    url: Annotated[str, Key(keys.collection, '"https://dav.example.org/alice/opentalk/"')]
+    calendar: Annotated[str | None, Key(keys.text, '"OpenTalk"')] = None
+    username: Annotated[str, Key(keys.text, '"alice"')]
+    password: Annotated[Secret, Key(keys.secret, '{ credential = "team" }')]
+    accounts: Annotated[tuple[str, ...], Key(keys.several(keys.name, "account names"), '["work"]', derived=True)]
+    ways_in: Annotated[tuple[Way, ...], Key(keys.several(keys.choice(*_WAYS), "ways in"), '["opentalk"]', derived=True)]
+    audience: Annotated[Audience, Key(keys.choice("owner", "guests"), '"guests"', derived=True)]
+    passwords: Annotated[bool, Key(keys.flag, "true", derived=True)]
+    enabled: Annotated[bool, _FLAG] = True
+    ca_file: Annotated[Path | None, _CA_FILE] = None
+    plain_http: Annotated[bool, _FLAG] = False
+
+
+class Feeds(_Table, frozen=True, kw_only=True):
+    """``[feeds]``: the HTTP server of the feeds. ``listen`` is ``HOST:PORT`` or ``unix:PATH``."""
+
+    listen: Annotated[str, Key(keys.listen, '"127.0.0.1:8080"')]
+    public_url: Annotated[str, Key(keys.base, '"https://syncd.example.org"')]
+    trusted_proxies: Annotated[
+        tuple[str, ...], Key(keys.several(keys.network, "addresses", least=0), '["127.0.0.1"]')
+    ] = ("127.0.0.1",)
+    plain_http: Annotated[bool, _FLAG] = False
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """A configuration without problems; ``path`` is absolute, accounts and calendars are in the file's order."""
+
+    path: Path
+    state: Path
+    language: Literal["de", "en"]
+    accounts: dict[str, Account]
+    openmeetings: OpenMeetings | None
+    calendars: dict[str, Calendar]
+    feeds: Feeds | None
+
+
+def find(explicit: Path | None, environ: Mapping[str, str], etc: Path = ETC) -> Path:
+    """Where the configuration lies: what was asked for, else the first usual place that has one.
+
+    Raises ConfigError that says where it looked. A folder that may not be looked into has none for us.
+    """
+    if explicit is not None:
+        return explicit
+    if environ.get("SYNCD_CONFIG"):
+        return Path(environ["SYNCD_CONFIG"])
+    usual = [etc / "syncd/config.toml"]
+    if (home := _xdg(environ, "XDG_CONFIG_HOME", ".config")) is not None:
+        usual.append(home / "syncd/config.toml")
+    places = ["$SYNCD_CONFIG (not set)"]
+    for place in usual:
+        try:
+            place.stat()
+        except OSError:
+            places.append(f"{place} (not there, or closed to this user)")
+        else:
+            return place
+    raise ConfigError(
+        [
+            f"no configuration: looked at {', '.join(places)}; write one of them or name one with --config FILE; "
+            "`syncd demo` needs none"
+        ]
+    )
+
+
+def load(path: Path, environ: Mapping[str, str], etc: Path = ETC) -> Config:
+    """Read and check a configuration. Raises ConfigError with all of its problems."""
+    file = Path(os.path.normpath(path.absolute()))
+    draft = Draft(file, environ, ("opentalk", "caldav"))
+    draft.expect(("syncd", "opentalk", "openmeetings", "caldav", "feeds"))
+    general = draft.section("syncd", _General)
+    _settle_state(general, draft, etc)
+    accounts = draft.named_sections("opentalk", Account, "work")
+    if not draft.tables.get("opentalk"):
+        draft.problem("opentalk", "there is no account", "[opentalk.work]")
+    openmeetings = draft.section("openmeetings", OpenMeetings) if "openmeetings" in draft.tables else None
+    if openmeetings is not None and openmeetings.get("public_url", "") is None:
+        openmeetings["public_url"] = openmeetings.get("url")
+    calendars = draft.named_sections("caldav", Calendar, "team")
+    for name, values in calendars.items():
+        _settle_calendar(values, f"caldav.{name}", draft, tuple(accounts), openmeetings is not None)
+    _settle_apart(calendars, draft)
+    feeds = draft.section("feeds", Feeds) if "feeds" in draft.tables else None
+    if draft.problems:
+        raise ConfigError(draft.problems)
+    shared = _General(**general)
+    return Config(
+        path=file,
+        state=shared.state,
+        language=shared.language,
+        accounts={name: Account(name=name, **values) for name, values in accounts.items()},
+        openmeetings=OpenMeetings(**openmeetings) if openmeetings is not None else None,
+        calendars={name: Calendar(name=name, **values) for name, values in calendars.items()},
+        feeds=Feeds(**feeds) if feeds is not None else None,
+    )
+
+
+def _settle_state(values: dict[str, Any], draft: Draft, etc: Path) -> None:
+    """The ledger's folder follows from where the configuration lies: the same for the daemon and for people."""
+    if values.get("state", "") is None:
+        home = _xdg(draft.environ, "XDG_STATE_HOME", ".local/state")
+        if draft.file.is_relative_to(etc):
+            values["state"] = VAR_LIB
+        elif home is not None:
+            values["state"] = home / "syncd"
+        else:
+            what = "is missing, and neither $XDG_STATE_HOME nor $HOME is set"
+            draft.problem("syncd.state", what, 'state = "/var/lib/syncd"')
+
+
+def _settle_calendar(
+    values: dict[str, Any], path: str, draft: Draft, accounts: tuple[str, ...], openmeetings: bool
+) -> None:
+    """Fill in what follows from the rest, and check what a calendar says of other tables."""
+    _settle_accounts(values, path, draft, accounts)
+    several = len(values.get("accounts", ())) > 1
+    if values.get("audience", "") is None:
+        values["audience"] = "guests" if several else "owner"
+    elif several and values.get("audience") == "owner":
+        what = '"owner" is for one account: the links of several owners do not fit into one calendar'
+        draft.problem(f"{path}.audience", what, 'audience = "guests"')
+    if values.get("passwords", "") is None:
+        values["passwords"] = values.get("audience") == "owner"
+    if values.get("ways_in", "") is None:
+        values["ways_in"] = _WAYS if openmeetings else _WAYS[:1]
+    elif "openmeetings" in values.get("ways_in", ()) and not openmeetings:
+        what = "names openmeetings, but there is no table [openmeetings]"
+        draft.problem(f"{path}.ways_in", what, 'ways_in = ["opentalk"]')
+
+
+def _settle_apart(calendars: dict[str, dict[str, Any]], draft: Draft) -> None:
+    """Two tables for one calendar would take its entries from each other for ever."""
+    names: dict[tuple[str, str | None], str] = {}
+    for name, values in calendars.items():
+        first = names.setdefault((str(values.get("url")).rstrip("/"), values.get("calendar")), name)
+        if first != name and values.get("url"):
+            what = f"is the calendar of caldav.{first} already: list the accounts of both there"
+            draft.problem(f"caldav.{name}.url", what, 'accounts = ["work", "home"]')
+
+
+def _settle_accounts(values: dict[str, Any], path: str, draft: Draft, accounts: tuple[str, ...]) -> None:
+    key, example = f"{path}.accounts", f'accounts = ["{next(iter(accounts), "work")}"]'
+    if values.get("accounts", ()) is None:
+        values["accounts"] = accounts[:1]
+        if len(accounts) > 1:
+            draft.problem(key, f"is missing: there are several accounts, {', '.join(accounts)}", example)
+    for name in values.get("accounts", ()) if accounts else ():
+        if name not in accounts:
+            meant = closest(name, accounts)
+            hint = f'did you mean "{meant}"?' if meant else f"there are {', '.join(accounts)}"
+            draft.problem(key, f"there is no account {name}, {hint}", example)
+
+
+def _xdg(environ: Mapping[str, str], variable: str, below_home: str) -> Path | None:
+    """A base directory of the XDG specification, which says that relative ones are to be ignored."""
+    if (given := environ.get(variable, "")) and Path(given).is_absolute():
+        return Path(given)
+    home = environ.get("HOME", "")
+    return Path(home) / below_home if home else None
