@@ -49,10 +49,11 @@ class Known(Struct, frozen=True, gc=False):
 
 
 class Keep(Struct, frozen=True):
-    """Write this version of a meeting into the ledger."""
+    """Write this version of a meeting into the ledger; ``fresh`` if it has none yet."""
 
     meeting: Meeting
     known: Known
+    fresh: bool = False
 
 
 class Ask(Struct, frozen=True):
@@ -89,33 +90,34 @@ def known_as(meeting: Meeting, *, unlisted: bool = False) -> Known:
 
 
 def ledger_changes(
-    snapshot: Snapshot, known: Mapping[str, Known], window: Window, *, adhoc: bool, declined: bool
+    snapshot: Snapshot, known: Iterable[tuple[str, Known]], window: Window, *, adhoc: bool, declined: bool
 ) -> list[Keep | Ask | Drop]:
     """Compare a complete listing with the ledger; what does not appear in the answer stays as it is.
 
+    ``known`` are the ledger's meetings, (event, Known); it is read once, so that it may come row by row.
     Absence is a question (``Ask``), never an answer. What the window has left behind is neither asked for
     nor dropped; what it has not reached yet is not taken up, but for time-independent events.
     """
     changes: list[Keep | Ask | Drop] = []
-    for event, meeting in snapshot.meetings.items():
-        have = known.get(event)
-        if not publishes(meeting, adhoc=adhoc, declined=declined):
-            if have:
-                changes.append(Drop(event))
+    asks: list[Keep | Ask | Drop] = []
+    seen: set[str] = set()
+    for event, have in known:
+        meeting = snapshot.meetings.get(event)
+        if meeting is None:
+            if event not in snapshot.unreadable and len(asks) < ASKS and _expected(have, snapshot, window):
+                asks.append(Ask(event))
             continue
-        if have is None:
-            fresh = known_as(meeting)
-            if fresh.start is None or overlaps(fresh.start, fresh.end, window):
-                changes.append(Keep(meeting, fresh))
+        seen.add(meeting.id)
+        if not publishes(meeting, adhoc=adhoc, declined=declined):
+            changes.append(Drop(event))
         elif have.digest != meeting_digest(meeting) or (have.unlisted and snapshot.window):
             changes.append(Keep(meeting, known_as(meeting)))
-    missing = (
-        event
-        for event, have in known.items()
-        if event not in snapshot.meetings and event not in snapshot.unreadable and _expected(have, snapshot, window)
-    )
-    changes += [Ask(event) for event, _ in zip(missing, range(ASKS), strict=False)]
-    return changes
+    for event, meeting in snapshot.meetings.items():
+        if event not in seen and publishes(meeting, adhoc=adhoc, declined=declined):
+            now_known = known_as(meeting)
+            if now_known.start is None or overlaps(now_known.start, now_known.end, window):
+                changes.append(Keep(meeting, now_known, fresh=True))
+    return changes + asks
 
 
 def _expected(have: Known, snapshot: Snapshot, window: Window) -> bool:

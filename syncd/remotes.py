@@ -69,8 +69,12 @@ def connect(config: configuration.Config, clock: Clock) -> Remotes:
     }
 
     def close() -> None:
-        for remote in (*sources.values(), *calendars.values(), *filter(None, [minter])):
-            remote.close()
+        for source in sources.values():
+            source.close()
+        for calendar in calendars.values():
+            calendar.close()
+        if minter is not None:
+            minter.close()
 
     return Remotes(sources, minter, calendars, close)
 

@@ -196,6 +196,11 @@ class LedgerFile:
         with ledger_errors(self.folder):
             return self._db().execute(sql, parameters).fetchall()
 
+    def _stream(self, sql: str, parameters: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
+        """Row by row, for what is long: nobody holds all of it."""
+        with ledger_errors(self.folder):
+            yield from self._db().execute(sql, parameters)
+
     @contextmanager
     def _transaction(self) -> Iterator[Database]:
         """Write or nothing. BEGIN IMMEDIATE: a deferred one fails at once when another process commits."""

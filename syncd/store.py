@@ -8,7 +8,7 @@ use. Writers wait for each other; readers never wait (WAL). Every method raises 
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -58,13 +58,11 @@ class Ledger(LedgerFile):
         rows = self._rows("SELECT issuer, subject, user_id, firstname, lastname FROM account WHERE name = ?", (name,))
         return Identity(*rows[0]) if rows else None
 
-    def known(self, account: str) -> dict[str, Known]:
-        """All meetings of an account, as far as decisions need them: event -> Known."""
-        rows = self._rows("SELECT event, digest, starts, ends, unlisted FROM meeting WHERE account = ?", (account,))
-        return {
-            event: Known(digest, _time(starts), _time(ends), bool(unlisted))
-            for event, digest, starts, ends, unlisted in rows
-        }
+    def known(self, account: str) -> Iterator[tuple[str, Known]]:
+        """All meetings of an account, as far as decisions need them, row by row: (event, Known)."""
+        sql = "SELECT event, digest, starts, ends, unlisted FROM meeting WHERE account = ?"
+        for event, digest, starts, ends, unlisted in self._stream(sql, (account,)):
+            yield event, Known(digest, _time(starts), _time(ends), bool(unlisted))
 
     def save_pull(self, account: str, changes: Iterable[Keep | Drop], run: Run) -> None:
         """All that one pull changes, and its run: everything or nothing. A complete one sweeps old runs away."""
@@ -73,7 +71,7 @@ class Ledger(LedgerFile):
                 match change:
                     case Drop(event):
                         db.execute("DELETE FROM meeting WHERE account = ? AND event = ?", (account, event))
-                    case Keep(meeting, known):
+                    case Keep(meeting, known, _):
                         db.execute(
                             "INSERT OR REPLACE INTO meeting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                             (
@@ -101,14 +99,15 @@ class Ledger(LedgerFile):
         """All meetings with a time of these accounts: event -> the first account that has it, and what it sees."""
         found: dict[str, Source] = {}
         for account in accounts:
-            rows = self._rows(
+            alone = (account,)
+            rows = self._stream(
                 "SELECT event, digest, starts, ends, room, own FROM meeting WHERE account = ? AND starts NOTNULL",
                 (account,),
             )
             for event, digest, starts, ends, room, own in rows:
                 first = found.get(event)
                 if first is None:
-                    source = Source(account, (account,), digest, _moment(starts), _time(ends), room, bool(own))
+                    source = Source(account, alone, digest, _moment(starts), _time(ends), room, bool(own))
                 else:
                     source = msgspec.structs.replace(first, accounts=(*first.accounts, account))
                 found[event] = source
@@ -116,7 +115,7 @@ class Ledger(LedgerFile):
 
     def links(self) -> dict[LinkKey, Link]:
         """All links: (kind, event, whose) -> Link."""
-        rows = self._rows("SELECT kind, event, whose, code, depends, made, at FROM link")
+        rows = self._stream("SELECT kind, event, whose, code, depends, made, at FROM link")
         return {
             (kind, event, whose): Link(kind, event, whose, code, depends, bool(made), _moment(at))
             for kind, event, whose, code, depends, made, at in rows
@@ -132,7 +131,7 @@ class Ledger(LedgerFile):
 
     def entries(self, profile: str) -> dict[str, Entry]:
         """The entries of a profile, in the order of their event ids: event -> Entry."""
-        rows = self._rows(
+        rows = self._stream(
             "SELECT event, inputs, digest, revision, starts, ends FROM entry WHERE profile = ? ORDER BY event",
             (profile,),
         )
@@ -202,7 +201,7 @@ class Ledger(LedgerFile):
 
     def placements(self, calendar: str) -> dict[str, Placement]:
         """What we placed in a calendar: event -> Placement."""
-        rows = self._rows(
+        rows = self._stream(
             "SELECT event, href, etag, revision, digest, starts, ends, state FROM placement WHERE calendar = ?",
             (calendar,),
         )

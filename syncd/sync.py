@@ -8,14 +8,14 @@ while a socket is in use. The clock is an argument.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from msgspec import Struct
 
 from syncd import plan
-from syncd.errors import BadEvent, SyncdError, Unavailable
+from syncd.errors import BadEvent, Refused, SyncdError, Unavailable
 from syncd.ical.render import render, with_revision
 from syncd.links import ways_in
 from syncd.model import (
@@ -76,7 +76,8 @@ class Ledger(Protocol):
     # fmt: off
     def identify(self, name: str, identity: Identity) -> None: ...
     def identity(self, name: str) -> Identity | None: ...
-    def known(self, account: str) -> dict[str, plan.Known]: ...
+    def known(self, account: str) -> Iterator[tuple[str, plan.Known]]: ...
+    def sizes(self) -> dict[tuple[str, str], int]: ...
     def last_complete(self, account: str) -> datetime | None: ...
     def save_pull(self, account: str, changes: Iterable[plan.Keep | plan.Drop], run: Run) -> None: ...
     def meeting(self, account: str, event: str) -> Meeting | None: ...
@@ -100,6 +101,11 @@ class Listing(Struct, frozen=True):
     adhoc: bool = False
     declined: bool = False
 
+    @property
+    def wishes(self) -> dict[str, bool]:
+        """Which meetings, as ``plan`` takes it."""
+        return {"adhoc": self.adhoc, "declined": self.declined}
+
     def window(self, now: datetime) -> Window:
         """The window at this moment, in whole seconds as OpenTalk takes it."""
         now = now.replace(microsecond=0)
@@ -115,25 +121,13 @@ def pull(account: str, source: Source, ledger: Ledger, listing: Listing, now: da
     window = listing.window(now)
     complete = plan.is_full_due(ledger.last_complete(account), now)
     snapshot = source.snapshot(None if complete else window)
-    known = ledger.known(account)
-    wishes = {"adhoc": listing.adhoc, "declined": listing.declined}
-    changes: list[plan.Keep | plan.Drop] = []
-    asked, unanswered = 0, ""
-    for change in plan.ledger_changes(snapshot, known, window, **wishes):
-        if not isinstance(change, plan.Ask):
-            changes.append(change)
-        elif not unanswered:
-            asked += 1
-            try:
-                meeting = source.event(change.event)
-            except Unavailable as error:
-                unanswered = str(error)
-                continue
-            changes.append(plan.answered(change, meeting, windowed=not complete, **wishes))
-    kept = {change.meeting.id for change in changes if isinstance(change, plan.Keep)}
-    gone = {change.event for change in changes if isinstance(change, plan.Drop)}
+    planned = plan.ledger_changes(snapshot, ledger.known(account), window, **listing.wishes)
+    changes, asked, unanswered = _answered(planned, source, listing, windowed=not complete)
     for event, reason in snapshot.unreadable.items():
         log.warning("opentalk.%s: event %s is left as it was: %s", account, event, reason)
+    kept = [change for change in changes if isinstance(change, plan.Keep)]
+    gone = len(changes) - len(kept)
+    before = ledger.sizes().get(("account", account), 0)
     run = Run(
         kind="pull",
         name=account,
@@ -141,9 +135,9 @@ def pull(account: str, source: Source, ledger: Ledger, listing: Listing, now: da
         state="retrying" if unanswered else "ok",
         complete=complete and not unanswered,
         counts={
-            "meetings": len(known.keys() | kept) - len(gone),
+            "meetings": before + sum(change.fresh for change in kept) - gone,
             "changed": len(kept),
-            "gone": len(gone),
+            "gone": gone,
             "asked": asked,
             "unreadable": len(snapshot.unreadable),
         },
@@ -152,6 +146,32 @@ def pull(account: str, source: Source, ledger: Ledger, listing: Listing, now: da
     )
     ledger.save_pull(account, changes, run)
     return run
+
+
+def _answered(
+    planned: Iterable[plan.Keep | plan.Ask | plan.Drop], source: Source, listing: Listing, *, windowed: bool
+) -> tuple[list[plan.Keep | plan.Drop], int, str]:
+    """The plan with its questions answered, how many were asked, and why the rest was not, if so.
+
+    What is not answered stays as it is: an outage is no word about an event.
+    """
+    changes: list[plan.Keep | plan.Drop] = []
+    asked, unanswered = 0, ""
+    for change in planned:
+        if not isinstance(change, plan.Ask):
+            changes.append(change)
+        elif not unanswered:
+            asked += 1
+            try:
+                meeting = source.event(change.event)
+            except BadEvent as error:  # it is there, and cannot be read
+                log.warning("%s", error)
+                continue
+            except Unavailable as error:
+                unanswered = str(error)
+                continue
+            changes.append(plan.answered(change, meeting, windowed=windowed, **listing.wishes))
+    return changes, asked, unanswered
 
 
 def _unreadable(snapshot: Snapshot) -> str | None:
@@ -220,6 +240,9 @@ def _mint_one(
             elif minter is not None:
                 visitor = _visitor(wish, ledger.identity(origin.account))
                 made = Invite(minter.hash(wish.event, meeting.title, visitor), made=True)
+        except Refused as error:  # this meeting's alone: the others go on
+            log.warning("%s: %s", server, error)
+            made = None
         except SyncdError as error:
             failed[server] = error
             return

@@ -2,14 +2,9 @@
 """A process that is killed in the middle: the next run finds nothing doubled and nothing lost."""
 
 import os
-import re
 import signal
 import subprocess
-import sys
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,11 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from syncd.demo.serve import Served
-from syncd.demo.stage import Stage
-from syncd.demo.week import Week
 from syncd.transport import Remote
 from tests.servers import Server, radicale
+from tests.town import Town
 
 HOP = {"connection", "transfer-encoding", "content-length", "date", "server", "host"}
 
@@ -49,83 +42,38 @@ class Deadly:
         await Response(answer.body, answer.status, kept)(scope, receive, send)
 
 
-class Town:
-    """The embedded servers with a week of meetings, a calendar behind ``deadly``, and a configuration."""
-
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self.stage = stack.enter_context(Stage(lambda: datetime.now(UTC)))
-        Week(self.stage.opentalk, datetime.now(UTC).date(), "en")
-        server = radicale()
-        calendar = server.fresh_calendar()
-        self.deadly = Deadly(server)
-        served = stack.enter_context(Served(self.deadly))
-        self.path = calendar.removeprefix(server.url.rstrip("/"))
-        self._folder, self._server = folder, server
-        text = f'url = "{served.url}{self.path}"'
-        self.config = self.stage.write_config(folder, {"team": text}, calendar_password=server.password)
-
-    def sync(self, kill_at: int | None = None) -> int:
-        self.deadly.kill_at = kill_at and self.deadly.puts + kill_at
-        command = [sys.executable, "-m", "syncd", "--config", str(self.config), "sync"]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-            self.deadly.victim = process
-            assert process.stderr
-            errors = process.stderr.read()
-        assert b"Traceback" not in errors, errors
-        return process.returncode
-
-    def collection(self) -> Counter[str]:
-        """The UIDs of all objects in the calendar, read from the server's own files."""
-        uids: Counter[str] = Counter()
-        listing = Remote("test")
-        url = self._server.url.rstrip("/") + self.path
-        calendar = self._server.calendar(url)
-        try:
-            for event in self.events():
-                uids[event] += calendar.fetch(f"syncd-{event}.ics") is not None
-            uids["all"] = self._objects()
-        finally:
-            calendar.close()
-            listing.close()
-        return uids
-
-    def _objects(self) -> int:
-        from base64 import b64encode
-
-        pair = b64encode(f"{self._server.username}:{self._server.password}".encode()).decode()
-        headers = {"Authorization": f"Basic {pair}", "Depth": "1", "Content-Type": "application/xml"}
-        remote = Remote("test")
-        try:
-            body = b'<propfind xmlns="DAV:"><prop><getetag/></prop></propfind>'
-            answer = remote.send("PROPFIND", self._server.url.rstrip("/") + self.path, headers=headers, content=body)
-        finally:
-            remote.close()
-        return len(re.findall(rb"\.ics</", answer.body))
-
-    def events(self) -> list[str]:
-        with self.stage.opentalk._lock:
-            return [
-                event.body["id"]
-                for event in self.stage.opentalk._events
-                if not event.body["is_time_independent"] and event.body["created_by"]["firstname"] == "Alice"
-            ]
+@pytest.fixture
+def deadly() -> Deadly:
+    return Deadly(radicale())
 
 
 @pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    with ExitStack() as stack:
-        yield Town(tmp_path, stack)
+def town(tmp_path: Path, deadly: Deadly) -> Iterator[Town]:
+    with Town(tmp_path, before=deadly) as town:
+        yield town
+
+
+def sync(town: Town, deadly: Deadly, kill_at: int | None = None) -> int:
+    deadly.kill_at = kill_at and deadly.puts + kill_at
+    with subprocess.Popen(town.command("sync"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        deadly.victim = process
+        assert process.stderr
+        errors = process.stderr.read()
+    assert b"Traceback" not in errors, errors
+    return process.returncode
 
 
 @pytest.mark.parametrize("kill_at", [1, 4])
-def test_killed_between_a_put_and_its_record_nothing_is_doubled_and_nothing_lost(town: Town, kill_at: int) -> None:
-    assert town.sync(kill_at) == -signal.SIGKILL
-    assert town.sync() == 0
-    events = town.events()
-    assert town.collection() == Counter({**dict.fromkeys(events, 1), "all": len(events)})
-    puts = town.deadly.puts
-    assert town.sync() == 0
-    assert town.deadly.puts == puts
+def test_killed_between_a_put_and_its_record_nothing_is_doubled_and_nothing_lost(
+    town: Town, deadly: Deadly, kill_at: int
+) -> None:
+    assert sync(town, deadly, kill_at) == -signal.SIGKILL
+    assert sync(town, deadly) == 0
+    events = town.coming()
+    assert sorted(town.objects()) == sorted(f"syncd-{event}.ics" for event in events)
+    puts = deadly.puts
+    assert sync(town, deadly) == 0
+    assert deadly.puts == puts
     for event in events:
         assert len(town.stage.opentalk.guest_invites(event)) == 1
     assert len(town.stage.openmeetings.hashes) == len(events)

@@ -66,14 +66,14 @@ def test_a_second_pull_of_the_same_listing_changes_nothing(
 ) -> None:
     snapshot = Snapshot(listed, WINDOW if windowed else None)
     known = {event: plan.known_as(each) for event, each in before.items()}
-    known = carry_out(plan.ledger_changes(snapshot, known, WINDOW, **WISHES), known, listed, windowed=windowed)
-    assert plan.ledger_changes(snapshot, known, WINDOW, **WISHES) == []
+    known = carry_out(plan.ledger_changes(snapshot, known.items(), WINDOW, **WISHES), known, listed, windowed=windowed)
+    assert plan.ledger_changes(snapshot, known.items(), WINDOW, **WISHES) == []
 
 
 @given(listings, listings)
 def test_absence_alone_never_drops_a_meeting(before: dict[str, Meeting], listed: dict[str, Meeting]) -> None:
     known = {event: plan.known_as(each) for event, each in before.items()}
-    changes = plan.ledger_changes(Snapshot(listed, WINDOW), known, WINDOW, **WISHES)
+    changes = plan.ledger_changes(Snapshot(listed, WINDOW), known.items(), WINDOW, **WISHES)
     assert {change.event for change in changes if isinstance(change, plan.Drop)} <= listed.keys()
 
 
@@ -88,7 +88,7 @@ def test_what_the_window_has_left_behind_is_neither_asked_for_nor_dropped(
         if have.end is not None and have.end < WINDOW.since and event not in listed
     }
     for window in (WINDOW, None):
-        changes = plan.ledger_changes(Snapshot(listed, window), known, WINDOW, **WISHES)
+        changes = plan.ledger_changes(Snapshot(listed, window), known.items(), WINDOW, **WISHES)
         assert not {change.event for change in changes if not isinstance(change, plan.Keep)} & left
 
 
@@ -96,29 +96,29 @@ def test_what_the_window_has_left_behind_is_neither_asked_for_nor_dropped(
 def test_unreadable_events_are_neither_changed_nor_missed(before: dict[str, Meeting]) -> None:
     known = {event: plan.known_as(each) for event, each in before.items()}
     snapshot = Snapshot({}, None, dict.fromkeys(before, "unknown zone"))
-    assert plan.ledger_changes(snapshot, known, WINDOW, **WISHES) == []
+    assert plan.ledger_changes(snapshot, known.items(), WINDOW, **WISHES) == []
 
 
 def test_a_series_that_the_windowed_listing_lacks_is_asked_for_once_and_then_only_by_the_daily_listing() -> None:
     series = meeting(recurrence=("RRULE:FREQ=WEEKLY",))
     known = {"e1": plan.known_as(series)}
     windowed = Snapshot({}, WINDOW)
-    changes = plan.ledger_changes(windowed, known, WINDOW, **WISHES)
+    changes = plan.ledger_changes(windowed, known.items(), WINDOW, **WISHES)
     assert changes == [plan.Ask("e1")]
     known = carry_out(changes, known, {"e1": series}, windowed=True)
-    assert plan.ledger_changes(windowed, known, WINDOW, **WISHES) == []
-    assert plan.ledger_changes(Snapshot({}, None), known, WINDOW, **WISHES) == [plan.Ask("e1")]
+    assert plan.ledger_changes(windowed, known.items(), WINDOW, **WISHES) == []
+    assert plan.ledger_changes(Snapshot({}, None), known.items(), WINDOW, **WISHES) == [plan.Ask("e1")]
 
 
 def test_an_event_that_moves_in_time_only_by_its_update_stamp_is_unchanged() -> None:
     known = {"e1": plan.known_as(meeting())}
     touched = meeting(updated=NOW)
-    assert plan.ledger_changes(Snapshot({"e1": touched}, WINDOW), known, WINDOW, **WISHES) == []
+    assert plan.ledger_changes(Snapshot({"e1": touched}, WINDOW), known.items(), WINDOW, **WISHES) == []
 
 
 def test_a_thousand_missing_events_are_asked_for_in_portions() -> None:
     known = {f"e{number}": plan.known_as(meeting(f"e{number}")) for number in range(1000)}
-    changes = plan.ledger_changes(Snapshot({}, WINDOW), known, WINDOW, **WISHES)
+    changes = plan.ledger_changes(Snapshot({}, WINDOW), known.items(), WINDOW, **WISHES)
     assert len(changes) == plan.ASKS
 
 

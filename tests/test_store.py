@@ -46,7 +46,7 @@ def test_what_is_saved_is_read_back_by_another_process(tmp_path: Path) -> None:
     with Ledger(tmp_path, read_only=True) as ledger:
         assert ledger.identity("work") == ALICE
         assert ledger.meeting("work", "e1") == each
-        assert ledger.known("work") == {"e1": known_as(each)}
+        assert dict(ledger.known("work")) == {"e1": known_as(each)}
         assert ledger.links() == {("invite", "e1", "guest"): link}
         assert ledger.entries("p") == {"e1": entry}
         assert ledger.body("p", "e1") == b"BEGIN"
@@ -75,7 +75,7 @@ def test_a_pull_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
         broken = Keep(meeting("e2"), None)  # type: ignore[arg-type]
         with pytest.raises(AttributeError):
             ledger.save_pull("work", [Drop("e1"), broken], run())
-        assert ledger.known("work").keys() == {"e1"}
+        assert dict(ledger.known("work")).keys() == {"e1"}
         assert ledger._rows("SELECT count(*) FROM run") == [(1,)]
 
 
@@ -103,10 +103,10 @@ def test_a_rehearsal_leaves_no_trace(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
         ledger.save_pull("work", [keep(meeting("e1"))], run())
         with ledger.rehearsal() as copy:
-            assert copy.known("work").keys() == {"e1"}
+            assert dict(copy.known("work")).keys() == {"e1"}
             copy.save_pull("work", [Drop("e1")], run())
-            assert copy.known("work") == {}
-        assert ledger.known("work").keys() == {"e1"}
+            assert dict(copy.known("work")) == {}
+        assert dict(ledger.known("work")).keys() == {"e1"}
 
 
 def test_only_one_process_syncs_and_the_other_is_told_which(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_full_disk_is_named_and_what_was_there_stays(tmp_path: Path) -> None:
         many = [keep(meeting(f"e{n}", "x" * 200)) for n in range(500)]
         with pytest.raises(LedgerError, match="disk is full"):
             ledger.save_pull("work", many, run())
-        assert ledger.known("work").keys() == {"e1"}
+        assert dict(ledger.known("work")).keys() == {"e1"}
 
 
 def test_a_hold_is_confirmed_for_exactly_what_was_shown(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ class _Feeds:
                 return _later()
             if _has(request, state.version):
                 return _unchanged(state.version, {})
-            return _whole(request, self._body(key, state), {})
+            return _whole(self._body(key, state), {})
         except (SyncdError, sqlite3.Error) as error:
             return self._last_good(request, key, error)
 
@@ -98,7 +98,7 @@ class _Feeds:
             return _later()
         if _has(request, last.version):
             return _unchanged(last.version, STALE)
-        return _whole(request, last, STALE)
+        return _whole(last, STALE)
 
 
 def feed_app(shelf: Shelf) -> Starlette:
@@ -121,7 +121,7 @@ def _robots(_: Request) -> Response:
 def _has(request: Request, version: str) -> bool:
     """Whether the client has this version (RFC 9110, 13.1.2: weak comparison, for proxies weaken tags)."""
     asked = ",".join(request.headers.getlist("if-none-match"))
-    return asked.strip() == "*" or version in re.findall(r'(?:W/)?"([^"]*)"', asked)
+    return asked.strip() == "*" or version in re.findall(r'"([^"]*)"', asked)
 
 
 def _unchanged(version: str, extra: dict[str, str]) -> Response:
@@ -129,10 +129,9 @@ def _unchanged(version: str, extra: dict[str, str]) -> Response:
     return Response(status_code=304, headers={**headers, **extra, "ETag": f'"{version}"'})
 
 
-def _whole(request: Request, body: _Body, extra: dict[str, str]) -> Response:
-    length = str(len(body.content))
-    headers = {**HEADERS, **extra, "ETag": f'"{body.version}"', "Content-Length": length}
-    return Response(b"" if request.method == "HEAD" else body.content, headers=headers)
+def _whole(body: _Body, extra: dict[str, str]) -> Response:
+    """For HEAD too: the server leaves out the body and keeps its length."""
+    return Response(body.content, headers={**HEADERS, **extra, "ETag": f'"{body.version}"'})
 
 
 def _later() -> Response:

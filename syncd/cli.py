@@ -1,0 +1,397 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: each command calls what the daemon calls.
+
+What was asked for goes to stdout, everything else for people to stderr. The one place where the clock,
+the environment and randomness come from.
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from syncd import __version__, report
+from syncd.config import Config, find, load
+from syncd.errors import ConfigError, LedgerError, NeedsYou, SyncdError
+from syncd.logs import start_logging
+from syncd.model import Feed, Run
+from syncd.progress import TerminalProgress
+from syncd.schema import FILE, sync_lock, syncing
+
+
+def clock() -> datetime:
+    """Now; nothing else in syncd reads the clock on its own."""
+    return datetime.now(UTC)
+
+
+class Context:
+    """What every command gets: where the configuration is asked for."""
+
+    def __init__(self, config: Path | None) -> None:
+        self._config = config
+
+    def load(self) -> Config:
+        """The configuration. Raises ConfigError with every problem of it."""
+        return load(find(self._config, os.environ), os.environ)
+
+
+pass_context = click.make_pass_decorator(Context)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="The configuration (TOML).")
+@click.option("--log-level", type=click.Choice(["error", "warning", "info", "debug"]), help="How much to say.")
+@click.version_option(__version__, prog_name="syncd")
+@click.pass_context
+def cli(context: click.Context, config: Path | None, log_level: str | None) -> None:
+    """Keeps calendars in step with OpenTalk meetings."""
+    usual = "info" if context.invoked_subcommand in ("run", "demo") else "warning"
+    start_logging(log_level or usual, os.environ)
+    context.obj = Context(config)
+
+
+@cli.command()
+@click.option("--once", is_flag=True, help="One pass; print what is where, and end.")
+def demo(*, once: bool) -> None:
+    """All of it on this machine: servers, meetings that change, a calendar, a feed. Nothing is kept."""
+    from syncd.demo.show import show  # noqa: PLC0415 -- the demo's servers are not for everybody
+
+    language = "de" if os.environ.get("LANG", "").startswith("de") else "en"
+    show(once=once, clock=clock, language=language)
+
+
+@cli.command()
+@pass_context
+def run(context: Context) -> None:
+    """The daemon, in the foreground."""
+    from syncd.daemon import serve  # noqa: PLC0415 -- starts slower than commands should
+
+    serve(context.load(), clock)
+
+
+@cli.command()
+@click.option("--dry-run", is_flag=True, help="Print the plan and change nothing anywhere.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@pass_context
+def sync(context: Context, *, dry_run: bool, as_json: bool) -> None:
+    """Once: pull and push everything now."""
+    config = context.load()
+    runs = rehearse_once(config, quiet=as_json) if dry_run else sync_once(config)
+    if as_json:
+        click.echo(json.dumps(report.sync_json(config, runs), indent=1))
+    else:
+        click.echo("\n".join(report.sync_lines(runs)))
+    raise SystemExit(report.exit_code(runs))
+
+
+def sync_once(config: Config) -> list[Run]:
+    """Ring every job once, servers side by side."""
+    from syncd.jobs import Jobs  # noqa: PLC0415 -- reading commands need none of the edges
+    from syncd.remotes import connect  # noqa: PLC0415
+    from syncd.store import Ledger  # noqa: PLC0415
+
+    with sync_lock(config.state, clock()), Ledger(config.state) as ledger, TerminalProgress() as progress:
+        remotes = connect(config, clock)
+        try:
+            return Jobs(config, ledger, remotes, clock, progress.show).ring_all()
+        finally:
+            remotes.close()
+
+
+def rehearse_once(config: Config, *, quiet: bool) -> list[Run]:
+    """Ring every job once on a copy of the ledger, with servers that are only read; print each action."""
+    from syncd.jobs import Jobs  # noqa: PLC0415
+    from syncd.remotes import connect, rehearse  # noqa: PLC0415
+    from syncd.store import Ledger, Rehearsal  # noqa: PLC0415
+
+    def told(calendar: str, word: str, event: str) -> None:
+        if not quiet:
+            click.echo(f"{calendar}: {word} {titles.get(event, event)}")
+
+    if (config.state / FILE).exists():
+        with Ledger(config.state, read_only=True) as original:
+            ledger: Ledger = original.rehearsal()
+    else:
+        ledger = Rehearsal(config.state)
+    titles: dict[str, str] = {}
+    remotes = connect(config, clock)
+    try:
+        with ledger:
+            jobs = Jobs(config, ledger, rehearse(remotes), clock, told=told, workers=1)
+            titles |= _titles(ledger, config)
+            runs = [jobs.pull(account) for account in remotes.sources]
+            titles |= _titles(ledger, config)
+            runs += jobs.mint()
+            runs += [jobs.push(calendar) for calendar in remotes.calendars]
+            return runs
+    finally:
+        remotes.close()
+
+
+def _titles(ledger: "Ledger", config: Config) -> dict[str, str]:  # type: ignore[name-defined]  # noqa: F821
+    found = {}
+    for event, source in ledger.sources(tuple(config.accounts)).items():
+        meeting = ledger.meeting(source.account, event)
+        if meeting and meeting.start:
+            found[event] = f"{meeting.start.utc.isoformat(timespec='minutes')[:16]}Z {meeting.title}"
+    return found
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@pass_context
+def status(context: Context, *, as_json: bool) -> None:
+    """How each account, calendar and feed stands, and what needs a person."""
+    config = context.load()
+    shown = read_status(config)
+    click.echo(json.dumps(shown, indent=1) if as_json else "\n".join(report.status_lines(shown, clock())))
+
+
+def read_status(config: Config) -> report.Json:
+    """``syncd status --json``, from the ledger; before its first run everything is new."""
+    from syncd.profiles import feed_profile  # noqa: PLC0415
+    from syncd.store import Ledger  # noqa: PLC0415
+
+    if not (config.state / FILE).exists():
+        return report.status_json(config, {}, {}, {}, {}, None)
+    with Ledger(config.state, read_only=True) as ledger:
+        sizes = ledger.sizes()
+        feeds = ledger.feeds()
+        installation = ledger.secret("installation") if feeds else ""
+        profiles = {name: feed_profile(config, installation, feed) for name, feed in feeds.items()}
+        return report.status_json(
+            config,
+            ledger.standings(),
+            sizes,
+            {name: profile.accounts if profile else None for name, profile in profiles.items()},
+            {name: sizes.get(("profile", profile.key), 0) for name, profile in profiles.items() if profile},
+            syncing(config.state),
+        )
+
+
+@cli.command()
+@click.option("--online", is_flag=True, help="Ask all the servers, too.")
+@pass_context
+def check(context: Context, *, online: bool) -> None:
+    """Is the configuration right; with --online: do all the servers agree."""
+    config = context.load()
+    problems: list[SyncdError] = []
+    secrets_asked = [
+        *(account.password for account in config.accounts.values()),
+        *(calendar.password for calendar in config.calendars.values()),
+        *([config.openmeetings.password] if config.openmeetings else []),
+    ]
+    for secret in secrets_asked:
+        with _collecting(problems):
+            secret.reveal()
+    if online and not problems:
+        _check_online(config, problems)
+    for problem in problems:
+        click.echo(str(problem), err=True)
+    if problems:
+        raise SystemExit(_code(problems))
+    click.echo(f"{config.path}: all is well" + (", all servers agree" if online else ""))
+
+
+@contextmanager
+def _collecting(problems: list[SyncdError]) -> Iterator[None]:
+    try:
+        yield
+    except SyncdError as problem:
+        problems.append(problem)
+
+
+def _code(problems: Iterable[SyncdError]) -> int:
+    codes = {problem.code for problem in problems}
+    return codes.pop() if len(codes) == 1 else 1
+
+
+def _check_online(config: Config, problems: list[SyncdError]) -> None:
+    from syncd.remotes import connect  # noqa: PLC0415
+
+    remotes = connect(config, clock)
+    try:
+        for name, source in remotes.sources.items():
+            with _collecting(problems):
+                source.identity()
+                click.echo(f"opentalk.{name}: signed in", err=True)
+        for name, calendar in remotes.calendars.items():
+            with _collecting(problems):
+                calendar.check()
+                click.echo(f"caldav.{name}: a calendar that can be written", err=True)
+        if remotes.minter:
+            with _collecting(problems):
+                remotes.minter.check()
+                click.echo("openmeetings: account, right, room and a hash", err=True)
+    finally:
+        remotes.close()
+
+
+@cli.command()
+@click.argument("account", required=False)
+@click.option("--from", "since", metavar="D", help="Meetings that end after D: 2026-11-22, RFC 3339 or +7d.")
+@click.option("--to", "until", metavar="D", help="Meetings that start before D.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print a table for spreadsheets.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@pass_context
+def events(
+    context: Context, account: str | None, since: str | None, until: str | None, *, as_csv: bool, as_json: bool
+) -> None:
+    """List the meetings as OpenTalk has them now."""
+    from syncd.events import list_events  # noqa: PLC0415
+
+    if as_csv and as_json:
+        raise click.UsageError("--csv or --json, not both")
+    config = context.load()
+    if account is not None and account not in config.accounts:
+        raise click.UsageError(f"there is no account {account}; there is {', '.join(config.accounts)}")
+    begin, end = _date(since), _date(until)
+    with TerminalProgress() as progress:
+        listed = list_events(config, [account] if account else list(config.accounts), begin, end, clock, progress.show)
+    if as_json:
+        click.echo(json.dumps(listed, indent=1, ensure_ascii=False))
+    elif as_csv:
+        click.echo(report.events_csv(listed), nl=False)
+    else:
+        click.echo("\n".join(report.event_lines(listed)))
+
+
+def _date(text: str | None) -> datetime | None:
+    try:
+        return report.parse_date(text, clock()) if text is not None else None
+    except ValueError:
+        raise click.UsageError(f"{text} is no date (example: 2026-11-22, 2026-11-22T09:00:00Z or +7d)") from None
+
+
+@cli.command()
+@click.argument("name")
+@pass_context
+def confirm(context: Context, name: str) -> None:
+    """Let the held deletion of a calendar that `status` showed pass with the next run."""
+    from syncd.store import Ledger  # noqa: PLC0415
+
+    config = context.load()
+    if name not in config.calendars:
+        raise click.UsageError(f"there is no calendar {name}")
+    with Ledger(config.state) as ledger:
+        count = ledger.confirm(name)
+    if not count:
+        raise NeedsYou(f"{name}: no deletion is held; see `syncd status`")
+    click.echo(f"{name}: {count} deletions pass with the next run", err=True)
+
+
+@cli.group()
+def feed() -> None:
+    """Subscribed calendars: secret addresses, one for each device."""
+
+
+@feed.command("add")
+@click.argument("name")
+@click.option("--account", "accounts", multiple=True, help="Whose meetings; may be given more than once.")
+@click.option("--audience", type=click.Choice(["owner", "guests"]), help="Who reads it.")
+@click.option("--passwords", is_flag=True, help="With passwords and PINs: the address travels through other servers.")
+@click.option("--label", default="", metavar="DEVICE", help="For whom or what it is.")
+@pass_context
+def feed_add(
+    context: Context, name: str, accounts: tuple[str, ...], audience: str | None, label: str, *, passwords: bool
+) -> None:
+    """Make a feed; its address is printed now and never again."""
+    from syncd.profiles import feed_profile  # noqa: PLC0415
+    from syncd.store import Ledger  # noqa: PLC0415
+    from syncd.sync import render_entries  # noqa: PLC0415
+
+    config = context.load()
+    if config.feeds is None:
+        raise ConfigError([f"{config.path}: feeds: there is no such table (example: [feeds] with public_url)"])
+    if not re.fullmatch(r"[a-z0-9-]+", name):
+        raise click.UsageError(f"a feed's name is [a-z0-9-]+, not {name}")
+    wanted = accounts or tuple(config.accounts)
+    if not accounts and len(wanted) > 1:
+        raise click.UsageError(f"say whose meetings: --account {' --account '.join(wanted)}")
+    if unknown := [account for account in wanted if account not in config.accounts]:
+        raise click.UsageError(f"there is no account {unknown[0]}; there is {', '.join(config.accounts)}")
+    if audience == "owner" and len(wanted) > 1:
+        raise click.UsageError("a feed of several accounts is for guests: an owner's links are one person's")
+    readers = audience or ("owner" if len(wanted) == 1 else "guests")
+    token = secrets.token_urlsafe(32)
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    with Ledger(config.state) as ledger, TerminalProgress() as progress:
+        made = Feed(name, digest, wanted, readers, passwords, label, clock())  # type: ignore[arg-type]
+        if not ledger.save_feed(made):
+            raise click.UsageError(f"there is a feed {name}: give another name, or `syncd feed revoke {name}` first")
+        profile = feed_profile(config, ledger.secret("installation"), made)
+        if profile:
+            render_entries(ledger, profile, clock(), progress.show)
+            ledger.save_run(Run("feed", name, clock()))
+    click.echo(f"{config.feeds.public_url.rstrip('/')}/feed/{token}.ics")
+
+
+@feed.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@pass_context
+def feed_list(context: Context, *, as_json: bool) -> None:
+    """All feeds, without their addresses."""
+    from syncd.store import Ledger  # noqa: PLC0415
+
+    config = context.load()
+    feeds: list[Feed] = []
+    if (config.state / FILE).exists():
+        with Ledger(config.state, read_only=True) as ledger:
+            feeds = list(ledger.feeds().values())
+    if as_json:
+        listed = [
+            {
+                "name": each.name,
+                "accounts": each.accounts,
+                "audience": each.audience,
+                "passwords": each.passwords,
+                "label": each.label,
+                "made": each.made.isoformat(),
+            }
+            for each in feeds
+        ]
+        click.echo(json.dumps(listed, indent=1))
+    else:
+        for each in feeds:
+            click.echo(f"{each.name}  {', '.join(each.accounts)}  for {each.audience}  {each.label}".rstrip())
+
+
+@feed.command("revoke")
+@click.argument("name")
+@pass_context
+def feed_revoke(context: Context, name: str) -> None:
+    """Make a feed's address worthless."""
+    from syncd.store import Ledger  # noqa: PLC0415
+
+    config = context.load()
+    if not (config.state / FILE).exists():
+        raise LedgerError(f"there is no ledger in {config.state} yet, and so no feed")
+    with Ledger(config.state) as ledger:
+        if not ledger.revoke_feed(name):
+            raise click.UsageError(f"there is no feed {name}; see `syncd feed list`")
+    click.echo(f"{name}: revoked", err=True)
+
+
+def main() -> None:
+    """The entry point: every foreseeable problem is a sentence on stderr and an exit code."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as problem:
+        problem.show()
+        sys.exit(problem.exit_code)
+    except SyncdError as problem:
+        click.echo(str(problem), err=True)
+        sys.exit(problem.code)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader had enough, as `head` does
+        sys.exit(0)

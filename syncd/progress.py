@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A progress bar on a terminal, for what takes more than two seconds; elsewhere it says nothing."""
+
+import sys
+import threading
+import time
+from typing import Self
+
+import click
+
+PATIENCE = 2.0
+EVERY = 0.1
+WIDTH = 30
+
+
+class TerminalProgress:
+    """Shows one line on stderr that is gone at the end. Jobs of several threads may report to it."""
+
+    def __init__(self) -> None:
+        self._begun = self._shown = time.monotonic()
+        self._open = sys.stderr.isatty()
+        self._lock = threading.Lock()
+
+    def show(self, name: str, done: int, total: int) -> None:
+        """``done`` of ``total`` are done of what ``name`` names."""
+        now = time.monotonic()
+        if not self._open or not total or now - self._begun < PATIENCE or now - self._shown < EVERY:
+            return
+        with self._lock:
+            self._shown = now
+            bar = "#" * (WIDTH * done // total)
+            click.echo(f"\r\033[K{name:12.12} [{bar:{WIDTH}}] {done}/{total}", nl=False, err=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._open and self._shown > self._begun:
+            click.echo("\r\033[K", nl=False, err=True)

@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What commands print: plain values in, lines or JSON-ready values out. No I/O, no clock."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from syncd.config import Config
+from syncd.errors import Unavailable
+from syncd.links import guest_address, room_address
+from syncd.model import Meeting, Run, Standing, When
+from syncd.schema import Syncing
+
+TROUBLED = {"retrying", "held", "needs_login", "needs_you"}
+WRITES = ("created", "updated", "deleted", "adopted")
+
+Json = dict[str, object]
+
+
+def exit_code(runs: Iterable[Run]) -> int:
+    """The exit code of a sync: 0, 4 for a held deletion, 1 for a partial failure; 77 or 69 if nothing was done."""
+    runs = list(runs)
+    failed = [run for run in runs if run.state not in ("ok", "held")]
+    if not failed:
+        return 4 if any(run.state == "held" for run in runs) else 0
+    if not any(_did_something(run) for run in runs):
+        if any(run.state == "needs_login" for run in failed):
+            return 77
+        if all(run.state == Unavailable.state for run in failed):
+            return Unavailable.code
+    return 4 if any(run.state == "held" for run in runs) else 1
+
+
+def _did_something(run: Run) -> bool:
+    wrote = any(run.counts.get(word) for word in (*WRITES, "invites", "hashes"))
+    return wrote or (run.kind == "pull" and run.state == "ok")
+
+
+def sync_json(config: Config, runs: Iterable[Run]) -> Json:
+    """``syncd sync --json``."""
+    by_key = {(run.kind, run.name): run for run in runs}
+    accounts: Json = {}
+    for name in config.accounts:
+        pulled, minted = by_key.get(("pull", name)), by_key.get(("mint", name))
+        if pulled:
+            accounts[name] = {
+                "state": worst([pulled, minted]),
+                "meetings": pulled.counts.get("meetings", 0),
+                "invites": minted.counts.get("invites", 0) if minted else 0,
+                "hashes": minted.counts.get("hashes", 0) if minted else 0,
+            }
+    calendars: Json = {
+        name: {"state": run.state, **{word: run.counts.get(word, 0) for word in (*WRITES, "left", "failed")}}
+        for name in config.calendars
+        if (run := by_key.get(("push", name)))
+    }
+    return {"accounts": accounts, "calendars": calendars}
+
+
+def worst(runs: Sequence[Run | None]) -> str:
+    """The state that most needs to be known."""
+    order = ("needs_you", "needs_login", "held", "retrying", "ok")
+    states = {run.state for run in runs if run}
+    return next((state for state in order if state in states), "new")
+
+
+def sync_lines(runs: Iterable[Run]) -> list[str]:
+    """``syncd sync`` for people: a line a server, calendar or feed."""
+    names = {"pull": "account {}", "mint": "links of {}", "push": "calendar {}", "feed": "feed {}"}
+    lines = []
+    for run in runs:
+        counts = ", ".join(f"{count} {word}" for word, count in run.counts.items() if count or word == "meetings")
+        what = "; ".join(filter(None, [counts, run.message])) or "nothing to do"
+        mark = "" if run.state == "ok" else f"{run.state}: "
+        lines.append(f"{names[run.kind].format(run.name)}: {mark}{what}")
+    return lines
+
+
+def status_json(
+    config: Config,
+    standings: Mapping[tuple[str, str], Standing],
+    sizes: Mapping[tuple[str, str], int],
+    feeds: Mapping[str, tuple[str, ...] | None],
+    feed_sizes: Mapping[str, int],
+    daemon: Syncing | None,
+) -> Json:
+    """``syncd status --json``; ``feeds`` are names with their accounts, ``None`` if an account is retired."""
+    running = bool(daemon and daemon.daemon)
+    accounts = {name: _account(name, config, standings, sizes, running) for name in config.accounts}
+    retired = {name for kind, name in sizes if kind == "account"} - set(config.accounts)
+    accounts |= {name: _retired("meetings", sizes["account", name]) for name in sorted(retired)}
+    calendars = {name: _calendar(name, config, standings, sizes, running) for name in config.calendars}
+    retired = {name for kind, name in sizes if kind == "calendar"} - set(config.calendars)
+    calendars |= {name: _retired("entries", sizes["calendar", name]) for name in sorted(retired)}
+    shown_feeds = {name: _feed(name, known, standings, feed_sizes.get(name, 0)) for name, known in feeds.items()}
+    openmeetings = _openmeetings(standings) if config.openmeetings else None
+    everything = [*accounts.values(), *calendars.values(), *shown_feeds.values(), *filter(None, [openmeetings])]
+    return {
+        "ok": not any(thing["state"] in TROUBLED for thing in everything),
+        "daemon": {"running": running, "since": _time(daemon.since) if daemon and running else None},
+        "accounts": accounts,
+        "openmeetings": openmeetings,
+        "calendars": calendars,
+        "feeds": shown_feeds,
+    }
+
+
+def _account(
+    name: str,
+    config: Config,
+    standings: Mapping[tuple[str, str], Standing],
+    sizes: Mapping[tuple[str, str], int],
+    running: bool,
+) -> Json:
+    pulled, minted = standings.get(("pull", name)), standings.get(("mint", name))
+    state = (
+        "disabled" if not config.accounts[name].enabled else worst([s.latest if s else None for s in (pulled, minted)])
+    )
+    message = next((s.latest.message for s in (pulled, minted) if s and s.latest.message), None)
+    next_try = pulled.latest.next_try if pulled and running and state != "disabled" else None
+    return {
+        "state": state,
+        "meetings": sizes.get(("account", name), 0),
+        "last_success": _time(pulled.last_success) if pulled else None,
+        "next_try": _time(next_try),
+        "message": message,
+    }
+
+
+def _calendar(
+    name: str,
+    config: Config,
+    standings: Mapping[tuple[str, str], Standing],
+    sizes: Mapping[tuple[str, str], int],
+    running: bool,
+) -> Json:
+    pushed = standings.get(("push", name))
+    state = "disabled" if not config.calendars[name].enabled else pushed.latest.state if pushed else "new"
+    next_try = pushed.latest.next_try if pushed and running and state not in ("disabled", "held") else None
+    return {
+        "state": state,
+        "entries": sizes.get(("calendar", name), 0),
+        "last_success": _time(pushed.last_success) if pushed else None,
+        "next_try": _time(next_try),
+        "message": pushed.latest.message if pushed else None,
+    }
+
+
+def _openmeetings(standings: Mapping[tuple[str, str], Standing]) -> Json:
+    minted = standings.get(("mint", "openmeetings"))
+    return {
+        "state": minted.latest.state if minted else "new",
+        "last_success": _time(minted.last_success) if minted else None,
+        "message": minted.latest.message if minted else None,
+    }
+
+
+def _feed(
+    name: str,
+    accounts: tuple[str, ...] | None,
+    standings: Mapping[tuple[str, str], Standing],
+    entries: int,
+) -> Json:
+    built = standings.get(("feed", name))
+    state, message = (built.latest.state, built.latest.message) if built else ("ok", None)
+    if accounts is None:
+        state, message = "retired", "one of its accounts is not in the configuration any more"
+    elif not all(s and s.last_success for s in (standings.get(("pull", account)) for account in accounts)):
+        state, message = "new", "its accounts have not been listed yet"
+    return {
+        "state": state,
+        "entries": entries,
+        "last_built": _time(built.last_success) if built else None,
+        "message": message,
+    }
+
+
+def _retired(word: str, count: int) -> Json:
+    message = "not in the configuration any more; its entries stay"
+    return {"state": "retired", word: count, "last_success": None, "next_try": None, "message": message}
+
+
+def status_lines(status: Json, now: datetime) -> list[str]:
+    """``syncd status`` for people: one line on top, then a line for each thing."""
+    rows: list[tuple[str, str, str, str]] = []
+    for kind, title in (("accounts", "account"), ("calendars", "calendar"), ("feeds", "feed")):
+        things = status[kind]
+        assert isinstance(things, dict)  # noqa: S101 -- status_json made it
+        rows += [_row(f"{title} {name}", thing, now) for name, thing in things.items()]
+    if isinstance(status["openmeetings"], dict):
+        rows.append(_row("OpenMeetings", status["openmeetings"], now))
+    daemon = status["daemon"]
+    running = isinstance(daemon, dict) and daemon["running"]
+    head = "All is well." if status["ok"] else "Something needs a look:"
+    head += " The daemon is running." if running else " The daemon is not running."
+    widths = [max(len(row[column]) for row in rows) for column in range(3)] if rows else [0, 0, 0]
+    lines = [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]) for row in rows
+    ]
+    return [head, *(line.rstrip() for line in lines)]
+
+
+def _row(title: str, thing: Json, now: datetime) -> tuple[str, str, str, str]:
+    size = next((f"{thing[word]} {word}" for word in ("meetings", "entries") if word in thing), "")
+    last = thing.get("last_success") or thing.get("last_built")
+    ago = f"{_span(now - datetime.fromisoformat(str(last)))} ago" if last else ""
+    return title, str(thing["state"]), size, "  ".join(filter(None, [ago, str(thing["message"] or "")]))
+
+
+def _span(span: timedelta) -> str:
+    seconds = max(0, int(span.total_seconds()))
+    for length, word in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds // length} {word}"
+    return f"{seconds} s"
+
+
+def _time(moment: datetime | None) -> str | None:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if moment else None
+
+
+def event_json(account: str, url: str, meeting: Meeting, guest: str | None) -> Json:
+    """One meeting of ``syncd events --json``."""
+    return {
+        "account": account,
+        "id": meeting.id,
+        "title": meeting.title,
+        "description": meeting.description,
+        "start": _local(meeting.start, meeting.all_day),
+        "end": _local(meeting.end, meeting.all_day),
+        "timezone": meeting.start.zone if meeting.start else None,
+        "all_day": meeting.all_day,
+        "recurrence": list(meeting.recurrence),
+        "exceptions": [
+            {
+                "occurrence": _local(override.original, meeting.all_day),
+                "cancelled": override.cancelled,
+                "start": _local(override.start, meeting.all_day),
+                "end": _local(override.end, meeting.all_day),
+                "title": override.title,
+            }
+            for override in meeting.overrides
+        ],
+        "room": meeting.room,
+        "join": room_address(url, meeting.room),
+        "guest": guest_address(url, meeting.room, guest) if guest else None,
+        "password": meeting.password,
+        "call_in": {"tel": meeting.call_in.tel, "id": meeting.call_in.id, "pin": meeting.call_in.pin}
+        if meeting.call_in
+        else None,
+        "invite_status": meeting.invite_status,
+        "adhoc": meeting.adhoc,
+    }
+
+
+def _local(when: When | None, all_day: bool) -> str | None:
+    if when is None:
+        return None
+    if all_day:
+        return when.utc.date().isoformat()
+    return when.utc.astimezone(ZoneInfo(when.zone)).isoformat()
+
+
+COLUMNS = (
+    "number", "title", "room_link", "start", "end", "sip", "password", "guest_link", "account", "id", "timezone",
+    "recurrence",
+)  # fmt: skip
+
+
+def events_csv(events: Sequence[Json]) -> str:
+    """``syncd events --csv``: the columns of OpenTalk's bash client first; quoting per RFC 4180."""
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(COLUMNS)
+    for number, event in enumerate(events, 1):
+        call_in, recurrence = event["call_in"], event["recurrence"]
+        sip = f"{call_in['tel']},,{call_in['id']},,{call_in['pin']}" if isinstance(call_in, dict) else ""
+        lines = "\n".join(recurrence) if isinstance(recurrence, list) else ""
+        values = (
+            event["title"], event["join"], event["start"], event["end"], sip, event["password"], event["guest"],
+            event["account"], event["id"], event["timezone"], lines,
+        )  # fmt: skip
+        rows.writerow([number, *("" if value is None else value for value in values)])
+    return text.getvalue()
+
+
+def event_lines(events: Iterable[Json]) -> list[str]:
+    """``syncd events`` for people: when, what, and how to join."""
+    lines = []
+    for event in events:
+        start = str(event["start"] or "any time")[:16].replace("T", " ")
+        repeats = " (repeats)" if event["recurrence"] else ""
+        lines.append(f"{start:16}  {event['title']}{repeats}  {event['join']}")
+    return lines
+
+
+def parse_date(text: str, now: datetime) -> datetime:
+    """``2026-11-22``, RFC 3339 or ``+7d``. Raises ValueError."""
+    if text[:1] in "+-" and text[-1:] == "d" and text[1:-1].isdigit():
+        return now + timedelta(days=int(text[:-1]))
+    if len(text) == len("2026-11-22"):
+        return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The feeds as the web serves them: stored entries joined, nothing rendered, no request anywhere."""
+
+from collections.abc import Iterable
+
+from syncd.config import Config
+from syncd.errors import Refused
+from syncd.ical.feed import join_feed
+from syncd.model import Feed, digest_of
+from syncd.profiles import feed_profile
+from syncd.store import Ledger
+from syncd.web.app import FeedState
+
+
+class FeedShelf:
+    """The feeds of a ledger in a configuration."""
+
+    def __init__(self, config: Config, ledger: Ledger) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._installation = ledger.secret("installation")
+
+    def feed(self, token_sha256: str) -> FeedState | None:
+        """How the feed of this token stands; ``None`` if there is none.
+
+        It is ready when all of its accounts have been listed completely and it was built since.
+        """
+        feed = next((each for each in self._ledger.feeds().values() if each.token_sha256 == token_sha256), None)
+        if feed is None:
+            return None
+        profile = feed_profile(self._config, self._installation, feed)
+        if profile is None or not self._is_built(feed):
+            return FeedState(feed.name, "", ready=False)
+        return FeedState(feed.name, _version(feed, self._ledger.edition(profile.key)), ready=True)
+
+    def body(self, name: str) -> tuple[str, bytes]:
+        """A feed's version and its bytes, from one read."""
+        feed = self._ledger.feeds().get(name)
+        if feed is None:
+            raise Refused("the feed was revoked this moment")
+        profile = feed_profile(self._config, self._installation, feed)
+        rows = self._ledger.edition_bodies(profile.key) if profile else []
+        version = _version(feed, [(digest, revision) for digest, revision, _ in rows])
+        return version, join_feed((body for *_, body in rows), name=_title(feed))
+
+    def _is_built(self, feed: Feed) -> bool:
+        standings = self._ledger.standings()
+        wanted = [("feed", feed.name), *(("pull", account) for account in feed.accounts)]
+        return all(key in standings and standings[key].last_success for key in wanted)
+
+
+def _title(feed: Feed) -> str:
+    return feed.label or "OpenTalk"
+
+
+def _version(feed: Feed, edition: Iterable[tuple[str, int]]) -> str:
+    return digest_of(_title(feed), list(edition))

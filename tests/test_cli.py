@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+import csv
+import io
+import json
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from syncd.demo.serve import Traffic
+from syncd.schema import sync_lock
+from syncd.transport import Answer, Remote
+from tests.memory import NOW
+from tests.servers import radicale, xandikos
+from tests.town import Town
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Town]:
+    with Town(tmp_path) as town:
+        yield town
+
+
+def get(url: str, **headers: str) -> Answer:
+    remote = Remote("test")
+    try:
+        return remote.send("GET", url, headers=headers)
+    finally:
+        remote.close()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.mark.parametrize("server", [radicale, xandikos], ids=["radicale", "xandikos"])
+def test_sync_puts_the_week_into_a_real_calendar_and_then_does_nothing(tmp_path: Path, server: object) -> None:
+    assert callable(server)
+    with Town(tmp_path, server=server()) as town:
+        first = town.syncd("sync", "--json")
+        assert (first.code, first.err) == (0, "")
+        meetings = len(town.coming())
+        result = json.loads(first.out)
+        assert result["accounts"] == {"alice": {"state": "ok", "meetings": meetings + 1, "invites": 6, "hashes": 6}}
+        nothing = dict.fromkeys(("updated", "deleted", "adopted", "left", "failed"), 0)
+        assert result["calendars"] == {"team": {"state": "ok", "created": meetings, **nothing}}
+        objects = town.objects()
+        assert sorted(objects) == sorted(f"syncd-{event}.ics" for event in town.coming())
+        again = json.loads(town.syncd("sync", "--json").out)
+        assert again["calendars"] == {"team": {"state": "ok", "created": 0, **nothing}}
+        assert town.objects() == objects
+
+
+def test_a_dry_run_prints_the_plan_and_changes_nothing_anywhere(town: Town) -> None:
+    planned = town.syncd("sync", "--dry-run")
+    assert planned.code == 0
+    assert "team: created" in planned.out
+    assert "Budget 2027" in planned.out
+    assert not (town.folder / "state").exists()
+    town.syncd("sync")
+    before, ledger = town.objects(), (town.folder / "state" / "ledger.sqlite").read_bytes()
+    traffic = town.stage.opentalk.app
+    assert isinstance(traffic, Traffic)
+    traffic.clear()
+    budget = next(event for event, title in town.coming().items() if title == "Budget 2027")
+    town.stage.opentalk.delete(budget)
+    planned = town.syncd("sync", "--dry-run", "--json")
+    assert json.loads(planned.out)["calendars"]["team"]["deleted"] == 1
+    assert town.objects() == before
+    assert (town.folder / "state" / "ledger.sqlite").read_bytes() == ledger
+    assert {method for method, path in town.opentalk_log if "auth" not in path} == {"GET"}
+
+
+def test_events_lists_each_meeting_once_and_makes_no_link(town: Town) -> None:
+    listed = json.loads(town.syncd("events", "--json").out)
+    titles = [event["title"] for event in listed]
+    assert sorted(titles) == sorted([*town.coming().values(), "Project room"])
+    assert all(event["guest"] is None for event in listed)
+    assert not [path for method, path in town.opentalk_log if method == "POST" and path.endswith("/invites")]
+    fixe = next(event for event in listed if event["title"] == "Jour fixe")
+    assert len(fixe["exceptions"]) == 1
+    rows = list(csv.DictReader(io.StringIO(town.syncd("events", "--csv", "--from", "+6d").out)))
+    assert {row["title"] for row in rows} >= {"Jour fixe", "Stand-up"}
+    assert "Project room" not in {row["title"] for row in rows}
+
+
+def test_a_wrong_password_is_told_once_and_exits_with_77(town: Town) -> None:
+    (town.folder / "alice.password").write_text("wrong", encoding="utf-8")
+    done = town.syncd("sync")
+    assert done.code == 77
+    assert "opentalk.alice" in done.out
+    assert "wrong" not in done.err.replace("password is wrong", "")
+    tokens = [request for request in town.stage.identity.app.log if request.path.endswith("/token")]
+    assert len(tokens) == 1
+    status = json.loads(town.syncd("status", "--json").out)
+    assert status["accounts"]["alice"]["state"] == "needs_login"
+
+
+def test_a_wrong_openmeetings_password_is_tried_once_and_the_meetings_go_out_without_that_link(town: Town) -> None:
+    (town.folder / "openmeetings.password").write_text("wrong", encoding="utf-8")
+    done = town.syncd("sync", "--json")
+    assert done.code == 1
+    assert len(town.stage.openmeetings.penalties) == 1
+    assert len(town.objects()) == len(town.coming())
+    assert town.stage.openmeetings.hashes == []
+
+
+def test_a_second_process_on_the_ledger_is_told_who_has_it(town: Town) -> None:
+    with sync_lock(town.folder / "state", NOW):
+        done = town.syncd("sync")
+    assert (done.code, done.out) == (75, "")
+    assert "is syncing on" in done.err
+
+
+def test_a_wrong_configuration_is_told_whole_and_exits_with_78(town: Town) -> None:
+    text = town.config.read_text(encoding="utf-8")
+    town.config.write_text(text.replace('url = "', 'ulr = "', 1) + "\n[nonsense]\n", encoding="utf-8")
+    done = town.syncd("sync")
+    assert done.code == 78
+    assert "did you mean" in done.err
+    assert "nonsense" in done.err
+
+
+def test_check_online_asks_every_server(town: Town) -> None:
+    done = town.syncd("check", "--online")
+    assert (done.code, done.out.strip()) == (0, f"{town.config}: all is well, all servers agree")
+    assert len(town.stage.openmeetings.hashes) == 1
+    assert town.stage.openmeetings.entered == []
+    (town.folder / "calendar.password").write_text("wrong", encoding="utf-8")
+    done = town.syncd("check", "--online")
+    assert done.code == 77
+    assert "calendar team" in done.err
+
+
+def test_the_daemon_syncs_serves_the_feed_and_ends_cleanly(town: Town) -> None:
+    port = free_port()
+    town.configure(feeds=f"127.0.0.1:{port}", every="10s")
+    address = town.syncd("feed", "add", "phone", "--label", "my phone").out.strip()
+    assert address.startswith(f"http://127.0.0.1:{port}/feed/")
+    with subprocess.Popen(town.command("run"), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if "push team" in line:
+                break
+        feed = get(address)
+        assert feed.status == 200
+        assert feed.body.count(b"BEGIN:VEVENT") >= len(town.coming())
+        assert get(address, **{"If-None-Match": feed.headers["etag"]}).status == 304
+        second = town.syncd("sync")
+        assert (second.code, "the daemon" in second.err) == (75, True)
+        status = json.loads(town.syncd("status", "--json").out)
+        assert status["ok"] is True
+        assert status["daemon"]["running"] is True
+        assert town.syncd("feed", "revoke", "phone").code == 0
+        assert get(address).status == 404
+        process.send_signal(signal.SIGTERM)
+        lines += process.stderr
+    assert process.returncode == 0
+    said = "".join(lines)
+    assert "Traceback" not in said
+    token = address.rsplit("/", 1)[1]
+    assert token not in said
+    assert not [title for title in town.coming().values() if title in said]
+    assert len(town.objects()) == len(town.coming())
+
+
+def test_a_feed_is_shown_without_its_address_and_its_name_is_taken_once(town: Town) -> None:
+    first = town.syncd("feed", "add", "phone")
+    assert town.syncd("feed", "add", "phone").code == 2
+    listed = json.loads(town.syncd("feed", "list", "--json").out)
+    assert [(each["name"], each["audience"]) for each in listed] == [("phone", "owner")]
+    assert first.out.strip().rsplit("/", 1)[1] not in town.syncd("feed", "list").out
+
+
+def test_reading_commands_create_no_ledger(town: Town) -> None:
+    for words in (("status",), ("feed", "list"), ("events",), ("check",)):
+        assert town.syncd(*words).code == 0
+    assert not (town.folder / "state").exists()
+
+
+def test_too_many_deletions_are_held_with_exit_code_4_until_they_are_confirmed(town: Town) -> None:
+    town.syncd("sync")
+    for event in list(town.coming()):
+        town.stage.opentalk.delete(event)
+    done = town.syncd("sync")
+    assert done.code == 4
+    assert "syncd confirm team" in done.out
+    assert town.syncd("confirm", "team").code == 0
+    assert town.syncd("sync").code == 0
+    assert town.objects() == {}

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+import csv
+import io
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from syncd import report
+from syncd.config import Config, load
+from syncd.model import CallIn, Override, Run, Standing, When
+from syncd.schema import Syncing
+from tests.memory import DAY, NOW, meeting
+
+CONFIG = """
+[opentalk.work]
+url = "https://meet.example.org"
+username = "alice"
+password = { env = "PASSWORD" }
+[caldav.team]
+url = "https://dav.example.org/alice/opentalk/"
+username = "alice"
+password = { env = "PASSWORD" }
+[feeds]
+listen = "127.0.0.1:8080"
+public_url = "https://syncd.example.org"
+"""
+
+
+def config_of(folder: Path) -> Config:
+    path = folder / "config.toml"
+    path.write_text(CONFIG, encoding="utf-8")
+    return load(path, {"PASSWORD": "pw", "HOME": str(folder)})
+
+
+def run(kind: str, name: str, state: str = "ok", **counts: int) -> Run:
+    return Run(kind, name, NOW, state, counts=counts)
+
+
+@pytest.mark.parametrize(
+    ("runs", "code"),
+    [
+        ([run("pull", "work", changed=1), run("push", "team", created=1)], 0),
+        ([run("pull", "work"), run("push", "team", "held", held=9)], 4),
+        ([run("pull", "work"), run("push", "team", "retrying", failed=3)], 1),
+        ([run("pull", "work"), run("mint", "openmeetings", "needs_login"), run("push", "team", created=1)], 1),
+        ([run("pull", "work", "needs_login"), run("push", "team")], 77),
+        ([run("pull", "work", "retrying"), run("push", "team")], 69),
+        ([run("pull", "work", "retrying"), run("pull", "home", "needs_login"), run("push", "team", "retrying")], 77),
+        ([run("pull", "work", "retrying"), run("push", "team", "held", held=9)], 69),
+        ([run("pull", "work"), run("pull", "home", "retrying"), run("push", "team", "held", held=9)], 4),
+        ([run("pull", "work", "needs_you"), run("push", "team")], 1),
+    ],
+)
+def test_the_exit_code_tells_what_a_sync_could_do(runs: list[Run], code: int) -> None:
+    assert report.exit_code(runs) == code
+
+
+def test_status_has_the_agreed_shape_and_hides_nothing_that_needs_a_person(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    held = Run("push", "team", NOW, "held", message="would delete 30 of 40: syncd confirm team")
+    pulled = Run("pull", "work", NOW, counts={"meetings": 42}, next_try=NOW + timedelta(minutes=5))
+    status = report.status_json(
+        config,
+        {("push", "team"): Standing(held, NOW - DAY), ("pull", "work"): Standing(pulled, NOW)},
+        {("account", "work"): 42, ("calendar", "team"): 40, ("account", "gone"): 3},
+        {"phone": ("work",)},
+        {"phone": 40},
+        Syncing(1, NOW - DAY, daemon=True),
+    )
+    assert status == {
+        "ok": False,
+        "daemon": {"running": True, "since": "2026-11-22T12:00:00Z"},
+        "accounts": {
+            "work": {
+                "state": "ok",
+                "meetings": 42,
+                "last_success": "2026-11-23T12:00:00Z",
+                "next_try": "2026-11-23T12:05:00Z",
+                "message": None,
+            },
+            "gone": {
+                "state": "retired",
+                "meetings": 3,
+                "last_success": None,
+                "next_try": None,
+                "message": "not in the configuration any more; its entries stay",
+            },
+        },
+        "openmeetings": None,
+        "calendars": {
+            "team": {
+                "state": "held",
+                "entries": 40,
+                "last_success": "2026-11-22T12:00:00Z",
+                "next_try": None,
+                "message": "would delete 30 of 40: syncd confirm team",
+            }
+        },
+        "feeds": {"phone": {"state": "ok", "entries": 40, "last_built": None, "message": None}},
+    }
+    lines = report.status_lines(status, NOW + timedelta(minutes=3))
+    assert lines[0] == "Something needs a look: The daemon is running."
+    assert "calendar team  held" in lines[3]
+    assert "would delete 30 of 40: syncd confirm team" in lines[3]
+
+
+def test_a_meeting_is_listed_with_everything_a_script_may_want() -> None:
+    original = When(NOW + DAY, "Europe/Berlin")
+    each = meeting(
+        "e1",
+        title='Quote " and, comma\nline',
+        recurrence=("RRULE:FREQ=WEEKLY",),
+        overrides=(Override(original, cancelled=True),),
+        password="s3cret",
+        call_in=CallIn("+49 30 5557890", "0123456789", "9876543210"),
+    )
+    event = report.event_json("work", "https://meet.example.org", each, "c0de")
+    assert event["start"] == "2026-11-24T13:00:00+01:00"
+    assert event["exceptions"] == [
+        {"occurrence": "2026-11-24T13:00:00+01:00", "cancelled": True, "start": None, "end": None, "title": None}
+    ]
+    assert event["guest"] == "https://meet.example.org/room/room-e1?invite=c0de"
+    assert event["call_in"] == {"tel": "+49 30 5557890", "id": "0123456789", "pin": "9876543210"}
+    (row,) = csv.DictReader(io.StringIO(report.events_csv([event])))
+    assert row["title"] == each.title
+    assert row["sip"] == "+49 30 5557890,,0123456789,,9876543210"
+    assert row["recurrence"] == "RRULE:FREQ=WEEKLY"
+    assert list(row)[:8] == ["number", "title", "room_link", "start", "end", "sip", "password", "guest_link"]
+
+
+def test_a_time_independent_meeting_is_listed_without_times() -> None:
+    event = report.event_json("work", "https://meet.example.org", meeting("e1", start=None, end=None), None)
+    assert (event["start"], event["end"], event["timezone"], event["guest"]) == (None, None, None, None)
+    assert report.event_lines([event])[0].startswith("any time")
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-11-22", datetime(2026, 11, 22, tzinfo=UTC)),
+        ("2026-11-22T09:00:00+01:00", datetime(2026, 11, 22, 8, tzinfo=UTC)),
+        ("+7d", NOW + 7 * DAY),
+    ],
+)
+def test_dates_are_read_in_three_forms(text: str, moment: datetime) -> None:
+    assert report.parse_date(text, NOW) == moment
