@@ -81,7 +81,7 @@ class MemorySource:
     def invite(self, meeting: Meeting) -> Invite | None:
         self._ask("invite")
         if meeting.id not in self.invites:
-            if not meeting.own:
+            if not meeting.own or meeting.e2e:
                 return None
             self.invites[meeting.id] = f"code-{meeting.id}"
             return Invite(self.invites[meeting.id], made=True)

@@ -34,21 +34,19 @@ def calls(meeting: Meeting, ways: WaysIn, profile: Profile) -> list[Call]:
     }
     found = [(way, address(links[way])) for way in profile.ways_in]
     result = [Call("AUDIO,VIDEO", _NAMES[way], link) for way, link in found if link]
-    dial = _dial(meeting.call_in, profile) if "opentalk" in profile.ways_in else None
+    dial = _dial(meeting.call_in) if "opentalk" in profile.ways_in else None
     if dial:
         result.append(Call("PHONE", words(profile.language).phone, dial))
     return result
 
 
-def _dial(call_in: CallIn | None, profile: Profile) -> str | None:
-    """A number to tap, with pauses before the conference id and the PIN (as in RFC 7986, 5.11)."""
-    if call_in is None:
-        return None
-    number = re.sub(r"[^0-9+]", "", call_in.tel)
-    if not re.fullmatch(r"\+?[0-9]{3,}", number):
-        return None
-    codes = (call_in.id, call_in.pin) if profile.passwords else (call_in.id,)
-    return "tel:" + ",,".join([number, *(code for code in codes if re.fullmatch(r"[0-9]+", code))])
+def _dial(call_in: CallIn | None) -> str | None:
+    """A number to tap. The conference id and the PIN stand in the text alone.
+
+    RFC 7986, 5.11 would append them with pauses, but Radicale cuts such a value at its first comma.
+    """
+    number = re.sub(r"[^0-9+]", "", call_in.tel) if call_in else ""
+    return f"tel:{number}" if re.fullmatch(r"\+?[0-9]{3,}", number) else None
 
 
 def describe(text: str, meeting: Meeting, ways: WaysIn, profile: Profile) -> str:
