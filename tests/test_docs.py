@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the README says is what is so."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from syncd.cli import cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def commands(group: click.Group, prefix: str = "") -> list[str]:
+    found = []
+    for name, command in group.commands.items():
+        deeper = isinstance(command, click.Group)
+        found += commands(command, f"{prefix}{name} ") if deeper else [prefix + name]
+    return found
+
+
+def test_ci_runs_the_two_commands_of_the_readme() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    lines = re.findall(r"^    (python3 -m venv \.venv .*)$", README, re.MULTILINE)
+    assert len(lines) == 2
+    demo, tests = lines
+    assert demo.replace(".venv", ".venv-demo") + " --once" in script
+    assert tests in script
+
+
+def test_every_command_is_in_the_readme() -> None:
+    for command in commands(cli):
+        assert f"`syncd {command}" in README or f"`{command} NAME`" in README or f"`{command}`" in README, command
+
+
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_every_room_of_the_house_is_in_the_readme() -> None:
+    known = set(re.findall(r"`([a-z_]+)(?:\.py|/)`", README))
+    rooms = {
+        path.stem for path in (ROOT / "syncd").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert rooms - {"__init__", "__main__", "events", "progress"} <= known
+
+
+def test_the_demo_makes_one_pass_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    environ = {**os.environ, "TMPDIR": str(tmp_path), "LANG": "de_DE.UTF-8"}
+    command = [sys.executable, "-m", "syncd", "demo", "--once"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Haushalt 2027" in done.stdout
+    assert "calendar team: 6 created" in done.stdout
+    assert "asked again: 304" in done.stdout
+    assert list(tmp_path.iterdir()) == []
