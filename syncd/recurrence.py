@@ -16,12 +16,16 @@ from zoneinfo import ZoneInfo
 from dateutil.rrule import rrulestr  # type: ignore[import-untyped]
 from msgspec import Struct
 
+from syncd.ical import zones
 from syncd.model import Meeting, Override, When, Window
 
 HORIZON = timedelta(days=36525)
 """How far a rule is counted out: OpenTalk's server, too, takes what lasts longer than a century for endless."""
 
 MOST_OCCURRENCES = 20_000
+
+EARLIEST, LATEST = datetime(2, 1, 1), datetime(9998, 1, 1)  # noqa: DTZ001 -- wall time
+"""Some write the last second of 9999 for "forever", which is too late for some zones."""
 
 _NAME = re.compile(r"(RRULE|EXRULE|RDATE|EXDATE)(?=[:;])", re.IGNORECASE)
 _ANY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*[:;]")
@@ -91,8 +95,8 @@ def _named(line: str) -> str:
 def zone(name: str) -> ZoneInfo:
     """The time zone of an IANA name. Raises ValueError for any other, as for Windows' names."""
     try:
-        return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # OSError: the name of a folder, as "Europe"
+        return zones.zone(name)
+    except KeyError:
         raise ValueError(f"the time zone {name[:40]!r} is unknown") from None
 
 
@@ -174,9 +178,10 @@ def _parse_date(text: str, name: str, all_day: bool, *, late: bool = False) -> D
         naive = datetime.strptime(f"{found[1]}{found[2] or '000000'}" if found else "", "%Y%m%d%H%M%S")  # noqa: DTZ007
         if found and found[2] is None and late and not all_day:
             naive = naive.replace(hour=23, minute=59, second=59)
-        instant = naive.replace(tzinfo=UTC if found and found[3] else where).astimezone(UTC)
-    except (ValueError, OverflowError):
+    except ValueError:
         raise ValueError("its recurrence has a date that cannot be") from None
+    naive = min(max(naive, EARLIEST), LATEST)
+    instant = naive.replace(tzinfo=UTC if found and found[3] else where).astimezone(UTC)
     if not all_day:
         return instant
     return day_of(When(instant, name)) if found and found[3] else naive.date()
@@ -198,26 +203,35 @@ def first(recurrence: Recurrence, start: When) -> Day:
 
 def _first_of(rule: Rule, start: When, all_day: bool) -> list[Day]:
     day: Day = day_of(start) if all_day else start.utc
-    if ";BY" not in rule.value and (rule.until is None or day <= rule.until):
+    if "BY" not in rule.value and (rule.until is None or day <= rule.until):
         return [day]  # the common case: such a rule means what its start implies, nothing has to be counted out
     return list(islice(_days(rule, start, all_day), 1))
 
 
 def _days(rule: Rule, start: When, all_day: bool) -> Iterator[Day]:
     """The dates of one rule as far as the horizon, where a rule that never has one ends too (30 February)."""
-    if all_day:
-        local = datetime.combine(day_of(start), time())
-    else:
-        local = start.utc.astimezone(zone(start.zone)).replace(tzinfo=None)
-    until = local + HORIZON
-    if isinstance(rule.until, datetime):
-        until = min(until, rule.until.astimezone(zone(start.zone)).replace(tzinfo=None))
-    elif rule.until is not None:
-        until = min(until, datetime.combine(rule.until, time()))
+    local, until = _local(day_of(start) if all_day else start.utc, start), _local(_horizon(rule.until, start), start)
     beat = ";".join(part for part in rule.value.split(";") if not part.startswith(("COUNT=", "UNTIL=")))
-    begins = rrulestr(beat, dtstart=local).replace(until=until)
+    # dateutil looks for a first date until the year 9999, ten seconds for 30 February. The calendar repeats
+    # itself every 400 years, so its search is moved to where that end is near.
+    ahead = timedelta(days=146_097) * max((9899 - local.year) // 400, 0)
+    begins = rrulestr(beat, dtstart=local + ahead).replace(until=until + ahead)
     for begin in islice(begins, rule.count):
-        yield begin.date() if all_day else begin.replace(tzinfo=zone(start.zone)).astimezone(UTC)
+        found = begin - ahead
+        yield found.date() if all_day else found.replace(tzinfo=zone(start.zone)).astimezone(UTC)
+
+
+def _horizon(until: Day | None, start: When) -> Day:
+    """How far a rule is counted out."""
+    end = start.utc + HORIZON
+    return end if until is None or _instant(until) > end else until
+
+
+def _local(day: Day, start: When) -> datetime:
+    """Wall time in the zone of the start, without saying so: what dateutil counts in."""
+    if isinstance(day, datetime):
+        return day.astimezone(zone(start.zone)).replace(tzinfo=None)
+    return datetime.combine(day, time())
 
 
 def _kept(recurrence: Recurrence, start: When) -> Iterator[Day]:
@@ -247,7 +261,7 @@ def last_end(meeting: Meeting) -> datetime | None:
         day: Day = day_of(meeting.start) if meeting.all_day else meeting.start.utc
         return _instant(day) + lasts
     last = [_last_of(rule, meeting.start, meeting.all_day) for rule in recurrence.rrules] + [*recurrence.rdates[-1:]]
-    ends = [_instant(day) + lasts for day in last if day is not None]
+    ends = [_instant(day) + lasts for day in last if day and _horizon(day, meeting.start) == day]
     if len(ends) < len(last):
         return None
     return max(ends + [_instant(span[1]) for span in map(partial(_moved, meeting), meeting.overrides) if span])

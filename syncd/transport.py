@@ -102,8 +102,9 @@ class Remote:
     ) -> Answer:
         """Send one request and read the whole answer, whatever its status.
 
-        Same-origin redirects are followed with method and body kept (GMX sends 302 to a PROPFIND), but 303 for
-        GET and HEAD only; any other is a BadAnswer that names both hosts. Raises Unavailable and BadAnswer.
+        Same-origin redirects are followed with method and body kept, 303 for GET and HEAD only, 302 not for
+        POST (GMX sends it to a PROPFIND); any other is a BadAnswer that names both hosts. Raises Unavailable
+        and BadAnswer.
         """
         for _ in range(REDIRECTS):
             try:
@@ -145,7 +146,7 @@ class Remote:
         return f"{self.name} ({request.url.netloc.decode()})"
 
     def _redirect(self, method: str, answer: Answer) -> str | None:
-        followed = (301, 302, 303, 307, 308) if method in ("GET", "HEAD") else (301, 302, 307, 308)
+        followed = (301, 307, 308, *{"GET": (302, 303), "HEAD": (302, 303), "POST": ()}.get(method, (302,)))
         location = answer.headers.get("location")
         if location is None or not 300 < answer.status < 309 or answer.status == 304:  # noqa: PLR2004
             return None

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OpenTalk's JSON, typed, and how it becomes meetings. No I/O.
+
+Only the fields that are used are named; every release adds others, leaves out optional ones and invents
+words for kinds and states, and none of that may cost an event. Texts are taken as they are.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from syncd import recurrence
+from syncd.errors import BadAnswer
+from syncd.model import CallIn, Meeting, Override, SharedFolder, When
+
+Instant = Annotated[datetime, Meta(tz=True)]
+
+_EVENT_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
+FIRST_YEAR, LAST_YEAR = 1900, 4000  # so that no sum of times leaves what a datetime can hold
+_NOTHING = timedelta(0)
+
+
+class Time(Struct, frozen=True, gc=False):
+    """DateTimeTz: an instant in UTC and the IANA zone of the creator's browser."""
+
+    datetime: Instant
+    timezone: str
+
+
+class Creator(Struct, frozen=True, gc=False):
+    """PublicUserProfile."""
+
+    display_name: str | None = None
+
+
+class Phone(Struct, frozen=True, gc=False):
+    """The dial-in of a room."""
+
+    tel: str
+    id: str | None = None
+    password: str | None = None
+
+
+class Room(Struct, frozen=True, gc=False):
+    """EventRoomInfo; ``guest_access`` since 0.34."""
+
+    id: str
+    password: str | None = None
+    e2e_encryption: bool | None = None
+    call_in: Phone | None = None
+    guest_access: str | None = None
+
+
+class Share(Struct, frozen=True, gc=False):
+    """One access to a shared folder."""
+
+    url: str
+    password: str | None = None
+
+
+class Folder(Struct, frozen=True, gc=False):
+    """The shared folder of an event; the creator's own access is not used."""
+
+    read: Share | None = None
+
+
+class Event(Struct, frozen=True, gc=False):
+    """EventResource."""
+
+    id: str
+    created_by: Creator
+    created_at: Instant
+    updated_at: Instant
+    room: Room
+    title: str | None = None
+    description: str | None = None
+    starts_at: Time | None = None
+    ends_at: Time | None = None
+    is_all_day: bool | None = None
+    recurrence_pattern: tuple[str, ...] | None = None
+    is_adhoc: bool | None = None
+    invite_status: str | None = None
+    can_edit: bool | None = None
+    shared_folder: Folder | None = None
+
+
+class EventException(Struct, frozen=True, gc=False):
+    """EventExceptionResource: what is not there is as in the series."""
+
+    original_starts_at: Time
+    status: str | None = None
+    title: str | None = None
+    description: str | None = None
+    is_all_day: bool | None = None
+    starts_at: Time | None = None
+    ends_at: Time | None = None
+
+
+class Head(Struct, frozen=True, gc=False):
+    """What tells an item apart before it is read; an exception's own id is nowhere needed."""
+
+    id: str
+    recurring_event_id: str | None = None
+
+
+class Me(Struct, frozen=True):
+    """PrivateUserProfile."""
+
+    id: str
+    firstname: str = ""
+    lastname: str = ""
+
+
+class RoomInvite(Struct, frozen=True):
+    """InviteResource; permanent if ``expiration`` is null."""
+
+    invite_code: str
+    active: bool = False
+    expiration: str | None = None
+
+
+class Listing:
+    """A listing while its pages come in; ``name`` is what messages call the account.
+
+    The order of events and exceptions does not matter (before 0.33 an exception follows its series, since
+    then it may come first or on another page), and of what comes twice the last one counts: an event whose
+    start is edited during paging is listed again.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._meetings: dict[str, Meeting] = {}
+        self._overrides: dict[str, dict[datetime, Override]] = {}
+        self._unreadable: dict[str, str] = {}
+        self._broken_series: dict[str, str] = {}
+        self._texts: dict[str, str] = {}
+        self._zones: dict[str, str] = {}
+
+    def add(self, page: bytes) -> int:
+        """Take in a page and return the number of its items.
+
+        Raises BadAnswer if it is not an array of things with ids; anything else that is wrong with an item
+        makes just its event unreadable.
+        """
+        items = read_items(page, self._name)
+        for item in items:
+            self._add_item(item)
+        return len(items)
+
+    def _add_item(self, item: msgspec.Raw) -> None:
+        try:
+            head = msgspec.json.decode(item, type=Head)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            head = None
+        event = head and (head.recurring_event_id or head.id)
+        if head is None or not event or not _EVENT_ID.fullmatch(event):
+            raise BadAnswer(f"{self._name} listed something without a readable id")
+        if head.recurring_event_id is None:
+            self._add_event(event, item)
+        else:
+            self._add_exception(event, item)
+
+    def _add_event(self, event: str, item: msgspec.Raw) -> None:
+        self._meetings.pop(event, None)
+        self._unreadable.pop(event, None)
+        try:
+            self._meetings[event] = self._meeting(msgspec.json.decode(item, type=Event))
+        except ValueError as error:  # msgspec's are, too
+            self._unreadable[event] = _problem(error)
+
+    def _add_exception(self, series: str, item: msgspec.Raw) -> None:
+        try:
+            override = self._override(msgspec.json.decode(item, type=EventException))
+        except ValueError as error:
+            self._broken_series[series] = f"an exception of it: {_problem(error)}"
+            return
+        self._overrides.setdefault(series, {})[override.original.utc] = override
+
+    def join(self) -> tuple[dict[str, Meeting], dict[str, str]]:
+        """The meetings with their overrides, and what cannot be read: event id -> what is wrong.
+
+        To be called after the last page. Exceptions whose series is not listed are dropped. A series with an
+        unreadable exception is unreadable: without it, a cancelled occurrence would be back.
+        """
+        for event, problem in self._broken_series.items():
+            if self._meetings.pop(event, None):
+                self._unreadable[event] = problem
+        for event, overrides in self._overrides.items():
+            if meeting := self._meetings.get(event):
+                self._meetings[event] = _joined(meeting, overrides)
+        return self._meetings, self._unreadable
+
+    def _meeting(self, event: Event) -> Meeting:
+        start = self._when(event.starts_at)
+        end = _not_before(start, self._when(event.ends_at))
+        all_day = bool(event.is_all_day)
+        lines = recurrence.normalise(event.recurrence_pattern or ()) if start else ()
+        if lines and start:
+            recurrence.parse(lines, start, all_day)
+        room, phone = event.room, event.room.call_in
+        folder = event.shared_folder.read if event.shared_folder else None
+        return Meeting(
+            id=event.id,
+            title=event.title or "",
+            description=event.description or "",
+            start=start,
+            end=end,
+            all_day=all_day,
+            recurrence=tuple(map(self._same, lines)),
+            room=room.id,
+            password=room.password or None,
+            call_in=CallIn(self._same(phone.tel), phone.id or "", phone.password or "") if phone else None,
+            e2e=bool(room.e2e_encryption),
+            guest_access=self._same(room.guest_access) if room.guest_access else None,
+            shared_folder=SharedFolder(folder.url, folder.password or "") if folder else None,
+            invite_status=self._same(event.invite_status or "accepted"),
+            adhoc=bool(event.is_adhoc),
+            own=bool(event.can_edit),
+            creator=self._same(event.created_by.display_name or ""),
+            created=event.created_at.astimezone(UTC),
+            updated=event.updated_at.astimezone(UTC),
+        )
+
+    def _override(self, exception: EventException) -> Override:
+        original = self._when(exception.original_starts_at)
+        assert original is not None  # noqa: S101 -- it is required
+        return Override(
+            original=original,
+            cancelled=exception.status == "cancelled",
+            title=exception.title,
+            description=exception.description,
+            all_day=exception.is_all_day,
+            start=self._when(exception.starts_at),
+            end=self._when(exception.ends_at),
+        )
+
+    def _when(self, time: Time | None) -> When | None:
+        if time is None:
+            return None
+        if not FIRST_YEAR <= time.datetime.year <= LAST_YEAR:
+            raise ValueError(f"a time outside of {FIRST_YEAR} to {LAST_YEAR}")
+        zone = self._zones.get(time.timezone)
+        if zone is None:
+            recurrence.zone(time.timezone)
+            zone = self._zones[time.timezone] = time.timezone
+        return When(time.datetime.astimezone(UTC), zone)
+
+    def _same(self, text: str) -> str:
+        """One object for equal texts: thousands of meetings share creators, rules and states."""
+        return self._texts.setdefault(text, text)
+
+
+def read_items(page: bytes, name: str) -> list[msgspec.Raw]:
+    """The items of a page, each still to be read. Raises BadAnswer if the page is no JSON array."""
+    try:
+        return msgspec.json.decode(page, type=list[msgspec.Raw])
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        what = "HTML" if page.lstrip()[:1] == b"<" else "something else"
+        raise BadAnswer(f"{name} answered {what} instead of a list in JSON; look at its url") from None
+
+
+def read_invites(page: bytes, name: str) -> Iterator[RoomInvite]:
+    """The guest invites of a page; one that cannot be read is passed over, for another will do.
+
+    Raises BadAnswer if the page is no JSON array.
+    """
+    for item in read_items(page, name):
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            yield msgspec.json.decode(item, type=RoomInvite)
+
+
+def _problem(error: ValueError) -> str:
+    """What is wrong, in the words of msgspec or of ours: both name types and places, never a text."""
+    return "a text is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+
+
+def _not_before(start: When | None, end: When | None) -> When | None:
+    """An end that makes sense: old rows may lack one or have one before the start."""
+    if start is None or (end is not None and end.utc >= start.utc):
+        return end if start else None
+    return start
+
+
+def _joined(meeting: Meeting, overrides: dict[datetime, Override]) -> Meeting:
+    lasts = meeting.end.utc - meeting.start.utc if meeting.start and meeting.end else _NOTHING
+    return replace(meeting, overrides=tuple(_settled(overrides[original], lasts) for original in sorted(overrides)))
+
+
+def _settled(override: Override, lasts: timedelta) -> Override:
+    """An override with the end that OpenTalk's mails give it: if only its start is moved, it lasts as long."""
+    start = override.start or override.original
+    end = override.end or (When(start.utc + lasts, start.zone) if override.start else None)
+    return replace(override, end=_not_before(start, end) if end else None)
