@@ -171,8 +171,9 @@ class Profile(Struct, frozen=True, kw_only=True):
     """All that an entry's bytes depend on besides its meeting and its links.
 
     ``accounts`` are in their order, with the web address of each in ``urls``: the first that has the meeting
-    provides its text. ``openmeetings`` is the public address of the OpenMeetings. ``versions`` are those of
-    our renderer and of tzdata; ``installation`` marks what is ours.
+    provides its text. ``openmeetings`` is the public address of the OpenMeetings; owners enter there by their
+    own link, which may moderate, if ``moderator``, else as guests. ``versions`` are those of our renderer and
+    of tzdata; ``installation`` marks what is ours.
     """
 
     accounts: tuple[str, ...]
@@ -184,6 +185,7 @@ class Profile(Struct, frozen=True, kw_only=True):
     language: str
     installation: str
     versions: tuple[str, ...]
+    moderator: bool = True
 
     @property
     def key(self) -> str:

@@ -10,7 +10,7 @@ never be fetched from here: a GET enters the room, and uses a link up.
 import json
 import threading
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote

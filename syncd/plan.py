@@ -166,7 +166,8 @@ def invite_key(event: str) -> LinkKey:
 
 def hash_key(event: str, source: Source, profile: Profile) -> LinkKey:
     """The key of the OpenMeetings hash by which a profile's readers enter."""
-    return ("hash", event, source.account if profile.audience == "owner" else GUEST)
+    own = profile.audience == "owner" and profile.moderator
+    return ("hash", event, source.account if own else GUEST)
 
 
 def links_to_mint(

@@ -3,6 +3,8 @@
 
 from importlib.metadata import version
 
+from msgspec.structs import replace
+
 from syncd.config import Config
 from syncd.ical.render import VERSION
 from syncd.model import Audience, Feed, Profile, Way
@@ -17,11 +19,16 @@ def calendar_profile(config: Config, installation: str, name: str) -> Profile:
 
 
 def feed_profile(config: Config, installation: str, feed: Feed) -> Profile | None:
-    """The profile of a feed; ``None`` if one of its accounts is not in the configuration any more."""
+    """The profile of a feed; ``None`` if one of its accounts is not in the configuration any more.
+
+    Its address travels through other people's servers: no link of it moderates, unless it was made to hold
+    passwords.
+    """
     if not all(account in config.accounts for account in feed.accounts):
         return None
     ways: tuple[Way, ...] = ("opentalk", "openmeetings") if config.openmeetings else ("opentalk",)
-    return _profile(config, installation, feed.accounts, feed.audience, ways, passwords=feed.passwords)
+    profile = _profile(config, installation, feed.accounts, feed.audience, ways, passwords=feed.passwords)
+    return replace(profile, moderator=feed.passwords)
 
 
 def _profile(

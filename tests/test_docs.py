@@ -18,8 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def commands(group: click.Group, prefix: str = "") -> list[str]:
     found = []
     for name, command in group.commands.items():
-        deeper = isinstance(command, click.Group)
-        found += commands(command, f"{prefix}{name} ") if deeper else [prefix + name]
+        found += commands(command, f"{prefix}{name} ") if isinstance(command, click.Group) else [prefix + name]
     return found
 
 

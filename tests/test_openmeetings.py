@@ -342,11 +342,11 @@ def test_what_is_refused_names_its_event(recent: World) -> None:
 def test_a_server_that_is_away_or_silent_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never answers
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/openmeetings"
-        client = OpenMeetings(url=url, username="syncd", password=lambda: PASSWORD, deadline=0.05)
+        client = OpenMeetings(url=url, username="syncd", password=lambda: PASSWORD, clock=Clock(), deadline=0.05)
         with pytest.raises(Unavailable, match="in time"):
             client.hash(EVENT, TITLE, ALICE)
         client.close()
-    client = OpenMeetings(url=url, username="syncd", password=lambda: PASSWORD)
+    client = OpenMeetings(url=url, username="syncd", password=lambda: PASSWORD, clock=Clock())
     with pytest.raises(Unavailable, match="cannot be reached"):
         client.hash(EVENT, TITLE, ALICE)
     client.close()

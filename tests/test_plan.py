@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -169,8 +170,9 @@ def test_a_link_that_could_not_be_had_is_asked_for_again_after_a_day() -> None:
     assert plan.links_to_mint(sources, none, PROFILE, NOW + DAY) == wishes
 
 
-def test_a_guest_profile_gets_hashes_of_its_own_that_do_not_moderate() -> None:
-    wishes = plan.links_to_mint({"near": source("near", 1)}, {}, replace(PROFILE, audience="guests"), NOW)
+@pytest.mark.parametrize("change", [{"audience": "guests"}, {"moderator": False}])
+def test_guests_and_feeds_get_hashes_of_their_own_that_do_not_moderate(change: dict[str, object]) -> None:
+    wishes = plan.links_to_mint({"near": source("near", 1)}, {}, replace(PROFILE, **change), NOW)
     hashes = [wish for wish in wishes if wish.kind == "hash"]
     assert [(wish.whose, wish.moderator) for wish in hashes] == [("guest", False)]
 

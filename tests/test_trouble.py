@@ -62,8 +62,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
     place.close()
 
 
-def html(traffic: Traffic, **more: int) -> None:
-    traffic.fail(EVENTS, status=200, body="<html>Welcome</html>", content_type="text/html", **more)
+def html(traffic: Traffic) -> None:
+    traffic.fail(EVENTS, status=200, body="<html>Welcome</html>", content_type="text/html")
 
 
 TROUBLES: dict[str, tuple[Callable[[Traffic], None], str, str]] = {

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from syncd.model import Feed
+from syncd.profiles import calendar_profile, feed_profile
+from tests.memory import NOW
+from tests.test_report import config_of
+
+FEED = Feed("phone", "0" * 64, ("work",), "owner", False, "", NOW)
+
+
+def test_a_calendar_has_passwords_and_the_holders_links_and_a_feed_neither(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    calendar, feed = calendar_profile(config, "i", "team"), feed_profile(config, "i", FEED)
+    assert feed is not None
+    assert (calendar.audience, calendar.passwords, calendar.moderator) == ("owner", True, True)
+    assert (feed.audience, feed.passwords, feed.moderator) == ("owner", False, False)
+    asked = feed_profile(config, "i", replace(FEED, passwords=True))
+    assert asked is not None
+    assert (asked.passwords, asked.moderator) == (True, True)
+
+
+def test_a_feed_of_an_account_that_left_the_configuration_has_no_profile(tmp_path: Path) -> None:
+    assert feed_profile(config_of(tmp_path), "i", replace(FEED, accounts=("gone",))) is None
+
+
+@pytest.mark.parametrize("field", ["installation", "language", "accounts", "versions"])
+def test_whatever_a_profile_says_is_in_its_key(tmp_path: Path, field: str) -> None:
+    profile = calendar_profile(config_of(tmp_path), "i", "team")
+    other = ("x",) if field in ("accounts", "versions") else "de"
+    assert replace(profile, **{field: other}).key != profile.key
