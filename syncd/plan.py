@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.model import (
     GUEST,
@@ -31,6 +32,7 @@ ASK_AGAIN = timedelta(days=1)
 FULL_LISTING = timedelta(days=1)
 HELD_SHARE = 0.2
 HELD_COUNT = 5
+EMPTIED = 3
 LONGEST_WAIT = timedelta(minutes=15)
 
 
@@ -96,7 +98,8 @@ def ledger_changes(
 
     ``known`` are the ledger's meetings, (event, Known); it is read once, so that it may come row by row.
     Absence is a question (``Ask``), never an answer. What the window has left behind is neither asked for
-    nor dropped; what it has not reached yet is not taken up, but for time-independent events.
+    nor dropped; what it has not reached yet is not taken up, but for time-independent events. A meeting that
+    is not wanted any more is dropped when it changes: an edit of the configuration alone deletes nothing.
     """
     changes: list[Keep | Ask | Drop] = []
     asks: list[Keep | Ask | Drop] = []
@@ -108,9 +111,10 @@ def ledger_changes(
                 asks.append(Ask(event))
             continue
         seen.add(meeting.id)
-        if not publishes(meeting, adhoc=adhoc, declined=declined):
-            changes.append(Drop(event))
-        elif have.digest != meeting_digest(meeting) or (have.unlisted and snapshot.window):
+        if have.digest != meeting_digest(meeting):
+            wanted = publishes(meeting, adhoc=adhoc, declined=declined)
+            changes.append(Keep(meeting, known_as(meeting)) if wanted else Drop(event))
+        elif have.unlisted and snapshot.window:
             changes.append(Keep(meeting, known_as(meeting)))
     for event, meeting in snapshot.meetings.items():
         if event not in seen and publishes(meeting, adhoc=adhoc, declined=declined):
@@ -170,6 +174,17 @@ def hash_key(event: str, source: Source, profile: Profile) -> LinkKey:
     return ("hash", event, source.account if own else GUEST)
 
 
+def merged(wishes: Iterable[Mint]) -> list[Mint]:
+    """Each link once, in the order of the first wish for it; whoever may have it is asked."""
+    found: dict[LinkKey, Mint] = {}
+    for wish in wishes:
+        key = (wish.kind, wish.event, wish.whose)
+        first = found.get(key, wish)
+        accounts = tuple(dict.fromkeys((*first.accounts, *wish.accounts)))
+        found[key] = replace(first, accounts=accounts)
+    return list(found.values())
+
+
 def links_to_mint(
     sources: Mapping[str, Source], links: Mapping[LinkKey, Link], profile: Profile, now: datetime
 ) -> list[Mint]:
@@ -191,7 +206,7 @@ def links_to_mint(
 
 def _mints(event: str, source: Source, profile: Profile) -> Iterable[Mint]:
     if "opentalk" in profile.ways_in:
-        yield Mint(*invite_key(event), source.accounts, digest_of(source.room, source.own))
+        yield Mint(*invite_key(event), source.accounts, digest_of(source.room))
     if "openmeetings" in profile.ways_in:
         key = hash_key(event, source, profile)
         moderator = source.own and key[2] != GUEST
@@ -242,13 +257,13 @@ def entry_changes(
 
 
 def revision_of(digest: str, versions: Iterable[tuple[int, str]]) -> int:
-    """The SEQUENCE of a content: that of the same content if there was one, else one above all others.
+    """The SEQUENCE of a content: that of the latest content if it is the same, else one above all others.
 
-    Never lower than before: SOGo answers 403 to a lower SEQUENCE.
+    Never lower than one that was used: SOGo answers 403 to a lower SEQUENCE.
     """
     known = list(versions)
-    same = [revision for revision, other in known if other == digest]
-    return max(same) if same else next_revision(known)
+    top, latest = max(known, default=(-1, ""))
+    return top if latest == digest and known else top + 1
 
 
 def next_revision(versions: Iterable[tuple[int, str]]) -> int:
@@ -290,19 +305,28 @@ class Hold(Struct, frozen=True):
 CalendarAction = Create | Update | Delete | Forget | Hold
 
 
+class Guard(Struct, frozen=True):
+    """What a deletion is judged by.
+
+    ``gone`` are the events whose absence a server has stated; nothing else is ever deleted. ``emptied`` are
+    those of accounts that have no meeting left. ``lately`` counts the coming entries that were deleted within
+    a day without being asked for, ``held`` are the events that wait for a person, ``confirmed`` those that may go.
+    """
+
+    gone: frozenset[str] = frozenset()
+    emptied: frozenset[str] = frozenset()
+    lately: int = 0
+    held: frozenset[str] = frozenset()
+    confirmed: frozenset[str] = frozenset()
+
+
 def calendar_actions(
-    wanted: Mapping[str, Entry],
-    placed: Mapping[str, Placement],
-    window: Window,
-    now: datetime,
-    *,
-    deleted_lately: int = 0,
-    confirmed: frozenset[str] = frozenset(),
+    wanted: Mapping[str, Entry], placed: Mapping[str, Placement], window: Window, now: datetime, guard: Guard
 ) -> list[CalendarAction]:
     """Compare a profile's entries with what we placed in a calendar.
 
-    New entries are those that overlap the window; placed ones stay when it leaves them behind. Deletions of
-    coming entries are held when they are too many (see ``is_held``), but for those that were confirmed.
+    New entries are those that overlap the window; placed ones stay when it leaves them behind, and when an
+    edit of the configuration does not want them any more. Too many deletions are held (see ``_deletions``).
     """
     actions: list[CalendarAction] = []
     for event, entry in wanted.items():
@@ -314,29 +338,38 @@ def calendar_actions(
                 actions.append(Create(event))
         elif there.digest != entry.digest:
             actions.append(Update(event) if there.state == "placed" else Create(event))
-    unwanted = [place for event, place in placed.items() if event not in wanted or not wanted[event].digest]
+    unwanted = [
+        place
+        for event, place in placed.items()
+        if (event in wanted and not wanted[event].digest) or (event not in wanted and event in guard.gone)
+    ]
     actions += [Forget(place.event) for place in unwanted if place.state == "left"]
-    ours = [place for place in unwanted if place.state == "placed"]
-    return actions + _deletions(ours, placed, now, deleted_lately, confirmed)
+    return actions + _deletions([place for place in unwanted if place.state == "placed"], placed, now, guard)
 
 
 def _deletions(
-    ours: Sequence[Placement],
-    placed: Mapping[str, Placement],
-    now: datetime,
-    deleted_lately: int,
-    confirmed: frozenset[str],
+    ours: Sequence[Placement], placed: Mapping[str, Placement], now: datetime, guard: Guard
 ) -> list[CalendarAction]:
-    coming = sum(_is_coming(place, now) for place in placed.values() if place.state == "placed")
-    doubtful = [place.event for place in ours if _is_coming(place, now) and place.event not in confirmed]
-    if not is_held(len(doubtful) + deleted_lately, coming + deleted_lately):
+    """Delete, but hold what is coming if it is too much within a day, or all that an account had.
+
+    What was held stays held until a person confirms it, though it may be over by then.
+    """
+    coming = sum(is_coming(place, now) for place in placed.values() if place.state == "placed")
+    doubtful = {
+        place.event
+        for place in ours
+        if place.event not in guard.confirmed and (is_coming(place, now) or place.event in guard.held)
+    }
+    emptied = len(doubtful & guard.emptied) >= EMPTIED
+    if not (emptied or doubtful & guard.held or is_held(len(doubtful) + guard.lately, coming + guard.lately)):
         return [Delete(place.event) for place in ours]
-    held = set(doubtful)
-    free: list[CalendarAction] = [Delete(place.event) for place in ours if place.event not in held]
-    return [*free, Hold(tuple(doubtful), coming)] if doubtful else free
+    free: list[CalendarAction] = [Delete(place.event) for place in ours if place.event not in doubtful]
+    held = tuple(place.event for place in ours if place.event in doubtful)
+    return [*free, Hold(held, coming)] if held else free
 
 
-def _is_coming(place: Placement, now: datetime) -> bool:
+def is_coming(place: Placement, now: datetime) -> bool:
+    """Whether an entry in a calendar is not over yet."""
     return place.end is None or place.end >= now
 
 

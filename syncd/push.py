@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd import plan
-from syncd.errors import Changed, LoginRefused, NeedsYou, Refused, SyncdError, UidTaken, Unavailable
+from syncd.errors import Changed, LoginRefused, NeedsYou, Refused, Stopped, SyncdError, UidTaken, Unavailable
 from syncd.ical.mark import read_mark
 from syncd.ical.render import with_revision
 from syncd.model import Entry, Found, Placement, Profile, Run, Stored, Window
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 IN_FLIGHT = 4
 TROUBLES = 3
+REFUSALS = 20
 ROUNDS = 3
 LATELY = timedelta(days=1)
 
@@ -58,9 +59,8 @@ class Ledger(SyncLedger, Protocol):
     def placements(self, calendar: str) -> dict[str, Placement]: ...
     def save_placement(self, placement: Placement, body: bytes) -> None: ...
     def forget_placement(self, calendar: str, event: str) -> None: ...
-    def confirmed(self, name: str) -> frozenset[str]: ...
+    def guard(self, calendar: str, accounts: Sequence[str], since: datetime) -> plan.Guard: ...
     def save_hold(self, name: str, hold: plan.Hold | None) -> None: ...
-    def deleted_since(self, calendar: str, since: datetime) -> int: ...
     # fmt: on
 
 
@@ -82,36 +82,40 @@ def push(target: Target, window: Window, progress: Progress, told: Told, *, work
     """Carry out what ``plan.calendar_actions`` finds, nearest meeting first; deletions before all.
 
     Counts: ``created``, ``updated``, ``deleted``, ``adopted``, ``left``, ``failed``, ``entries`` that are
-    in the calendar afterwards, ``confirmed`` deletions, ``held`` ones. A server that fails three times is
-    left alone for the rest of this run.
+    in the calendar afterwards, ``unasked`` deletions of coming entries, ``held`` ones. A server that fails
+    three times is left alone for the rest of this run. What was done before a stop is told, too.
     """
     name, ledger, now = target.name, target.ledger, target.now
     problems = list(render_entries(ledger, target.profile, now, progress).problems)
     wanted, placed = ledger.entries(target.profile.key), ledger.placements(name)
-    confirmed = ledger.confirmed(name)
-    lately = ledger.deleted_since(name, now - LATELY)
-    actions = plan.calendar_actions(wanted, placed, window, now, deleted_lately=lately, confirmed=confirmed)
+    guard = ledger.guard(name, target.profile.accounts, now - LATELY)
+    actions = plan.calendar_actions(wanted, placed, window, now, guard)
     held = next((action for action in actions if isinstance(action, plan.Hold)), None)
-    ledger.save_hold(name, held)
     work = [action for action in actions if not isinstance(action, plan.Hold)]
     work.sort(key=lambda action: max(wanted[action.event].start, now) if _puts(action) else window.since)
-    outcome = _Outcome(target.name, len(work), progress, told)
     if work:
         target.calendar.check()
-    _in_parallel(
-        work, lambda action: outcome.note(action.event, lambda: _carry_out(target, action, wanted, placed)), workers
-    )
-    counts = outcome.counts
-    counts["confirmed"] = sum(isinstance(action, plan.Delete) and action.event in confirmed for action in work)
+    outcome = _Outcome(target.name, len(work), progress, told)
+
+    def carry_out(action: plan.CalendarAction) -> None:
+        outcome.note(action, lambda: _carry_out(target, action, wanted, placed))
+
+    _in_parallel(work, carry_out, workers)
+    counts, after = outcome.counts, ledger.placements(name)
+    if not guard.confirmed & {event for event in after if event in guard.gone}:
+        ledger.save_hold(name, held)  # a confirmed one stands until it is carried out
+    gone = {action.event for action in work if isinstance(action, plan.Delete)} - after.keys() - guard.confirmed
+    counts["unasked"] = sum(plan.is_coming(placed[event], now) for event in gone)
     counts["held"] = len(held.events) if held else 0
-    counts["entries"] = sum(place.state == "placed" for place in ledger.placements(name).values())
+    counts["entries"] = sum(place.state == "placed" for place in after.values())
     problems += outcome.problems
     state, message = outcome.state, "; ".join(problems[:3]) or None
     if state == "ok" and held:
         state, message = "held", f"would delete {len(held.events)} of {held.coming}: syncd confirm {name}"
     elif state == "ok" and problems:
         state = NeedsYou.state
-    return Run(kind="push", name=name, ended=now, state=state, counts=dict(counts), message=message)
+    next_try = now + timedelta(seconds=outcome.retry_after) if outcome.retry_after else None
+    return Run(kind="push", name=name, ended=now, state=state, counts=dict(counts), message=message, next_try=next_try)
 
 
 def _puts(action: plan.CalendarAction) -> bool:
@@ -119,40 +123,51 @@ def _puts(action: plan.CalendarAction) -> bool:
 
 
 class _Outcome:
-    """What has become of the actions so far; shared by the threads of one push."""
+    """What has become of the actions so far; shared by the threads of one push.
+
+    ``state`` is other than "ok" when the rest is not to be done: the server was given up, or syncd ends.
+    """
 
     def __init__(self, name: str, total: int, progress: Progress, told: Told) -> None:
         self.counts: Counter[str] = Counter(dict.fromkeys(WORDS, 0))
         self.problems: list[str] = []
         self.state = "ok"
+        self.retry_after: float | None = None
         self._name = name
         self._total = total
-        self._done = 0
-        self._troubles = 0
+        self._done = self._troubles = self._refused = 0
         self._progress = progress
         self._told = told
         self._lock = Lock()
 
-    def note(self, event: str, work: Callable[[], str]) -> None:
-        """Do the work, unless the server has been given up, and note its word or its failure."""
+    def note(self, action: plan.CalendarAction, work: Callable[[], str]) -> None:
+        """Do the work, unless the rest is not to be done, and note its word or its failure."""
+        assert not isinstance(action, plan.Hold)  # noqa: S101 -- it is for a person
         if self.state != "ok":
             return
-        self._progress(self._name, self._done, self._total)
         try:
+            self._progress(self._name, self._done, self._total)
             word = work()
+        except Stopped as end:
+            self.state = end.state
         except SyncdError as error:
             with self._lock:
-                self._fail(event, error)
-            return
-        with self._lock:
-            self.counts[word] += 1
-            self._done += 1
-            self._told(word, event)
+                self._fail(action.event, error)
+        else:
+            with self._lock:
+                self.counts[word] += 1
+                self._done += 1
+                self._refused = 0
+                self._told(word, action.event)
 
     def _fail(self, event: str, error: SyncdError) -> None:
         self.counts["failed"] += 1
-        self._troubles += isinstance(error, Unavailable)
-        if isinstance(error, LoginRefused | NeedsYou) or self._troubles >= TROUBLES:
+        self._refused += isinstance(error, Refused)
+        if isinstance(error, Unavailable):
+            self._troubles += 1
+            self.retry_after = max(self.retry_after or 0.0, error.retry_after or 0.0) or None
+        given_up = self._troubles >= TROUBLES or self._refused >= REFUSALS
+        if given_up or isinstance(error, LoginRefused | NeedsYou):
             self.state = error.state
             self.problems.insert(0, str(error))
         else:
@@ -201,8 +216,8 @@ def _create(target: Target, entry: Entry) -> str:
     href, body = f"syncd-{entry.event}.ics", _body(target, entry)
     try:
         stored = target.calendar.create(href, body)
-    except (UidTaken, Refused) as error:
-        return _leave(target, entry, href, error)
+    except UidTaken as error:
+        return _leave(target, entry, href, str(error))
     except Changed:
         return _resolve(target, entry, href)
     return _placed(target, entry, stored, body, "created")
@@ -214,9 +229,6 @@ def _update(target: Target, entry: Entry, there: Placement) -> str:
     body = _body(target, entry)
     try:
         stored = target.calendar.update(there.href, body, there.etag)
-    except (UidTaken, Refused):
-        target.ledger.save_placement(replace(there, digest=entry.digest), b"")
-        raise
     except Changed:
         return _resolve(target, entry, there.href)
     return _placed(target, entry, stored, body, "updated")
@@ -232,7 +244,7 @@ def _resolve(target: Target, entry: Entry, href: str) -> str:
                 return _placed(target, entry, target.calendar.create(href, body), body, "created")
             match plan.after_conflict(entry, read_mark(found.body)):
                 case plan.Leave(why):
-                    return _leave(target, entry, href, Refused(why))
+                    return _leave(target, entry, href, why)
                 case plan.Adopt(revision, digest, done):
                     ours = replace(_placement(target, entry, href, found.etag), revision=revision, digest=digest)
                     target.ledger.save_placement(ours, found.body)
@@ -241,7 +253,7 @@ def _resolve(target: Target, entry: Entry, href: str) -> str:
                     entry, body = _raised(target, entry, body)
                     return _placed(target, entry, target.calendar.update(href, body, found.etag), body, "updated")
         except UidTaken as error:
-            return _leave(target, entry, href, error)
+            return _leave(target, entry, href, str(error))
         except Changed:
             continue
     raise Changed("somebody keeps changing it; it is tried again with the next run")
@@ -294,11 +306,9 @@ def _placed(target: Target, entry: Entry, stored: Stored, body: bytes, word: str
     return word
 
 
-def _leave(target: Target, entry: Entry, href: str, why: SyncdError) -> str:
-    """Note that this calendar does not take this content of ours, so that it is not tried until it changes."""
+def _leave(target: Target, entry: Entry, href: str, why: str) -> str:
+    """Note that the calendar has somebody else's copy, so that it is not looked at until ours changes."""
     note = replace(_placement(target, entry, href, None), state="left")
     target.ledger.save_placement(note, b"")
-    log.info("caldav.%s: event %s is left out: %s", target.name, entry.event, why)
-    if isinstance(why, Refused):
-        raise why
+    log.info("caldav.%s: event %s is left alone: %s", target.name, entry.event, why)
     return "left"

@@ -49,6 +49,11 @@ FIRST = (
     ) STRICT, WITHOUT ROWID
     """,
     """
+    CREATE TABLE gone (
+        account TEXT NOT NULL, event TEXT NOT NULL, PRIMARY KEY (account, event)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
     CREATE TABLE link (
         kind TEXT NOT NULL, event TEXT NOT NULL, whose TEXT NOT NULL, code TEXT, depends TEXT NOT NULL,
         made INTEGER NOT NULL, at TEXT NOT NULL, PRIMARY KEY (kind, event, whose)
@@ -143,7 +148,7 @@ def ledger_errors(folder: Path) -> Iterator[None]:
         if "full" in text:
             advice = "the disk is full; nothing is lost: free some space"
         elif "locked" in text:
-            advice = "another program holds it locked; it is tried again"
+            raise LedgerBusy(f"the ledger in {folder}: another program holds it locked; it is tried again") from error
         elif "readonly" in text or "unable to open" in text:
             advice = "it cannot be written; look at owner and rights of the folder and its files"
         elif "malformed" in text or "not a database" in text:
@@ -162,7 +167,8 @@ class LedgerFile:
         self.folder = folder
         self._read_only = read_only
         self._local = threading.local()
-        self._opened: list[Database] = []
+        self._opened: list[tuple[threading.Thread, Database]] = []
+        self._opening = threading.Lock()
         self._writing = threading.Lock()
         if not read_only:
             migrate(self._db(), folder)
@@ -171,7 +177,7 @@ class LedgerFile:
 
     def close(self) -> None:
         """Close the connections of all threads."""
-        for db in self._opened:
+        for _, db in self._opened:
             db.close()
         self._opened.clear()
 
@@ -186,8 +192,17 @@ class LedgerFile:
         if db is None:
             db = self._open()
             self._local.db = db
-            self._opened.append(db)
+            with self._opening:
+                self._close_orphans()
+                self._opened.append((threading.current_thread(), db))
         return db
+
+    def _close_orphans(self) -> None:
+        """Close the connections of threads that have ended: each push and each feed request may bring new ones."""
+        for thread, db in self._opened:
+            if not thread.is_alive():
+                db.close()
+        self._opened = [(thread, db) for thread, db in self._opened if thread.is_alive()]
 
     def _open(self) -> Database:
         return open_reader(self.folder) if self._read_only else open_writer(self.folder)

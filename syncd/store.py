@@ -8,7 +8,7 @@ use. Writers wait for each other; readers never wait (WAL). Every method raises 
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from sqlite_utils import Database
 
 from syncd.errors import NeedsYou
 from syncd.model import Entry, Feed, Identity, Link, Meeting, Placement, Run, Standing
-from syncd.plan import Drop, Hold, Keep, Known, LinkKey, Source
+from syncd.plan import Drop, Guard, Hold, Keep, Known, LinkKey, Source
 from syncd.schema import LedgerFile, ledger_errors
 
 HISTORY = timedelta(days=30)
@@ -39,8 +39,12 @@ class Ledger(LedgerFile):
             rows = self._rows("SELECT value FROM secret WHERE name = ?", (name,))
         return str(rows[0][0])
 
-    def identify(self, name: str, identity: Identity) -> None:
-        """Note who stands behind an account's name. Raises NeedsYou if that is somebody else than before."""
+    def identify(self, name: str, identity: Identity, names: Collection[str]) -> None:
+        """Note who stands behind an account's name; ``names`` are all of the configuration.
+
+        A person whose former name is none of them any more was renamed, and takes everything along. Raises
+        NeedsYou if somebody else stands behind the name than before.
+        """
         now = (identity.issuer, identity.subject, identity.user_id, identity.firstname, identity.lastname)
         rows = self._rows("SELECT issuer, subject, user_id, firstname, lastname FROM account WHERE name = ?", (name,))
         if rows and rows[0] == now:
@@ -50,7 +54,13 @@ class Ledger(LedgerFile):
                 f"opentalk.{name}: another person is behind this login than before; nothing is changed. Give the "
                 "table a new name for a new person, or correct its username"
             )
+        known = self._rows("SELECT name FROM account WHERE issuer = ? AND subject = ?", now[:2])
         with self._transaction() as db:
+            for (former,) in known:
+                if former != name and former not in names:
+                    for table in ("meeting", "gone"):
+                        db.execute(f"UPDATE OR REPLACE {table} SET account = ? WHERE account = ?", (name, former))  # noqa: S608
+                    db.execute("UPDATE OR REPLACE link SET whose = ? WHERE whose = ?", (name, former))
             db.execute("INSERT OR REPLACE INTO account VALUES (?, ?, ?, ?, ?, ?)", (name, *now))
 
     def identity(self, name: str) -> Identity | None:
@@ -71,7 +81,9 @@ class Ledger(LedgerFile):
                 match change:
                     case Drop(event):
                         db.execute("DELETE FROM meeting WHERE account = ? AND event = ?", (account, event))
+                        db.execute("INSERT OR IGNORE INTO gone VALUES (?, ?)", (account, event))
                     case Keep(meeting, known, _):
+                        db.execute("DELETE FROM gone WHERE account = ? AND event = ?", (account, meeting.id))
                         db.execute(
                             "INSERT OR REPLACE INTO meeting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                             (
@@ -87,7 +99,11 @@ class Ledger(LedgerFile):
                             ),
                         )
             if run.complete:
-                db.execute("DELETE FROM run WHERE ended < ?", (_text(run.ended - HISTORY),))
+                db.execute(
+                    "DELETE FROM run WHERE ended < ? AND id NOT IN "
+                    "(SELECT max(id) FROM run WHERE state = 'ok' GROUP BY kind, name)",
+                    (_text(run.ended - HISTORY),),
+                )
             _insert_run(db, run)
 
     def meeting(self, account: str, event: str) -> Meeting | None:
@@ -252,10 +268,25 @@ class Ledger(LedgerFile):
             db.execute("UPDATE hold SET confirmed = 1 WHERE name = ?", (name,))
         return len(json.loads(rows[0][0])) if rows else 0
 
-    def confirmed(self, name: str) -> frozenset[str]:
-        """The events whose deletion from a calendar a person has let pass."""
-        rows = self._rows("SELECT events FROM hold WHERE name = ? AND confirmed", (name,))
-        return frozenset(json.loads(rows[0][0])) if rows else frozenset()
+    def guard(self, calendar: str, accounts: Sequence[str], since: datetime) -> Guard:
+        """What the deletions from a calendar of these accounts are judged by; ``since`` is a day ago."""
+        gone: dict[str, set[str]] = {account: set() for account in accounts}
+        for account, event in self._rows("SELECT account, event FROM gone"):
+            gone.get(account, set()).add(event)
+        sizes = self.sizes()
+        holds = self._rows("SELECT events, confirmed FROM hold WHERE name = ?", (calendar,))
+        held = {confirmed: frozenset(json.loads(events)) for events, confirmed in holds}
+        lately = self._rows(
+            "SELECT total(json_extract(counts, '$.unasked')) FROM run WHERE kind = 'push' AND name = ? AND ended >= ?",
+            (calendar, _text(since)),
+        )
+        return Guard(
+            gone=frozenset().union(*gone.values()),
+            emptied=frozenset().union(*(gone[each] for each in accounts if not sizes.get(("account", each)))),
+            lately=int(lately[0][0]),
+            held=held.get(0, frozenset()),
+            confirmed=held.get(1, frozenset()),
+        )
 
     def save_feed(self, feed: Feed) -> bool:
         """Keep a new feed; false if its name is taken."""
@@ -344,15 +375,6 @@ class Ledger(LedgerFile):
             (account,),
         )
         return _time(rows[0][0])
-
-    def deleted_since(self, calendar: str, since: datetime) -> int:
-        """How many entries pushes have deleted from a calendar since then, but for those a person confirmed."""
-        rows = self._rows(
-            "SELECT total(json_extract(counts, '$.deleted') - coalesce(json_extract(counts, '$.confirmed'), 0)) "
-            "FROM run WHERE kind = 'push' AND name = ? AND ended >= ?",
-            (calendar, _text(since)),
-        )
-        return int(rows[0][0])
 
 
 class Rehearsal(Ledger):

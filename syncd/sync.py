@@ -8,7 +8,7 @@ while a socket is in use. The clock is an argument.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 
 BATCH = 200
 """Entries that are rendered between two transactions."""
+
+BUDGET = timedelta(seconds=30)
+"""How long links are made in one run, before what is there goes out."""
 
 Progress = Callable[[str, int, int], None]
 """Hears before every step: of what, how many are done, of how many. May raise Stopped."""
@@ -74,7 +77,7 @@ class Ledger(Protocol):
     """What a sync needs of the ledger; ``store.Ledger`` tells what each method does."""
 
     # fmt: off
-    def identify(self, name: str, identity: Identity) -> None: ...
+    def identify(self, name: str, identity: Identity, names: Collection[str]) -> None: ...
     def identity(self, name: str) -> Identity | None: ...
     def known(self, account: str) -> Iterator[tuple[str, plan.Known]]: ...
     def sizes(self) -> dict[tuple[str, str], int]: ...
@@ -94,12 +97,16 @@ class Ledger(Protocol):
 
 
 class Listing(Struct, frozen=True):
-    """What an account wants listed: how far back and ahead, and which meetings."""
+    """What an account wants listed: how far back and ahead, and which meetings.
+
+    ``names`` are those of all accounts of the configuration.
+    """
 
     past: timedelta
     ahead: timedelta
     adhoc: bool = False
     declined: bool = False
+    names: tuple[str, ...] = ()
 
     @property
     def wishes(self) -> dict[str, bool]:
@@ -117,7 +124,7 @@ def pull(account: str, source: Source, ledger: Ledger, listing: Listing, now: da
 
     Counts: ``meetings`` in the ledger afterwards, ``changed``, ``gone``, ``asked``, ``unreadable``.
     """
-    ledger.identify(account, source.identity())
+    ledger.identify(account, source.identity(), listing.names)
     window = listing.window(now)
     complete = plan.is_full_due(ledger.last_complete(account), now)
     snapshot = source.snapshot(None if complete else window)
@@ -192,67 +199,98 @@ def mint(
 ) -> list[Run]:
     """Make the links that coming meetings lack, each saved at once; one run for every server that was asked.
 
-    A server that fails is left alone for the rest of this run; the others go on. Counts: ``invites`` and
-    ``hashes`` that were made, ``none`` that could not be had.
+    A server that fails is left alone for the rest of this run; the others go on. After ``BUDGET`` the rest
+    waits for the next run, which is wanted at once. Counts: ``invites`` and ``hashes`` that were made, ``none``
+    that could not be had.
     """
     begun = clock()
-    counts: dict[str, Counter[str]] = {}
-    failed: dict[str, SyncdError] = {}
-    for profile in profiles:
-        meetings = ledger.sources(profile.accounts)
-        wanted = plan.links_to_mint(meetings, ledger.links(), profile, begun)
-        for done, wish in enumerate(wanted):
-            progress("links", done, len(wanted))
-            _mint_one(wish, meetings[wish.event], sources, minter, ledger, clock(), counts, failed)
-    return [
-        Run(
-            kind="mint",
-            name=server,
-            ended=clock(),
-            state=failed[server].state if server in failed else "ok",
-            counts=counts.get(server, {}),
-            message=str(failed[server]) if server in failed else None,
-        )
-        for server in counts.keys() | failed.keys()
-    ]
+    minting = _Minting(sources, minter, ledger)
+    links = ledger.links()
+    wanted = plan.merged(
+        wish
+        for profile in profiles
+        for wish in plan.links_to_mint(ledger.sources(profile.accounts), links, profile, begun)
+    )
+    cut = False
+    for done, wish in enumerate(wanted):
+        progress("links", done, len(wanted))
+        cut = clock() - begun > BUDGET
+        if cut:
+            break
+        minting.make(wish, clock())
+    return minting.runs(clock(), cut=cut)
 
 
-def _mint_one(
-    wish: plan.Mint,
-    origin: plan.Source,
-    sources: Mapping[str, Source],
-    minter: LinkMinter | None,
-    ledger: Ledger,
-    now: datetime,
-    counts: dict[str, Counter[str]],
-    failed: dict[str, SyncdError],
-) -> None:
-    """Ask the servers that may have the link, one after the other, and keep what they answer."""
-    made: Invite | None = None
-    for account in wish.accounts:
-        server = account if wish.kind == "invite" else "openmeetings"
-        meeting = ledger.meeting(account, wish.event)
-        if server in failed or meeting is None or (wish.kind == "invite" and account not in sources):
-            return
+class _Minting:
+    """The links of one run: what was made, and which servers have failed."""
+
+    def __init__(self, sources: Mapping[str, Source], minter: LinkMinter | None, ledger: Ledger) -> None:
+        self._sources = sources
+        self._minter = minter
+        self._ledger = ledger
+        self._counts: dict[str, Counter[str]] = {}
+        self._failed: dict[str, SyncdError] = {}
+
+    def make(self, wish: plan.Mint, now: datetime) -> None:
+        """Ask those who may have the link, one after the other, and keep what they answer.
+
+        If somebody could not be asked, nothing is kept: the wish comes again.
+        """
+        made: Invite | None = None
+        unasked = False
+        for account in wish.accounts:
+            try:
+                asked, made = self._ask(wish, account)
+            except SyncdError as error:
+                self._failed[_server(wish, account)] = error
+                asked = False
+            unasked |= not asked
+            if made is not None:
+                break
+        if made is not None or not unasked:
+            code, fresh = (made.code, made.made) if made else (None, False)
+            self._ledger.save_link(Link(wish.kind, wish.event, wish.whose, code, wish.depends, fresh, now))
+
+    def _ask(self, wish: plan.Mint, account: str) -> tuple[bool, Invite | None]:
+        """Whether this account's server was asked, and what it gave."""
+        server = _server(wish, account)
+        meeting = self._ledger.meeting(account, wish.event)
+        if meeting is None:
+            return True, None
+        if server in self._failed or (wish.kind == "invite" and account not in self._sources):
+            return False, None
+        made: Invite | None = None
         try:
             if wish.kind == "invite":
-                made = sources[account].invite(meeting)
-            elif minter is not None:
-                visitor = _visitor(wish, ledger.identity(origin.account))
-                made = Invite(minter.hash(wish.event, meeting.title, visitor), made=True)
+                made = self._sources[account].invite(meeting)
+            elif self._minter is not None:
+                visitor = _visitor(wish, self._ledger.identity(account))
+                made = Invite(self._minter.hash(wish.event, meeting.title, visitor), made=True)
         except Refused as error:  # this meeting's alone: the others go on
             log.warning("%s: %s", server, error)
-            made = None
-        except SyncdError as error:
-            failed[server] = error
-            return
         word = "none" if made is None else "hashes" if wish.kind == "hash" else "invites"
         for name in {server, account}:
-            counts.setdefault(name, Counter())[word] += made is None or made.made
-        if made is not None:
-            break
-    code, fresh = (made.code, made.made) if made else (None, False)
-    ledger.save_link(Link(wish.kind, wish.event, wish.whose, code, wish.depends, fresh, now))
+            self._counts.setdefault(name, Counter())[word] += made is None or made.made
+        return True, made
+
+    def runs(self, now: datetime, *, cut: bool) -> list[Run]:
+        """One for every server that was asked; ``cut`` if there was more to make than time."""
+        return [
+            Run(
+                kind="mint",
+                name=server,
+                ended=now,
+                state=self._failed[server].state if server in self._failed else "ok",
+                counts=self._counts.get(server, {}),
+                message=str(self._failed[server]) if server in self._failed else None,
+                next_try=now if cut and server not in self._failed else None,
+            )
+            for server in sorted(self._counts.keys() | self._failed.keys())
+        ]
+
+
+def _server(wish: plan.Mint, account: str) -> str:
+    return account if wish.kind == "invite" else "openmeetings"
 
 
 def _visitor(wish: plan.Mint, person: Identity | None) -> Visitor:

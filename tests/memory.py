@@ -2,7 +2,6 @@
 """An OpenTalk account and an OpenMeetings in memory, and a small house around them."""
 
 from collections import Counter
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,10 +9,10 @@ from msgspec.structs import replace
 
 from syncd.errors import SyncdError
 from syncd.model import Identity, Invite, Meeting, Profile, Run, Snapshot, Visitor, When, Window
-from syncd.plan import known_as, overlaps
+from syncd.plan import Keep, known_as, overlaps
 from syncd.push import Target, push
 from syncd.store import Ledger, Rehearsal
-from syncd.sync import Listing, Rendering, mint, pull, render_entries
+from syncd.sync import Listing, Progress, Rendering, mint, pull, render_entries
 from tests.contract.memory import MemoryCalendar
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -110,6 +109,8 @@ class House:
 
     def __init__(self, *meetings: Meeting, folder: Path | None = None) -> None:
         self.now = NOW
+        self.tick = timedelta(0)
+        self.progress: Progress = silent
         self.ledger: Ledger = Ledger(folder) if folder else Rehearsal(Path("memory"))
         self.source = MemorySource(*meetings)
         self.minter = MemoryMinter()
@@ -137,14 +138,21 @@ class House:
         return mint([self.profile], {"work": self.source}, self.minter, self.ledger, self.clock, silent)
 
     def clock(self) -> datetime:
+        """Now; every look at the clock moves it by ``tick``."""
+        self.now += self.tick
         return self.now
+
+    def as_kept(self) -> list[Keep]:
+        """The source's meetings as a pull would keep them."""
+        return [Keep(each, known_as(each)) for each in self.source.meetings.values()]
 
     def render(self) -> Rendering:
         return render_entries(self.ledger, self.profile, self.now, silent)
 
-    def push(self, told: Callable[[str, str], None] | None = None) -> Run:
-        target = Target("team", self.calendar, self.profile, self.ledger, self.now)
-        run = push(target, LISTING.window(self.now), silent, told or self._told, workers=1)
+    def push(self, calendar: MemoryCalendar | None = None) -> Run:
+        name = calendar.name if calendar else "team"
+        target = Target(name, calendar or self.calendar, self.profile, self.ledger, self.now)
+        run = push(target, LISTING.window(self.now), self.progress, self._told, workers=1)
         self.ledger.save_run(run)
         return run
 

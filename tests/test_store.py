@@ -3,6 +3,7 @@ import json
 import os
 import sqlite3
 import stat
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def test_what_is_saved_is_read_back_by_another_process(tmp_path: Path) -> None:
     placed = Placement("team", "e1", "syncd-e1.ics", '"1"', 3, "digest", NOW, None)
     feed = Feed("phone", "0" * 64, ("work",), "owner", False, "my phone", NOW)
     with Ledger(tmp_path) as ledger:
-        ledger.identify("work", ALICE)
+        ledger.identify("work", ALICE, ("work",))
         ledger.save_pull("work", [keep(each)], run())
         ledger.save_link(link)
         ledger.save_entries("p", [(entry, b"BEGIN")], [], NOW)
@@ -81,9 +82,9 @@ def test_a_pull_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_another_person_behind_a_known_name_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
-        ledger.identify("work", ALICE)
+        ledger.identify("work", ALICE, ("work",))
         with pytest.raises(NeedsYou, match=r"opentalk\.work: another person"):
-            ledger.identify("work", Identity("https://id.example.org", "s2", "u2", "Bob", "Burton"))
+            ledger.identify("work", Identity("https://id.example.org", "s2", "u2", "Bob", "Burton"), ("work",))
         assert ledger.identity("work") == ALICE
 
 
@@ -146,11 +147,15 @@ def test_a_full_disk_is_named_and_what_was_there_stays(tmp_path: Path) -> None:
 def test_a_hold_is_confirmed_for_exactly_what_was_shown(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
         ledger.save_hold("team", Hold(("e1", "e2"), 6))
-        assert ledger.confirmed("team") == frozenset()
+        guard = ledger.guard("team", ("work",), NOW)
+        assert sorted(guard.held) == ["e1", "e2"]
+        assert not guard.confirmed
         assert ledger.confirm("team") == 2
-        assert ledger.confirmed("team") == {"e1", "e2"}
+        guard = ledger.guard("team", ("work",), NOW)
+        assert sorted(guard.confirmed) == ["e1", "e2"]
+        assert not guard.held
         ledger.save_hold("team", Hold(("e3",), 6))
-        assert ledger.confirmed("team") == frozenset()
+        assert ledger.guard("team", ("work",), NOW).confirmed == frozenset()
         ledger.save_hold("team", None)
         assert ledger.confirm("team") == 0
 
@@ -173,15 +178,52 @@ def test_runs_older_than_the_history_are_swept_by_the_daily_listing(tmp_path: Pa
         ledger.save_pull("work", [], run())
         assert len(ledger._rows("SELECT id FROM run")) == 2
         ledger.save_pull("work", [], run(complete=True))
-        assert {kind for (kind,) in ledger._rows("SELECT kind FROM run")} == {"pull"}
+        assert len(ledger._rows("SELECT id FROM run WHERE kind = 'pull'")) == 2
+        assert len(ledger._rows("SELECT id FROM run WHERE kind = 'push'")) == 1, "the last good one is kept"
         assert ledger.last_complete("work") == NOW
 
 
-def test_deletions_of_a_day_are_counted_but_for_those_that_were_confirmed(tmp_path: Path) -> None:
+def test_deletions_of_a_day_that_nobody_asked_for_are_counted(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
-        ledger.save_run(run("push", "team", counts={"deleted": 4, "confirmed": 1}))
-        ledger.save_run(run("push", "team", ended=NOW - timedelta(days=2), counts={"deleted": 9}))
-        assert ledger.deleted_since("team", NOW - timedelta(days=1)) == 3
+        ledger.save_run(run("push", "team", counts={"deleted": 4, "unasked": 3}))
+        ledger.save_run(run("push", "team", ended=NOW - timedelta(days=2), counts={"unasked": 9}))
+        assert ledger.guard("team", ("work",), NOW - timedelta(days=1)).lately == 3
+
+
+def test_what_a_pull_dropped_is_gone_until_it_comes_back(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.save_pull("work", [keep(meeting("e1")), keep(meeting("e2"))], run())
+        ledger.save_pull("work", [Drop("e1")], run())
+        guard = ledger.guard("team", ("work",), NOW)
+        assert sorted(guard.gone) == ["e1"]
+        assert not guard.emptied
+        assert ledger.guard("team", ("other",), NOW).gone == frozenset()
+        ledger.save_pull("work", [Drop("e2")], run())
+        assert ledger.guard("team", ("work",), NOW).emptied == {"e1", "e2"}
+        ledger.save_pull("work", [keep(meeting("e1"))], run())
+        assert ledger.guard("team", ("work",), NOW).gone == {"e2"}
+
+
+def test_a_renamed_account_takes_everything_along(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.identify("work", ALICE, ("work",))
+        ledger.save_pull("work", [keep(meeting("e1")), keep(meeting("e2"))], run())
+        ledger.save_pull("work", [Drop("e2")], run())
+        ledger.save_link(Link("hash", "e1", "work", "code", "d", True, NOW))
+        ledger.identify("job", ALICE, ("job",))
+        assert dict(ledger.known("job")).keys() == {"e1"}
+        assert ledger.guard("team", ("job",), NOW).gone == {"e2"}
+        assert ("hash", "e1", "job") in ledger.links()
+        assert ledger.identity("work") is None
+
+
+def test_the_connections_of_threads_that_ended_are_closed(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        for _ in range(20):
+            thread = threading.Thread(target=ledger.sizes)
+            thread.start()
+            thread.join()
+        assert len(ledger._opened) <= 3
 
 
 def test_several_accounts_are_one_source_and_the_first_provides_it(tmp_path: Path) -> None:

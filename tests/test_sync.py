@@ -6,11 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from syncd.errors import LoginRefused, NeedsYou, Refused, Unavailable
+from syncd.errors import LoginRefused, NeedsYou, Refused, Stopped, Unavailable
 from syncd.ical.mark import read_mark
-from syncd.model import Meeting, Override, When
+from syncd.model import Meeting, Override, Run, When
 from syncd.plan import overlaps
+from tests.contract.memory import MemoryCalendar
 from tests.memory import DAY, HOUR, LISTING, House, meeting
+
+
+@pytest.fixture
+def house_of_five() -> House:
+    return House(*(meeting(f"e{number}", number) for number in range(1, 6)))
+
 
 events = st.lists(
     st.builds(
@@ -279,14 +286,104 @@ def test_deletions_in_small_portions_are_held_too() -> None:
     assert len(house.shown()) == 17
 
 
-def test_one_refused_object_does_not_stop_the_others_and_is_not_tried_again() -> None:
-    house = House(*(meeting(f"e{number}", number) for number in range(1, 6)))
-    house.calendar.fail(Refused("too large"), verb="create", href="syncd-e3.ics")
+def test_one_refused_object_does_not_stop_the_others_and_is_tried_once_a_run(house_of_five: House) -> None:
+    house = house_of_five
+    house.calendar.fail(Refused("too large"), verb="create", href="syncd-e3.ics", times=2)
     run = house.sync()
     assert (run.counts["created"], run.counts["failed"], run.state) == (4, 1, "needs_you")
+    assert run.message == "event e3: too large"
     house.calendar.log.clear()
+    assert house.sync().state == "needs_you"
+    assert house.calendar.log == [("check", ""), ("create", "syncd-e3.ics")]
+    assert house.sync().counts["created"] == 1
+
+
+def test_a_server_that_refuses_everything_is_left_alone_after_twenty() -> None:
+    house = House(*(meeting(f"e{number}", number) for number in range(1, 60)))
+    house.calendar.fail(Refused("forbidden (403)"), verb="create", times=100)
+    assert house.sync().counts["failed"] == 20
+
+
+def test_a_confirmation_stands_until_it_is_carried_out() -> None:
+    house = House(*(meeting(f"e{number}", number) for number in range(1, 21)))
     house.sync()
-    assert house.calendar.log == []
+    house.source.meetings.clear()
+    house.sync()
+    house.ledger.confirm("team")
+    house.calendar.fail(Unavailable("down"), verb="delete", times=3)
+    assert (house.push().state, len(house.shown())) == ("retrying", 20)
+    assert house.push().counts["deleted"] == 20
+    guard = house.ledger.guard("team", ("work",), house.now - DAY)
+    assert guard.lately == 0
+
+
+def test_an_unconfirmed_hold_stays_until_somebody_says_so() -> None:
+    house = House(*(meeting(f"e{number}", number) for number in range(1, 21)))
+    house.sync()
+    house.source.meetings.clear()
+    for _ in range(4):
+        assert house.sync().state == "held"
+        house.now += 10 * DAY
+    assert len(house.shown()) == 20
+
+
+def test_what_a_stopped_push_deleted_counts_for_the_day() -> None:
+    house = House(*(meeting(f"e{number}", number) for number in range(1, 41)))
+    house.sync()
+    for number in range(1, 9):
+        del house.source.meetings[f"e{number}"]
+    house.pull()
+
+    def stop_after_four(_name: str, done: int, _total: int) -> None:
+        if done == 4:
+            raise Stopped("syncd is ending")
+
+    house.progress = stop_after_four
+    run = house.push()
+    assert (run.state, run.counts["unasked"]) == ("retrying", 4)
+    assert house.ledger.guard("team", ("work",), house.now - DAY).lately == 4
+
+
+def test_an_edit_of_the_configuration_deletes_nothing() -> None:
+    house = House(*(meeting(f"e{number}", number) for number in range(1, 6)))
+    house.sync()
+    house.profile = replace(house.profile, accounts=("renamed",))
+    assert (house.push().counts["deleted"], len(house.shown())) == (0, 5)
+
+
+def test_sequence_never_goes_down_in_any_calendar() -> None:
+    house, second = House(meeting("e1", title="A")), MemoryCalendar("second")
+    house.sync()
+    house.push(calendar=second)
+    revisions = []
+    for title in ("B", "A", "B"):
+        house.change("e1", title=title)
+        house.sync()
+        mark = read_mark(house.shown()["e1"])
+        assert mark is not None
+        revisions.append(mark.revision)
+    assert revisions == sorted(set(revisions))
+
+
+def test_an_account_that_cannot_be_asked_does_not_keep_the_next_one_from_giving_its_link() -> None:
+    house = House(meeting("e1"))
+    house.ledger.save_pull("other", house.as_kept(), Run("pull", "other", house.now))
+    house.profile = replace(house.profile, accounts=("other", "work"), urls=("https://a.example.org",) * 2)
+    house.sync()
+    assert house.source.asked["invite"] == 1
+    assert b"invite=code-e1" in house.shown()["e1"].replace(b"\r\n ", b"")
+
+
+def test_links_stop_being_made_when_the_budget_is_spent_and_go_on_at_once() -> None:
+    house = House(*(meeting(f"e{number}", number) for number in range(1, 11)))
+    house.pull()
+    house.tick = timedelta(seconds=2)
+    runs = {run.name: run for run in house.mint()}
+    assert runs["work"].next_try is not None
+    assert 0 < len(house.minter.made) < 10
+    while any(run.next_try for run in house.mint()):
+        pass
+    assert len(house.minter.made) == 10
 
 
 def test_a_server_that_fails_three_times_is_left_alone_for_this_run() -> None:
