@@ -12,7 +12,7 @@ import re
 import secrets
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from syncd.logs import start_logging
 from syncd.model import Feed, Run
 from syncd.progress import TerminalProgress
 from syncd.schema import FILE, sync_lock, syncing
+from syncd.signals import signalled
 
 
 def clock() -> datetime:
@@ -74,7 +75,8 @@ def run(context: Context) -> None:
     """The daemon, in the foreground."""
     from syncd.daemon import serve  # noqa: PLC0415 -- starts slower than commands should
 
-    serve(context.load(), clock)
+    if serve(context.load(), clock):
+        raise KeyboardInterrupt
 
 
 @cli.command()
@@ -98,12 +100,17 @@ def sync_once(config: Config) -> list[Run]:
     from syncd.remotes import connect  # noqa: PLC0415
     from syncd.store import Ledger  # noqa: PLC0415
 
-    with sync_lock(config.state, clock()), Ledger(config.state) as ledger, TerminalProgress() as progress:
+    with ExitStack() as stack:
+        ending = stack.enter_context(signalled())
+        stack.enter_context(sync_lock(config.state, clock()))
+        ledger = stack.enter_context(Ledger(config.state))
+        progress = stack.enter_context(TerminalProgress(ending.check))
         remotes = connect(config, clock)
-        try:
-            return Jobs(config, ledger, remotes, clock, progress.show).ring_all()
-        finally:
-            remotes.close()
+        stack.callback(remotes.close)
+        runs = Jobs(config, ledger, remotes, clock, progress.show).ring_all()
+    if ending.interrupted:
+        raise KeyboardInterrupt
+    return runs
 
 
 def rehearse_once(config: Config, *, quiet: bool) -> list[Run]:
@@ -161,7 +168,7 @@ def read_status(config: Config) -> report.Json:
     from syncd.store import Ledger  # noqa: PLC0415
 
     if not (config.state / FILE).exists():
-        return report.status_json(config, {}, {}, {}, {}, None)
+        return report.status_json(config, {}, {}, {}, {}, syncing(config.state))
     with Ledger(config.state, read_only=True) as ledger:
         sizes = ledger.sizes()
         feeds = ledger.feeds()
@@ -185,8 +192,8 @@ def check(context: Context, *, online: bool) -> None:
     config = context.load()
     problems: list[SyncdError] = []
     secrets_asked = [
-        *(account.password for account in config.accounts.values()),
-        *(calendar.password for calendar in config.calendars.values()),
+        *(account.password for account in config.accounts.values() if account.enabled),
+        *(calendar.password for calendar in config.calendars.values() if calendar.enabled),
         *([config.openmeetings.password] if config.openmeetings else []),
     ]
     for secret in secrets_asked:
@@ -251,23 +258,31 @@ def events(
     if as_csv and as_json:
         raise click.UsageError("--csv or --json, not both")
     config = context.load()
-    if account is not None and account not in config.accounts:
-        raise click.UsageError(f"there is no account {account}; there is {', '.join(config.accounts)}")
-    begin, end = _date(since), _date(until)
+    enabled = [name for name, settings in config.accounts.items() if settings.enabled]
+    if account is not None and account not in enabled:
+        raise click.UsageError(f"there is no account {account}; there is {', '.join(enabled)}")
+    accounts = [account] if account else enabled
+    problems: list[SyncdError] = []
     with TerminalProgress() as progress:
-        listed = list_events(config, [account] if account else list(config.accounts), begin, end, clock, progress.show)
+        listed = list_events(config, accounts, _date(since), _date(until), clock, progress.show, problems)
+    for problem in problems:
+        click.echo(str(problem), err=True)
+    if problems and len(problems) == len(accounts):
+        raise SystemExit(_code(problems))
     if as_json:
         click.echo(json.dumps(listed, indent=1, ensure_ascii=False))
     elif as_csv:
         click.echo(report.events_csv(listed), nl=False)
     else:
         click.echo("\n".join(report.event_lines(listed)))
+    if problems:
+        raise SystemExit(1)
 
 
 def _date(text: str | None) -> datetime | None:
     try:
         return report.parse_date(text, clock()) if text is not None else None
-    except ValueError:
+    except (ValueError, OverflowError):
         raise click.UsageError(f"{text} is no date (example: 2026-11-22, 2026-11-22T09:00:00Z or +7d)") from None
 
 
@@ -392,6 +407,3 @@ def main() -> None:
         sys.exit(problem.code)
     except (KeyboardInterrupt, click.Abort):
         sys.exit(130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader had enough, as `head` does
-        sys.exit(0)

@@ -6,25 +6,25 @@ account or calendar never waits for another.
 """
 
 import logging
-import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
-from types import FrameType
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.date import DateTrigger
 
 from syncd.config import Config
-from syncd.errors import Stopped
 from syncd.jobs import Jobs
 from syncd.model import Run
+from syncd.plan import LONGEST_WAIT
 from syncd.remotes import Remotes, connect
 from syncd.schema import sync_lock
 from syncd.shelf import FeedShelf
+from syncd.signals import Ending, signalled
 from syncd.store import Ledger
 from syncd.web.app import feed_app
 from syncd.web.serving import Served
@@ -39,6 +39,17 @@ SAID = {"changed", "gone", "unreadable", "invites", "hashes", "created", "update
 """The counts of a run that are worth a line."""
 
 
+class Pool(ThreadPoolExecutor):
+    """The threads of the jobs, which can be waited for on their own.
+
+    APScheduler's own ``shutdown(wait=True)`` holds a lock meanwhile that a job needs which rings another.
+    """
+
+    def join(self) -> None:
+        """Wait until what is running has ended; what has not begun never does."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
 class Bell:
     """Rings one piece of work in the scheduler's pool: never twice at once, and no ring is lost.
 
@@ -46,8 +57,15 @@ class Bell:
     answers when it wants to be rung next, or ``None``.
     """
 
-    def __init__(self, scheduler: BackgroundScheduler, name: str, work: Callable[[], datetime | None]) -> None:
+    def __init__(
+        self,
+        scheduler: BackgroundScheduler,
+        clock: Callable[[], datetime],
+        name: str,
+        work: Callable[[], datetime | None],
+    ) -> None:
         self._scheduler = scheduler
+        self._clock = clock
         self._name = name
         self._work = work
         self._lock = threading.Lock()
@@ -64,48 +82,42 @@ class Bell:
 
     def ring_at(self, moment: datetime) -> None:
         """Ring at a moment instead of the one told before."""
-        self._scheduler.add_job(
-            self.ring, DateTrigger(moment), id=self._name, replace_existing=True, misfire_grace_time=None
-        )
+        self._scheduler.add_job(self.ring, DateTrigger(moment), id=self._name, replace_existing=True)
 
     def _run(self) -> None:
         moment: datetime | None = None
         try:
             moment = self._work()
-        finally:  # whatever the work raised, the bell goes on; APScheduler logs it
-            with self._lock:
-                self._running, again = False, self._again
-                self._again = False
-            if again:
-                self.ring()
-            elif moment:
-                self.ring_at(moment)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, no account is given up for it
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            log.error("%s: unforeseen %s at %s:%s", self._name, type(error).__name__, where.filename, where.lineno)
+            moment = self._clock() + LONGEST_WAIT
+        with self._lock:
+            self._running, again = False, self._again
+            self._again = False
+        if again:
+            self.ring()
+        elif moment:
+            self.ring_at(moment)
 
 
 class Daemon:
     """The bells of one configuration: a pull for each account, then links, then the calendars and feeds."""
 
-    def __init__(self, config: Config, ledger: Ledger, remotes: Remotes, clock: Callable[[], datetime]) -> None:
-        self._ending = threading.Event()
+    def __init__(
+        self, config: Config, ledger: Ledger, remotes: Remotes, clock: Callable[[], datetime], ending: Ending
+    ) -> None:
+        self._ending = ending
         self._clock = clock
-        self._jobs = Jobs(config, ledger, remotes, clock, self._go_on)
+        self._jobs = Jobs(config, ledger, remotes, clock, lambda _name, _done, _total: ending.check())
+        self._pool = Pool(THREADS)
         self._scheduler = BackgroundScheduler(
-            timezone="UTC",
-            executors={"default": ThreadPoolExecutor(THREADS)},
-            job_defaults={"misfire_grace_time": None},
+            timezone="UTC", executors={"default": self._pool}, job_defaults={"misfire_grace_time": None}
         )
-        bell = partial(Bell, self._scheduler)
-        self._pushes = {
-            name: bell(f"push {name}", partial(self._push, name))
-            for name, calendar in config.calendars.items()
-            if calendar.enabled
-        }
-        self._mint = bell("mint", self._mint_and_build)
-        self._pulls = {
-            name: bell(f"pull {name}", partial(self._pull, name))
-            for name, account in config.accounts.items()
-            if account.enabled
-        }
+        bell = partial(Bell, self._scheduler, clock)
+        self._pushes = {name: bell(f"push {name}", partial(self._push, name)) for name in remotes.calendars}
+        self._mint = bell("links", self._mint_and_build)
+        self._pulls = {name: bell(f"pull {name}", partial(self._pull, name)) for name in remotes.sources}
 
     def start(self) -> None:
         """Begin: every account is pulled now, every calendar looked at."""
@@ -116,13 +128,9 @@ class Daemon:
 
     def stop(self) -> None:
         """End: every job finishes the step in hand, nothing new begins."""
-        self._ending.set()
-        self._scheduler.pause()
-        self._scheduler.shutdown(wait=True)
-
-    def _go_on(self, _name: str, _done: int, _total: int) -> None:
-        if self._ending.is_set():
-            raise Stopped("syncd is ending")
+        self._ending.tell()
+        self._scheduler.shutdown(wait=False)
+        self._pool.join()
 
     def _pull(self, account: str) -> datetime | None:
         run = self._jobs.pull(account)
@@ -137,12 +145,13 @@ class Daemon:
         for push in self._pushes.values():
             push.ring_at(self._clock() + GRACE)
 
-    def _mint_and_build(self) -> None:
-        for run in (*self._jobs.mint(), *self._jobs.build_feeds()):
+    def _mint_and_build(self) -> datetime | None:
+        runs = [*self._jobs.build_feeds(), *self._jobs.mint(), *self._jobs.build_feeds()]
+        for run in runs:
             _say(run)
-        self._jobs.sweep()
         for push in self._pushes.values():
             push.ring()
+        return min((run.next_try for run in runs if run.next_try), default=None)
 
     def _push(self, calendar: str) -> datetime | None:
         run = self._jobs.push(calendar)
@@ -157,20 +166,21 @@ def _say(run: Run) -> None:
         log.info("%s %s: %s", run.kind, run.name, done)
 
 
-def serve(config: Config, clock: Callable[[], datetime]) -> None:
-    """Sync and serve until SIGTERM or SIGINT; what is being done then is finished first.
+def serve(config: Config, clock: Callable[[], datetime]) -> bool:
+    """Sync and serve until SIGTERM or SIGINT, which is true; what is being done then is finished first.
 
-    Raises LedgerBusy if another process is syncing on the ledger, OSError's sentence if the feeds' address
-    is taken.
+    Raises LedgerBusy if another process is syncing on the ledger, NeedsYou if the feeds' address is taken.
     """
-    with running(config, clock), signalled() as stop:
-        log.info("running; %d accounts, %d calendars", len(config.accounts), len(config.calendars))
-        stop.wait()
-        log.info("ending; what is being done is finished first")
+    with signalled() as ending:
+        with running(config, clock, ending):
+            log.info("running; %d accounts, %d calendars", len(config.accounts), len(config.calendars))
+            ending.wait()
+            log.info("ending; what is being done is finished first")
+        return ending.interrupted
 
 
 @contextmanager
-def running(config: Config, clock: Callable[[], datetime]) -> Iterator[Daemon]:
+def running(config: Config, clock: Callable[[], datetime], ending: Ending) -> Iterator[Daemon]:
     """A daemon at work, with its feeds served, until the block ends."""
     with ExitStack() as stack:
         stack.enter_context(sync_lock(config.state, clock(), daemon=True))
@@ -180,23 +190,7 @@ def running(config: Config, clock: Callable[[], datetime]) -> Iterator[Daemon]:
         if config.feeds:
             app = feed_app(FeedShelf(config, ledger))
             stack.enter_context(Served(app, config.feeds.listen, trusted_proxies=config.feeds.trusted_proxies))
-        daemon = Daemon(config, ledger, remotes, clock)
-        daemon.start()
+        daemon = Daemon(config, ledger, remotes, clock, ending)
         stack.callback(daemon.stop)
+        daemon.start()
         yield daemon
-
-
-@contextmanager
-def signalled() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set, in place of what they usually do."""
-    stop = threading.Event()
-
-    def heard(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, heard) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

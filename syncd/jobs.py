@@ -11,11 +11,15 @@ import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
+
+from msgspec.structs import replace
 
 from syncd import config as configuration
 from syncd import plan, sync
 from syncd.errors import Stopped, SyncdError, Unavailable
 from syncd.model import (
+    Feed,
     Profile,
     Run,
     Window,
@@ -63,34 +67,32 @@ class Jobs:
             runs = list(pool.map(self.pull, self._remotes.sources))
             runs += self.mint()
             runs += pool.map(self.push, self._remotes.calendars)
-        runs += self.build_feeds()
-        self.sweep()
-        return runs
+        return [*runs, *self.build_feeds()]
 
     def pull(self, account: str) -> Run:
         """Bring one account's meetings up to date."""
         settings = self.config.accounts[account]
-        listing = sync.Listing(settings.past, settings.ahead, settings.adhoc, settings.declined)
+        names = tuple(self.config.accounts)
+        listing = sync.Listing(settings.past, settings.ahead, settings.adhoc, settings.declined, names)
         source = self._remotes.sources[account]
-        work = lambda: sync.pull(account, source, self._ledger, listing, self._clock(), settings.every)  # noqa: E731
-        return self._noted("pull", account, work, save=False)
+        return self._noted(
+            "pull",
+            account,
+            lambda: sync.pull(account, source, self._ledger, listing, self._clock(), settings.every),
+            save=False,
+        )
 
     def mint(self) -> list[Run]:
         """Make the links that the meetings of all calendars and feeds lack."""
+        profiles = self._profiles(only_enabled=True)
+        servers = (self._remotes.sources, self._remotes.minter)
         try:
-            runs = sync.mint(
-                self._wanted_profiles(),
-                self._remotes.sources,
-                self._remotes.minter,
-                self._ledger,
-                self._clock,
-                self._progress,
-            )
+            runs = sync.mint(profiles, *servers, self._ledger, self._clock, self._progress)
+        except Stopped:
+            return []
         except SyncdError as error:  # the ledger's: a server's failure is in its run
             return [self._failure("mint", "links", error)]
-        for run in runs:
-            self._save(run)
-        return runs
+        return [self._noted("mint", run.name, partial(_given, run)) for run in runs]
 
     def push(self, calendar: str) -> Run:
         """Make one calendar agree with its entries."""
@@ -102,47 +104,53 @@ class Jobs:
             now_exact + max(account.ahead for account in accounts),
         )
         target = Target(calendar, self._remotes.calendars[calendar], profile, self._ledger, now)
-        told: Told = lambda word, event: self._told(calendar, word, event)  # noqa: E731
+        told: Told = partial(self._told, calendar)
         return self._noted("push", calendar, lambda: push(target, window, self._progress, told, workers=self._workers))
 
     def build_feeds(self) -> list[Run]:
-        """Render what the feeds lack; a run for each feed that changed, or was built for the first time."""
-        runs, standings = [], self._ledger.standings()
-        for name, feed in self._ledger.feeds().items():
-            profile = feed_profile(self.config, self._installation, feed)
-            if profile is not None:
-                run = self._build(name, profile, first=("feed", name) not in standings)
-                runs += [run] if run else []
+        """Render what the feeds lack; a run for each feed that changed, or was built for the first time.
+
+        Entries of profiles that no calendar and no feed has any more are swept away.
+        """
+        try:
+            runs = [run for name, feed in self._ledger.feeds().items() if (run := self._build(name, feed))]
+            self._ledger.forget_profiles(profile.key for profile in self._profiles(only_enabled=False))
+        except SyncdError as error:
+            return [] if isinstance(error, Stopped) else [self._failure("feed", "all", error)]
         return runs
 
-    def _build(self, name: str, profile: Profile, *, first: bool) -> Run | None:
+    def _build(self, name: str, feed: Feed) -> Run | None:
+        profile = feed_profile(self.config, self._installation, feed)
+        if profile is None:
+            return None
         rendering = sync.render_entries(self._ledger, profile, self._clock(), self._progress)
-        if not (rendering.changed or rendering.problems or first):
+        if not (rendering.changed or rendering.problems or ("feed", name) not in self._ledger.standings()):
             return None
         state = "needs_you" if rendering.problems else "ok"
         message = "; ".join(rendering.problems[:3]) or None
-        return self._noted(
-            "feed",
-            name,
-            lambda: Run("feed", name, self._clock(), state, counts={"changed": rendering.changed}, message=message),
-        )
+        run = Run("feed", name, self._clock(), state, counts={"changed": rendering.changed}, message=message)
+        return self._noted("feed", name, partial(_given, run))
 
-    def sweep(self) -> None:
-        """Drop the entries of profiles that no calendar and no feed has any more."""
-        self._ledger.forget_profiles(profile.key for profile in self._wanted_profiles())
-
-    def _wanted_profiles(self) -> list[Profile]:
+    def _profiles(self, *, only_enabled: bool) -> list[Profile]:
+        calendars = [
+            profile
+            for name, profile in self.profiles.items()
+            if self.config.calendars[name].enabled or not only_enabled
+        ]
         feeds = (feed_profile(self.config, self._installation, feed) for feed in self._ledger.feeds().values())
-        wanted = [*self.profiles.values(), *(profile for profile in feeds if profile)]
-        return list({profile.key: profile for profile in wanted}.values())
+        return list({profile.key: profile for profile in (*calendars, *filter(None, feeds))}.values())
 
     def _noted(self, kind: str, name: str, work: Callable[[], Run], *, save: bool = True) -> Run:
+        """The run of some work, which is in the ledger then, and tells when to try again if it went wrong."""
         try:
             run = work()
         except Stopped as end:
             return Run(kind, name, self._clock(), end.state)
         except SyncdError as error:
             return self._failure(kind, name, error)
+        if run.state not in ("ok", "held"):
+            again = self._next_try(kind, name, None)
+            run = replace(run, next_try=max(again, run.next_try or again))
         if save:
             self._save(run)
         return run
@@ -150,23 +158,29 @@ class Jobs:
     def _failure(self, kind: str, name: str, error: SyncdError) -> Run:
         """Say and note that a job could not be done, and when it is tried again."""
         log.warning("%s %s: %s", kind, name, error)
-        interval = self.config.accounts[name].every if kind == "pull" else soonest(self.config)
         retry_after = error.retry_after if isinstance(error, Unavailable) else None
+        again = self._next_try(kind, name, retry_after)
+        run = Run(kind, name, self._clock(), error.state, message=str(error), next_try=again)
+        self._save(run)
+        return run
+
+    def _next_try(self, kind: str, name: str, retry_after: float | None) -> datetime:
+        interval = self.config.accounts[name].every if kind == "pull" else soonest(self.config)
         try:
             failures = self._ledger.failures(kind, name) + 1
         except SyncdError:  # the ledger is what failed
             failures = 1
-        wait = plan.next_try(failures, retry_after, interval, self._jitter())
-        now = self._clock()
-        run = Run(kind, name, now, error.state, message=str(error), next_try=now + wait)
-        self._save(run)
-        return run
+        return self._clock() + plan.next_try(failures, retry_after, interval, self._jitter())
 
     def _save(self, run: Run) -> None:
         try:
             self._ledger.save_run(run)
         except SyncdError as error:  # the ledger itself: nothing can be noted, so it is said
             log.error("%s %s could not be noted: %s", run.kind, run.name, error)
+
+
+def _given(run: Run) -> Run:
+    return run
 
 
 def soonest(config: configuration.Config) -> timedelta:

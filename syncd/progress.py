@@ -4,6 +4,7 @@
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Self
 
 import click
@@ -14,15 +15,20 @@ WIDTH = 30
 
 
 class TerminalProgress:
-    """Shows one line on stderr that is gone at the end. Jobs of several threads may report to it."""
+    """Shows one line on stderr that is gone at the end. Jobs of several threads may report to it.
 
-    def __init__(self) -> None:
+    ``check`` is asked at every step; it may raise Stopped.
+    """
+
+    def __init__(self, check: Callable[[], None] = lambda: None) -> None:
+        self._check = check
         self._begun = self._shown = time.monotonic()
         self._open = sys.stderr.isatty()
         self._lock = threading.Lock()
 
     def show(self, name: str, done: int, total: int) -> None:
         """``done`` of ``total`` are done of what ``name`` names."""
+        self._check()
         now = time.monotonic()
         if not self._open or not total or now - self._begun < PATIENCE or now - self._shown < EVERY:
             return

@@ -45,8 +45,8 @@ class FeedShelf:
 
     def _is_built(self, feed: Feed) -> bool:
         standings = self._ledger.standings()
-        wanted = [("feed", feed.name), *(("pull", account) for account in feed.accounts)]
-        return all(key in standings and standings[key].last_success for key in wanted)
+        listed = (standings.get(("pull", account)) for account in feed.accounts)
+        return ("feed", feed.name) in standings and all(each and each.last_success for each in listed)
 
 
 def _title(feed: Feed) -> str:

@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 USER_AGENT = f"syncd/{__version__}"
 REDIRECTS = 5
+PATIENCE = 20.0
+"""Seconds of silence after which an answer is given up: OpenMeetings is silent for 15 after a wrong password."""
 
 
 class Answer(Struct, frozen=True):
@@ -222,7 +224,7 @@ def _reason(error: httpx.ConnectError) -> str:
 
 
 def _timeout(deadline: float) -> httpx.Timeout:
-    return httpx.Timeout(min(deadline, 30.0), connect=min(deadline, 10.0))
+    return httpx.Timeout(min(deadline, PATIENCE), connect=min(deadline, 5.0))
 
 
 class _Bounded(httpx.BaseTransport):

@@ -1,14 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 import threading
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from syncd.daemon import Bell
+from syncd.daemon import Bell, Daemon
+from syncd.model import Snapshot, Window
+from syncd.plan import LONGEST_WAIT
+from syncd.remotes import Remotes
+from syncd.signals import Ending
+from syncd.store import Ledger
+from tests.contract.memory import MemoryCalendar
+from tests.memory import MemorySource, meeting
+from tests.test_report import config_of
 
 PATIENCE = 30
+
+
+def clock() -> datetime:
+    return datetime.now(UTC)
 
 
 @pytest.fixture
@@ -41,7 +54,7 @@ class Work:
 
 def test_rings_during_the_work_are_kept_as_one_and_never_overlap(scheduler: BackgroundScheduler) -> None:
     work = Work()
-    bell = Bell(scheduler, "work", work)
+    bell = Bell(scheduler, clock, "work", work)
     bell.ring()
     assert work.begun.acquire(timeout=PATIENCE)
     for _ in range(5):
@@ -56,7 +69,7 @@ def test_rings_during_the_work_are_kept_as_one_and_never_overlap(scheduler: Back
 
 def test_a_bell_rings_again_after_its_work_is_done(scheduler: BackgroundScheduler) -> None:
     work = Work()
-    bell = Bell(scheduler, "work", work)
+    bell = Bell(scheduler, clock, "work", work)
     for number in range(1, 4):
         work.gate.release()
         bell.ring()
@@ -71,7 +84,51 @@ def test_work_that_fails_unforeseen_does_not_silence_the_bell(scheduler: Backgro
         done.release()
         raise RuntimeError("unforeseen")
 
-    bell = Bell(scheduler, "work", work)
+    bell = Bell(scheduler, clock, "work", work)
     for _ in range(20):
         bell.ring()
         assert done.acquire(timeout=PATIENCE)
+
+
+class SlowSource(MemorySource):
+    """An account whose listing waits until it is let through."""
+
+    def __init__(self) -> None:
+        super().__init__(meeting())
+        self.begun = threading.Event()
+        self.gate = threading.Event()
+
+    def snapshot(self, window: Window | None) -> Snapshot:
+        self.begun.set()
+        assert self.gate.wait(PATIENCE)
+        return super().snapshot(window)
+
+
+def test_a_stop_waits_for_the_step_in_hand_which_may_still_ring_others(tmp_path: Path) -> None:
+    config, source, calendar = config_of(tmp_path), SlowSource(), MemoryCalendar("team")
+    remotes = Remotes({"work": source}, None, {"team": calendar}, lambda: None)
+    with Ledger(tmp_path / "state") as ledger:
+        daemon = Daemon(config, ledger, remotes, clock, Ending())
+        daemon.start()
+        assert source.begun.wait(PATIENCE)
+        stopping = threading.Thread(target=daemon.stop)
+        stopping.start()
+        source.gate.set()
+        stopping.join(PATIENCE)
+        assert not stopping.is_alive()
+        assert source.asked["full snapshot"] == 1
+        assert ledger.sizes()["account", "work"] == 1
+
+
+def test_a_failed_pull_is_tried_again_and_a_day_of_unforeseen_errors_ends_no_account(
+    scheduler: BackgroundScheduler,
+) -> None:
+    def work() -> datetime | None:
+        raise KeyError("unforeseen")
+
+    bell = Bell(scheduler, clock, "pull work", work)
+    bell._running = True
+    bell._run()
+    (job,) = scheduler.get_jobs()
+    assert job.id == "pull work"
+    assert job.next_run_time - clock() > LONGEST_WAIT - timedelta(minutes=1)

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from syncd.config import Config, load
-from syncd.daemon import running, signalled
+from syncd.daemon import running
 from syncd.demo.calendar_server import CalendarServer
 from syncd.demo.stage import PASSWORDS, Stage
 from syncd.demo.week import Week
@@ -22,6 +22,7 @@ from syncd.jobs import Jobs
 from syncd.model import Feed, Run
 from syncd.remotes import connect
 from syncd.shelf import FeedShelf
+from syncd.signals import signalled
 from syncd.store import Ledger
 from syncd.transport import Remote
 from syncd.web.app import feed_app
@@ -93,7 +94,7 @@ def _told(run: Run) -> str:
 
 
 def _watch(config: Config, clock: Clock, stage: Stage, server: CalendarServer, week: Week, feed: str) -> None:
-    with running(config, clock), signalled() as stop:
+    with signalled() as ending, running(config, clock, ending):
         click.echo(
             f"""syncd between embedded servers on this machine; nothing is kept. End it with Ctrl-C.
 
@@ -108,7 +109,7 @@ Something happens every {CHANGE_SECONDS:.0f} seconds; syncd looks every 10.
 """
         )
         for said, change in week.changes():
-            if stop.wait(CHANGE_SECONDS):
+            if ending.wait(CHANGE_SECONDS):
                 return
             click.echo(f"* {said}")
             change()

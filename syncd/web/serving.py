@@ -63,7 +63,8 @@ def _listen(address: str) -> tuple[socket.socket, str]:
     try:
         if address.startswith("unix:"):
             path = Path(address.removeprefix("unix:"))
-            path.unlink(missing_ok=True)  # what a process that was killed has left
+            if path.is_socket():  # what a process that was killed has left
+                path.unlink()
             server = socket.socket(socket.AF_UNIX)
             server.bind(str(path))
             server.listen(BACKLOG)
