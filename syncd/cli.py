@@ -12,7 +12,7 @@ import re
 import secrets
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,8 +24,7 @@ from syncd.errors import ConfigError, LedgerError, NeedsYou, SyncdError
 from syncd.logs import start_logging
 from syncd.model import Feed, Run
 from syncd.progress import TerminalProgress
-from syncd.schema import FILE, sync_lock, syncing
-from syncd.signals import signalled
+from syncd.schema import FILE, syncing
 
 
 def clock() -> datetime:
@@ -85,8 +84,10 @@ def run(context: Context) -> None:
 @pass_context
 def sync(context: Context, *, dry_run: bool, as_json: bool) -> None:
     """Once: pull and push everything now."""
+    from syncd.oneshot import rehearse_once, sync_once  # noqa: PLC0415 -- reading commands need none of the edges
+
     config = context.load()
-    runs = rehearse_once(config, quiet=as_json) if dry_run else sync_once(config)
+    runs = rehearse_once(config, clock, _hush if as_json else click.echo) if dry_run else sync_once(config, clock)
     if as_json:
         click.echo(json.dumps(report.sync_json(config, runs), indent=1))
     else:
@@ -94,62 +95,8 @@ def sync(context: Context, *, dry_run: bool, as_json: bool) -> None:
     raise SystemExit(report.exit_code(runs))
 
 
-def sync_once(config: Config) -> list[Run]:
-    """Ring every job once, servers side by side."""
-    from syncd.jobs import Jobs  # noqa: PLC0415 -- reading commands need none of the edges
-    from syncd.remotes import connect  # noqa: PLC0415
-    from syncd.store import Ledger  # noqa: PLC0415
-
-    with ExitStack() as stack:
-        ending = stack.enter_context(signalled())
-        stack.enter_context(sync_lock(config.state, clock()))
-        ledger = stack.enter_context(Ledger(config.state))
-        progress = stack.enter_context(TerminalProgress(ending.check))
-        remotes = connect(config, clock)
-        stack.callback(remotes.close)
-        runs = Jobs(config, ledger, remotes, clock, progress.show).ring_all()
-    if ending.interrupted:
-        raise KeyboardInterrupt
-    return runs
-
-
-def rehearse_once(config: Config, *, quiet: bool) -> list[Run]:
-    """Ring every job once on a copy of the ledger, with servers that are only read; print each action."""
-    from syncd.jobs import Jobs  # noqa: PLC0415
-    from syncd.remotes import connect, rehearse  # noqa: PLC0415
-    from syncd.store import Ledger, Rehearsal  # noqa: PLC0415
-
-    def told(calendar: str, word: str, event: str) -> None:
-        if not quiet:
-            click.echo(f"{calendar}: {word} {titles.get(event, event)}")
-
-    if (config.state / FILE).exists():
-        with Ledger(config.state, read_only=True) as original:
-            ledger: Ledger = original.rehearsal()
-    else:
-        ledger = Rehearsal(config.state)
-    titles: dict[str, str] = {}
-    remotes = connect(config, clock)
-    try:
-        with ledger:
-            jobs = Jobs(config, ledger, rehearse(remotes), clock, told=told, workers=1)
-            titles |= _titles(ledger, config)
-            runs = [jobs.pull(account) for account in remotes.sources]
-            titles |= _titles(ledger, config)
-            runs += jobs.mint()
-            runs += [jobs.push(calendar) for calendar in remotes.calendars]
-            return runs
-    finally:
-        remotes.close()
-
-
-def _titles(ledger: "Ledger", config: Config) -> dict[str, str]:  # type: ignore[name-defined]  # noqa: F821
-    found = {}
-    for event, source in ledger.sources(tuple(config.accounts)).items():
-        meeting = ledger.meeting(source.account, event)
-        if meeting and meeting.start:
-            found[event] = f"{meeting.start.utc.isoformat(timespec='minutes')[:16]}Z {meeting.title}"
-    return found
+def _hush(_line: str) -> None:
+    return
 
 
 @cli.command()

@@ -5,12 +5,13 @@ Nothing here does I/O or reads a clock; ``sync`` carries the actions out. So a d
 a test are the same call.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from syncd.guard import Delete, Guard, Hold, deletions
 from syncd.model import (
     GUEST,
     Entry,
@@ -30,9 +31,6 @@ from syncd.recurrence import last_end
 ASKS = 200
 ASK_AGAIN = timedelta(days=1)
 FULL_LISTING = timedelta(days=1)
-HELD_SHARE = 0.2
-HELD_COUNT = 5
-EMPTIED = 3
 LONGEST_WAIT = timedelta(minutes=15)
 
 
@@ -283,41 +281,13 @@ class Update(Struct, frozen=True):
     event: str
 
 
-class Delete(Struct, frozen=True):
-    """Remove an entry that we placed."""
-
-    event: str
-
-
 class Forget(Struct, frozen=True):
     """Drop our note of somebody else's copy: we do not want the event any more."""
 
     event: str
 
 
-class Hold(Struct, frozen=True):
-    """Deletions that wait for a person: ``events`` would go, out of ``coming`` entries that are not over."""
-
-    events: tuple[str, ...]
-    coming: int
-
-
 CalendarAction = Create | Update | Delete | Forget | Hold
-
-
-class Guard(Struct, frozen=True):
-    """What a deletion is judged by.
-
-    ``gone`` are the events whose absence a server has stated; nothing else is ever deleted. ``emptied`` are
-    those of accounts that have no meeting left. ``lately`` counts the coming entries that were deleted within
-    a day without being asked for, ``held`` are the events that wait for a person, ``confirmed`` those that may go.
-    """
-
-    gone: frozenset[str] = frozenset()
-    emptied: frozenset[str] = frozenset()
-    lately: int = 0
-    held: frozenset[str] = frozenset()
-    confirmed: frozenset[str] = frozenset()
 
 
 def calendar_actions(
@@ -326,7 +296,7 @@ def calendar_actions(
     """Compare a profile's entries with what we placed in a calendar.
 
     New entries are those that overlap the window; placed ones stay when it leaves them behind, and when an
-    edit of the configuration does not want them any more. Too many deletions are held (see ``_deletions``).
+    edit of the configuration does not want them any more. Too many deletions are held (see ``guard.deletions``).
     """
     actions: list[CalendarAction] = []
     for event, entry in wanted.items():
@@ -344,38 +314,7 @@ def calendar_actions(
         if (event in wanted and not wanted[event].digest) or (event not in wanted and event in guard.gone)
     ]
     actions += [Forget(place.event) for place in unwanted if place.state == "left"]
-    return actions + _deletions([place for place in unwanted if place.state == "placed"], placed, now, guard)
-
-
-def _deletions(
-    ours: Sequence[Placement], placed: Mapping[str, Placement], now: datetime, guard: Guard
-) -> list[CalendarAction]:
-    """Delete, but hold what is coming if it is too much within a day, or all that an account had.
-
-    What was held stays held until a person confirms it, though it may be over by then.
-    """
-    coming = sum(is_coming(place, now) for place in placed.values() if place.state == "placed")
-    doubtful = {
-        place.event
-        for place in ours
-        if place.event not in guard.confirmed and (is_coming(place, now) or place.event in guard.held)
-    }
-    emptied = len(doubtful & guard.emptied) >= EMPTIED
-    if not (emptied or doubtful & guard.held or is_held(len(doubtful) + guard.lately, coming + guard.lately)):
-        return [Delete(place.event) for place in ours]
-    free: list[CalendarAction] = [Delete(place.event) for place in ours if place.event not in doubtful]
-    held = tuple(place.event for place in ours if place.event in doubtful)
-    return [*free, Hold(held, coming)] if held else free
-
-
-def is_coming(place: Placement, now: datetime) -> bool:
-    """Whether an entry in a calendar is not over yet."""
-    return place.end is None or place.end >= now
-
-
-def is_held(lost: int, coming: int) -> bool:
-    """Whether losing ``lost`` of ``coming`` entries within a day needs a person's word."""
-    return lost > max(HELD_COUNT, HELD_SHARE * coming)
+    return [*actions, *deletions([place for place in unwanted if place.state == "placed"], placed, now, guard)]
 
 
 class Adopt(Struct, frozen=True):

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from syncd import plan
 from syncd.errors import Changed, LoginRefused, NeedsYou, Refused, Stopped, SyncdError, UidTaken, Unavailable
+from syncd.guard import Delete, Guard, Hold, is_coming
 from syncd.ical.mark import read_mark
 from syncd.ical.render import with_revision
 from syncd.model import Entry, Found, Placement, Profile, Run, Stored, Window
@@ -59,8 +60,8 @@ class Ledger(SyncLedger, Protocol):
     def placements(self, calendar: str) -> dict[str, Placement]: ...
     def save_placement(self, placement: Placement, body: bytes) -> None: ...
     def forget_placement(self, calendar: str, event: str) -> None: ...
-    def guard(self, calendar: str, accounts: Sequence[str], since: datetime) -> plan.Guard: ...
-    def save_hold(self, name: str, hold: plan.Hold | None) -> None: ...
+    def guard(self, calendar: str, accounts: Sequence[str], since: datetime) -> Guard: ...
+    def save_hold(self, name: str, hold: Hold | None) -> None: ...
     # fmt: on
 
 
@@ -90,8 +91,8 @@ def push(target: Target, window: Window, progress: Progress, told: Told, *, work
     wanted, placed = ledger.entries(target.profile.key), ledger.placements(name)
     guard = ledger.guard(name, target.profile.accounts, now - LATELY)
     actions = plan.calendar_actions(wanted, placed, window, now, guard)
-    held = next((action for action in actions if isinstance(action, plan.Hold)), None)
-    work = [action for action in actions if not isinstance(action, plan.Hold)]
+    held = next((action for action in actions if isinstance(action, Hold)), None)
+    work = [action for action in actions if not isinstance(action, Hold)]
     work.sort(key=lambda action: max(wanted[action.event].start, now) if _puts(action) else window.since)
     if work:
         target.calendar.check()
@@ -104,8 +105,8 @@ def push(target: Target, window: Window, progress: Progress, told: Told, *, work
     counts, after = outcome.counts, ledger.placements(name)
     if not guard.confirmed & {event for event in after if event in guard.gone}:
         ledger.save_hold(name, held)  # a confirmed one stands until it is carried out
-    gone = {action.event for action in work if isinstance(action, plan.Delete)} - after.keys() - guard.confirmed
-    counts["unasked"] = sum(plan.is_coming(placed[event], now) for event in gone)
+    gone = {action.event for action in work if isinstance(action, Delete)} - after.keys() - guard.confirmed
+    counts["unasked"] = sum(is_coming(placed[event], now) for event in gone)
     counts["held"] = len(held.events) if held else 0
     counts["entries"] = sum(place.state == "placed" for place in after.values())
     problems += outcome.problems
@@ -142,7 +143,7 @@ class _Outcome:
 
     def note(self, action: plan.CalendarAction, work: Callable[[], str]) -> None:
         """Do the work, unless the rest is not to be done, and note its word or its failure."""
-        assert not isinstance(action, plan.Hold)  # noqa: S101 -- it is for a person
+        assert not isinstance(action, Hold)  # noqa: S101 -- it is for a person
         if self.state != "ok":
             return
         try:
@@ -199,12 +200,12 @@ def _carry_out(
             return _create(target, wanted[event])
         case plan.Update(event):
             return _update(target, wanted[event], placed[event])
-        case plan.Delete(event):
+        case Delete(event):
             return _delete(target, placed[event])
         case plan.Forget(event):
             target.ledger.forget_placement(target.name, event)
             return "forgotten"
-        case plan.Hold():
+        case Hold():
             raise AssertionError("a hold is for a person")
 
 

@@ -28,45 +28,9 @@ class Remotes(Struct, frozen=True):
 
 def connect(config: configuration.Config, clock: Clock) -> Remotes:
     """The remotes of all accounts and calendars that are enabled."""
-    sources = {
-        name: OpenTalk(
-            name,
-            url=account.url,
-            controller=account.controller,
-            issuer=account.issuer,
-            client_id=account.client_id,
-            client_secret=account.client_secret.reveal if account.client_secret else None,
-            username=account.username,
-            password=account.password.reveal,
-            per_page=account.per_page,
-            ca_file=account.ca_file,
-            clock=clock,
-        )
-        for name, account in config.accounts.items()
-        if account.enabled
-    }
-    minter: OpenMeetings | None = None
-    if (meetings := config.openmeetings) is not None:
-        minter = OpenMeetings(
-            url=meetings.url,
-            username=meetings.username,
-            password=meetings.password.reveal,
-            room=None if meetings.room == "per-meeting" else meetings.room,
-            ca_file=meetings.ca_file,
-            clock=clock,
-        )
-    calendars = {
-        name: CalDAVCalendar(
-            name,
-            url=calendar.url,
-            calendar=calendar.calendar,
-            username=calendar.username,
-            password=calendar.password.reveal,
-            ca_file=calendar.ca_file,
-        )
-        for name, calendar in config.calendars.items()
-        if calendar.enabled
-    }
+    sources = {name: _source(account, clock) for name, account in config.accounts.items() if account.enabled}
+    calendars = {name: _calendar(each) for name, each in config.calendars.items() if each.enabled}
+    minter = _minter(config.openmeetings, clock) if config.openmeetings else None
 
     def close() -> None:
         for source in sources.values():
@@ -77,6 +41,44 @@ def connect(config: configuration.Config, clock: Clock) -> Remotes:
             minter.close()
 
     return Remotes(sources, minter, calendars, close)
+
+
+def _source(account: configuration.Account, clock: Clock) -> OpenTalk:
+    return OpenTalk(
+        account.name,
+        url=account.url,
+        controller=account.controller,
+        issuer=account.issuer,
+        client_id=account.client_id,
+        client_secret=account.client_secret.reveal if account.client_secret else None,
+        username=account.username,
+        password=account.password.reveal,
+        per_page=account.per_page,
+        ca_file=account.ca_file,
+        clock=clock,
+    )
+
+
+def _minter(openmeetings: configuration.OpenMeetings, clock: Clock) -> OpenMeetings:
+    return OpenMeetings(
+        url=openmeetings.url,
+        username=openmeetings.username,
+        password=openmeetings.password.reveal,
+        room=None if openmeetings.room == "per-meeting" else openmeetings.room,
+        ca_file=openmeetings.ca_file,
+        clock=clock,
+    )
+
+
+def _calendar(calendar: configuration.Calendar) -> CalDAVCalendar:
+    return CalDAVCalendar(
+        calendar.name,
+        url=calendar.url,
+        calendar=calendar.calendar,
+        username=calendar.username,
+        password=calendar.password.reveal,
+        ca_file=calendar.ca_file,
+    )
 
 
 class _Rehearsed(sync.Source):

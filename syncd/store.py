@@ -16,14 +16,16 @@ import msgspec
 from sqlite_utils import Database
 
 from syncd.errors import NeedsYou
-from syncd.model import Entry, Feed, Identity, Link, Meeting, Placement, Run, Standing
-from syncd.plan import Drop, Guard, Hold, Keep, Known, LinkKey, Source
-from syncd.schema import LedgerFile, ledger_errors
+from syncd.guard import Guard, Hold
+from syncd.history import History, insert_run, moment_of, text_of, time_of
+from syncd.model import Entry, Feed, Identity, Link, Meeting, Placement, Run
+from syncd.plan import Drop, Keep, Known, LinkKey, Source
+from syncd.schema import ledger_errors
 
 HISTORY = timedelta(days=30)
 
 
-class Ledger(LedgerFile):
+class Ledger(History):
     """The ledger in ``folder``. Safe to share between threads: each has a connection of its own."""
 
     def rehearsal(self) -> "Rehearsal":
@@ -72,7 +74,7 @@ class Ledger(LedgerFile):
         """All meetings of an account, as far as decisions need them, row by row: (event, Known)."""
         sql = "SELECT event, digest, starts, ends, unlisted FROM meeting WHERE account = ?"
         for event, digest, starts, ends, unlisted in self._stream(sql, (account,)):
-            yield event, Known(digest, _time(starts), _time(ends), bool(unlisted))
+            yield event, Known(digest, time_of(starts), time_of(ends), bool(unlisted))
 
     def save_pull(self, account: str, changes: Iterable[Keep | Drop], run: Run) -> None:
         """All that one pull changes, and its run: everything or nothing. A complete one sweeps old runs away."""
@@ -90,8 +92,8 @@ class Ledger(LedgerFile):
                                 account,
                                 meeting.id,
                                 known.digest,
-                                _text(known.start),
-                                _text(known.end),
+                                text_of(known.start),
+                                text_of(known.end),
                                 meeting.room,
                                 meeting.own,
                                 known.unlisted,
@@ -102,9 +104,9 @@ class Ledger(LedgerFile):
                 db.execute(
                     "DELETE FROM run WHERE ended < ? AND id NOT IN "
                     "(SELECT max(id) FROM run WHERE state = 'ok' GROUP BY kind, name)",
-                    (_text(run.ended - HISTORY),),
+                    (text_of(run.ended - HISTORY),),
                 )
-            _insert_run(db, run)
+            insert_run(db, run)
 
     def meeting(self, account: str, event: str) -> Meeting | None:
         """A meeting as an account sees it."""
@@ -123,7 +125,7 @@ class Ledger(LedgerFile):
             for event, digest, starts, ends, room, own in rows:
                 first = found.get(event)
                 if first is None:
-                    source = Source(account, alone, digest, _moment(starts), _time(ends), room, bool(own))
+                    source = Source(account, alone, digest, moment_of(starts), time_of(ends), room, bool(own))
                 else:
                     source = msgspec.structs.replace(first, accounts=(*first.accounts, account))
                 found[event] = source
@@ -133,7 +135,7 @@ class Ledger(LedgerFile):
         """All links: (kind, event, whose) -> Link."""
         rows = self._stream("SELECT kind, event, whose, code, depends, made, at FROM link")
         return {
-            (kind, event, whose): Link(kind, event, whose, code, depends, bool(made), _moment(at))
+            (kind, event, whose): Link(kind, event, whose, code, depends, bool(made), moment_of(at))
             for kind, event, whose, code, depends, made, at in rows
         }
 
@@ -142,7 +144,7 @@ class Ledger(LedgerFile):
         with self._transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO link VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (link.kind, link.event, link.whose, link.code, link.depends, link.made, _text(link.at)),
+                (link.kind, link.event, link.whose, link.code, link.depends, link.made, text_of(link.at)),
             )
 
     def entries(self, profile: str) -> dict[str, Entry]:
@@ -152,7 +154,7 @@ class Ledger(LedgerFile):
             (profile,),
         )
         return {
-            event: Entry(event, inputs, digest, revision, _moment(starts), _time(ends))
+            event: Entry(event, inputs, digest, revision, moment_of(starts), time_of(ends))
             for event, inputs, digest, revision, starts, ends in rows
         }
 
@@ -198,9 +200,9 @@ class Ledger(LedgerFile):
                         entry.inputs,
                         entry.digest,
                         entry.revision,
-                        _text(entry.start),
-                        _text(entry.end),
-                        _text(changed),
+                        text_of(entry.start),
+                        text_of(entry.end),
+                        text_of(changed),
                         body,
                     ),
                 )
@@ -222,7 +224,7 @@ class Ledger(LedgerFile):
             (calendar,),
         )
         return {
-            event: Placement(calendar, event, href, etag, revision, digest, _moment(starts), _time(ends), state)
+            event: Placement(calendar, event, href, etag, revision, digest, moment_of(starts), time_of(ends), state)
             for event, href, etag, revision, digest, starts, ends, state in rows
         }
 
@@ -238,8 +240,8 @@ class Ledger(LedgerFile):
                     placement.etag,
                     placement.revision,
                     placement.digest,
-                    _text(placement.start),
-                    _text(placement.end),
+                    text_of(placement.start),
+                    text_of(placement.end),
                     placement.state,
                     body,
                 ),
@@ -278,7 +280,7 @@ class Ledger(LedgerFile):
         held = {confirmed: frozenset(json.loads(events)) for events, confirmed in holds}
         lately = self._rows(
             "SELECT total(json_extract(counts, '$.unasked')) FROM run WHERE kind = 'push' AND name = ? AND ended >= ?",
-            (calendar, _text(since)),
+            (calendar, text_of(since)),
         )
         return Guard(
             gone=frozenset().union(*gone.values()),
@@ -300,7 +302,7 @@ class Ledger(LedgerFile):
                     feed.audience,
                     feed.passwords,
                     feed.label,
-                    _text(feed.made),
+                    text_of(feed.made),
                 ),
             )
             return cursor.rowcount == 1
@@ -311,7 +313,7 @@ class Ledger(LedgerFile):
             "SELECT name, token_sha256, accounts, audience, passwords, label, made FROM feed ORDER BY name"
         )
         return {
-            name: Feed(name, token, tuple(json.loads(accounts)), audience, bool(passwords), label, _moment(made))
+            name: Feed(name, token, tuple(json.loads(accounts)), audience, bool(passwords), label, moment_of(made))
             for name, token, accounts, audience, passwords, label, made in rows
         }
 
@@ -319,62 +321,6 @@ class Ledger(LedgerFile):
         """Forget a feed, so that its address opens nothing any more; false if there is none of the name."""
         with self._transaction() as db:
             return db.execute("DELETE FROM feed WHERE name = ?", (name,)).rowcount == 1
-
-    def save_run(self, run: Run) -> None:
-        """Note how a run went."""
-        with self._transaction() as db:
-            _insert_run(db, run)
-
-    def standings(self) -> dict[tuple[str, str], Standing]:
-        """How everything stands that ever ran: (kind, name) -> Standing."""
-        latest = self._rows(
-            "SELECT kind, name, ended, state, complete, counts, message, next_try FROM run WHERE id IN "
-            "(SELECT max(id) FROM run GROUP BY kind, name)"
-        )
-        good = self._rows("SELECT kind, name, max(ended) FROM run WHERE state = 'ok' GROUP BY kind, name")
-        success = {(kind, name): _time(ended) for kind, name, ended in good}
-        return {
-            (kind, name): Standing(
-                Run(
-                    kind,
-                    name,
-                    _moment(ended),
-                    state,
-                    bool(complete),
-                    json.loads(counts),
-                    message,
-                    _time(next_try),
-                ),
-                success.get((kind, name)),
-            )
-            for kind, name, ended, state, complete, counts, message, next_try in latest
-        }
-
-    def failures(self, kind: str, name: str) -> int:
-        """How many runs in a row have not gone well."""
-        rows = self._rows(
-            "SELECT count(*) FROM run WHERE kind = ?1 AND name = ?2 AND id > coalesce((SELECT max(id) FROM run "
-            "WHERE kind = ?1 AND name = ?2 AND state = 'ok'), 0)",
-            (kind, name),
-        )
-        return int(rows[0][0])
-
-    def sizes(self) -> dict[tuple[str, str], int]:
-        """How much there is: ("account", name) -> meetings, ("calendar", name) and ("profile", key) -> entries."""
-        rows = self._rows(
-            "SELECT 'account', account, count(*) FROM meeting GROUP BY account UNION ALL "
-            "SELECT 'calendar', calendar, count(*) FROM placement WHERE state = 'placed' GROUP BY calendar UNION ALL "
-            "SELECT 'profile', profile, count(*) FROM entry WHERE digest != '' GROUP BY profile"
-        )
-        return {(kind, name): count for kind, name, count in rows}
-
-    def last_complete(self, account: str) -> datetime | None:
-        """When an account was last listed without time filters."""
-        rows = self._rows(
-            "SELECT max(ended) FROM run WHERE kind = 'pull' AND name = ? AND complete AND state = 'ok'",
-            (account,),
-        )
-        return _time(rows[0][0])
 
 
 class Rehearsal(Ledger):
@@ -390,31 +336,3 @@ class Rehearsal(Ledger):
             with ledger_errors(self.folder):
                 self._original.conn.backup(db.conn)
         return db
-
-
-def _insert_run(db: Database, run: Run) -> None:
-    db.execute(
-        "INSERT INTO run VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            run.kind,
-            run.name,
-            _text(run.ended),
-            run.state,
-            run.complete,
-            json.dumps(run.counts),
-            run.message,
-            _text(run.next_try),
-        ),
-    )
-
-
-def _text(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat(timespec="seconds")
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text)
-
-
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)

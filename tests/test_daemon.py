@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from syncd.daemon import Bell, Daemon
+from syncd.daemon import Bell, Daemon, Pool
 from syncd.model import Snapshot, Window
 from syncd.plan import LONGEST_WAIT
 from syncd.remotes import Remotes
@@ -26,10 +26,12 @@ def clock() -> datetime:
 
 @pytest.fixture
 def scheduler() -> Iterator[BackgroundScheduler]:
-    scheduler = BackgroundScheduler(timezone="UTC")
+    pool = Pool(4)
+    scheduler = BackgroundScheduler(timezone="UTC", executors={"default": pool})
     scheduler.start()
     yield scheduler
-    scheduler.shutdown(wait=True)
+    scheduler.shutdown(wait=False)
+    pool.join()
 
 
 class Work:

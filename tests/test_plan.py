@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from syncd import plan
+from syncd.guard import Delete, Guard, Hold
 from syncd.model import Entry, Link, Mark, Meeting, Placement, Profile, Snapshot, When, Window
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -186,7 +187,7 @@ def placement(each: Entry, state: str = "placed") -> Placement:
     return Placement("team", each.event, f"syncd-{each.event}.ics", '"1"', 0, each.digest, each.start, each.end, state)  # type: ignore[arg-type]
 
 
-GONE = plan.Guard(gone=frozenset(f"e{number}" for number in range(40)))
+GONE = Guard(gone=frozenset(f"e{number}" for number in range(40)))
 
 entries = st.dictionaries(
     st.sampled_from([f"e{number}" for number in range(40)]),
@@ -198,15 +199,15 @@ entries = st.dictionaries(
 def test_carrying_out_a_plan_leaves_nothing_to_plan(wanted: dict[str, Entry], before: dict[str, Entry]) -> None:
     placed = {event: placement(each) for event, each in before.items() if each.digest}
     actions = plan.calendar_actions(wanted, placed, WINDOW, NOW, GONE)
-    held = next((action.events for action in actions if isinstance(action, plan.Hold)), ())
+    held = next((action.events for action in actions if isinstance(action, Hold)), ())
     for action in actions:
         match action:
             case plan.Create(event) | plan.Update(event):
                 placed[event] = placement(wanted[event])
-            case plan.Delete(event) | plan.Forget(event):
+            case Delete(event) | plan.Forget(event):
                 del placed[event]
     again = plan.calendar_actions(wanted, placed, WINDOW, NOW, replace(GONE, confirmed=frozenset(held)))
-    assert sorted(action.event for action in again if isinstance(action, plan.Delete)) == sorted(held)
+    assert sorted(action.event for action in again if isinstance(action, Delete)) == sorted(held)
     assert len(again) == len(held)
 
 
@@ -217,19 +218,19 @@ def test_no_more_than_a_fifth_of_what_is_coming_goes_within_a_day_without_a_word
     placed = {event: placement(each) for event, each in before.items() if each.digest}
     actions = plan.calendar_actions(wanted, placed, WINDOW, NOW, replace(GONE, lately=lately))
     coming = {event for event, place in placed.items() if place.end and place.end >= NOW}
-    lost = {action.event for action in actions if isinstance(action, plan.Delete)} & coming
+    lost = {action.event for action in actions if isinstance(action, Delete)} & coming
     assert not lost or len(lost) + lately <= max(5, 0.2 * (len(coming) + lately))
 
 
 def test_a_confirmed_deletion_passes_but_not_more_than_was_shown() -> None:
     placed = {f"e{n}": placement(entry(f"e{n}", n + 1)) for n in range(20)}
-    guard = plan.Guard(gone=frozenset([*placed, *(f"n{n}" for n in range(20))]))
-    shown = plan.Hold(tuple(placed), 20)
+    guard = Guard(gone=frozenset([*placed, *(f"n{n}" for n in range(20))]))
+    shown = Hold(tuple(placed), 20)
     assert plan.calendar_actions({}, placed, WINDOW, NOW, guard) == [shown]
     placed |= {f"n{n}": placement(entry(f"n{n}", n + 1)) for n in range(20)}
     actions = plan.calendar_actions({}, placed, WINDOW, NOW, replace(guard, confirmed=frozenset(shown.events)))
-    assert sum(isinstance(action, plan.Delete) for action in actions) == 20
-    assert actions[-1] == plan.Hold(tuple(f"n{n}" for n in range(20)), 40)
+    assert sum(isinstance(action, Delete) for action in actions) == 20
+    assert actions[-1] == Hold(tuple(f"n{n}" for n in range(20)), 40)
 
 
 def test_somebody_elses_copy_is_tried_again_only_when_ours_changes() -> None:
@@ -269,7 +270,7 @@ def test_the_next_try_keeps_to_the_interval_the_limit_and_retry_after(
 
 def test_what_no_server_called_gone_is_not_deleted_because_a_configuration_does_not_want_it() -> None:
     placed = {f"e{n}": placement(entry(f"e{n}", n + 1)) for n in range(3)}
-    assert plan.calendar_actions({}, placed, WINDOW, NOW, plan.Guard()) == []
+    assert plan.calendar_actions({}, placed, WINDOW, NOW, Guard()) == []
     unwanted = [replace(meeting(), adhoc=True), replace(meeting(), invite_status="declined")]
     for each in unwanted:
         known = {"e1": plan.known_as(each)}
@@ -281,15 +282,15 @@ def test_what_no_server_called_gone_is_not_deleted_because_a_configuration_does_
 
 def test_an_account_that_lost_all_of_three_meetings_is_held() -> None:
     placed = {f"e{n}": placement(entry(f"e{n}", n + 1)) for n in range(3)}
-    emptied = plan.Guard(gone=frozenset(placed), emptied=frozenset(placed))
-    assert plan.calendar_actions({}, placed, WINDOW, NOW, emptied) == [plan.Hold(tuple(placed), 3)]
+    emptied = Guard(gone=frozenset(placed), emptied=frozenset(placed))
+    assert plan.calendar_actions({}, placed, WINDOW, NOW, emptied) == [Hold(tuple(placed), 3)]
 
 
 def test_what_is_held_does_not_carry_itself_out_by_being_over() -> None:
     placed = {f"e{n}": placement(entry(f"e{n}", n + 1)) for n in range(20)}
     held = frozenset(placed)
-    guard = plan.Guard(gone=held, held=held)
-    assert plan.calendar_actions({}, placed, WINDOW, NOW + 60 * DAY, guard) == [plan.Hold(tuple(placed), 0)]
+    guard = Guard(gone=held, held=held)
+    assert plan.calendar_actions({}, placed, WINDOW, NOW + 60 * DAY, guard) == [Hold(tuple(placed), 0)]
 
 
 def test_a_link_that_several_profiles_want_is_asked_of_all_their_accounts_once() -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from syncd.errors import LedgerBusy, LedgerError, NeedsYou
+from syncd.guard import Hold
 from syncd.model import Entry, Feed, Identity, Link, Meeting, Placement, Run, When
-from syncd.plan import Drop, Hold, Keep, known_as
+from syncd.plan import Drop, Keep, known_as
 from syncd.schema import FILE, sync_lock, syncing
 from syncd.store import Ledger
 

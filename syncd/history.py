@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The runs in the ledger: what was done when, how it went, and how everything stands because of it."""
+
+import json
+from datetime import datetime
+
+from sqlite_utils import Database
+
+from syncd.model import Run, Standing
+from syncd.schema import LedgerFile
+
+
+class History(LedgerFile):
+    """The ledger's table of runs, and what follows from it."""
+
+    def save_run(self, run: Run) -> None:
+        """Note how a run went."""
+        with self._transaction() as db:
+            insert_run(db, run)
+
+    def standings(self) -> dict[tuple[str, str], Standing]:
+        """How everything stands that ever ran: (kind, name) -> Standing."""
+        latest = self._rows(
+            "SELECT kind, name, ended, state, complete, counts, message, next_try FROM run WHERE id IN "
+            "(SELECT max(id) FROM run GROUP BY kind, name)"
+        )
+        good = self._rows("SELECT kind, name, max(ended) FROM run WHERE state = 'ok' GROUP BY kind, name")
+        success = {(kind, name): time_of(ended) for kind, name, ended in good}
+        return {
+            (kind, name): Standing(
+                Run(
+                    kind,
+                    name,
+                    moment_of(ended),
+                    state,
+                    bool(complete),
+                    json.loads(counts),
+                    message,
+                    time_of(next_try),
+                ),
+                success.get((kind, name)),
+            )
+            for kind, name, ended, state, complete, counts, message, next_try in latest
+        }
+
+    def failures(self, kind: str, name: str) -> int:
+        """How many runs in a row have not gone well."""
+        rows = self._rows(
+            "SELECT count(*) FROM run WHERE kind = ?1 AND name = ?2 AND id > coalesce((SELECT max(id) FROM run "
+            "WHERE kind = ?1 AND name = ?2 AND state = 'ok'), 0)",
+            (kind, name),
+        )
+        return int(rows[0][0])
+
+    def sizes(self) -> dict[tuple[str, str], int]:
+        """How much there is: ("account", name) -> meetings, ("calendar", name) and ("profile", key) -> entries."""
+        rows = self._rows(
+            "SELECT 'account', account, count(*) FROM meeting GROUP BY account UNION ALL "
+            "SELECT 'calendar', calendar, count(*) FROM placement WHERE state = 'placed' GROUP BY calendar UNION ALL "
+            "SELECT 'profile', profile, count(*) FROM entry WHERE digest != '' GROUP BY profile"
+        )
+        return {(kind, name): count for kind, name, count in rows}
+
+    def last_complete(self, account: str) -> datetime | None:
+        """When an account was last listed without time filters."""
+        rows = self._rows(
+            "SELECT max(ended) FROM run WHERE kind = 'pull' AND name = ? AND complete AND state = 'ok'",
+            (account,),
+        )
+        return time_of(rows[0][0])
+
+
+def insert_run(db: Database, run: Run) -> None:
+    """Note a run in a transaction that is open."""
+    db.execute(
+        "INSERT INTO run VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            run.kind,
+            run.name,
+            text_of(run.ended),
+            run.state,
+            run.complete,
+            json.dumps(run.counts),
+            run.message,
+            text_of(run.next_try),
+        ),
+    )
+
+
+def text_of(moment: datetime | None) -> str | None:
+    """A moment as the ledger writes it."""
+    return None if moment is None else moment.isoformat(timespec="seconds")
+
+
+def moment_of(text: str) -> datetime:
+    """A moment as the ledger wrote it."""
+    return datetime.fromisoformat(text)
+
+
+def time_of(text: str | None) -> datetime | None:
+    """The same where there may be none."""
+    return None if text is None else datetime.fromisoformat(text)

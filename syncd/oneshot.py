@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sync that is made once: for real, or rehearsed on a copy of the ledger with servers that are only read."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import datetime
+
+from syncd.config import Config
+from syncd.jobs import Jobs
+from syncd.model import Run
+from syncd.progress import TerminalProgress
+from syncd.remotes import connect, rehearse
+from syncd.schema import FILE, sync_lock
+from syncd.signals import signalled
+from syncd.store import Ledger, Rehearsal
+
+Clock = Callable[[], datetime]
+
+
+def sync_once(config: Config, clock: Clock) -> list[Run]:
+    """Ring every job once. Raises LedgerBusy, and KeyboardInterrupt when the step in hand at Ctrl-C is done."""
+    with ExitStack() as stack:
+        ending = stack.enter_context(signalled())
+        stack.enter_context(sync_lock(config.state, clock()))
+        ledger = stack.enter_context(Ledger(config.state))
+        progress = stack.enter_context(TerminalProgress(ending.check))
+        remotes = connect(config, clock)
+        stack.callback(remotes.close)
+        runs = Jobs(config, ledger, remotes, clock, progress.show).ring_all()
+    if ending.interrupted:
+        raise KeyboardInterrupt
+    return runs
+
+
+def rehearse_once(config: Config, clock: Clock, say: Callable[[str], None]) -> list[Run]:
+    """Ring every job once and change nothing anywhere; ``say`` hears of each write that would be made."""
+    titles: dict[str, str] = {}
+
+    def told(calendar: str, word: str, event: str) -> None:
+        say(f"{calendar}: {word} {titles.get(event, event)}")
+
+    with ExitStack() as stack:
+        ledger = stack.enter_context(_copy(config))
+        remotes = connect(config, clock)
+        stack.callback(remotes.close)
+        jobs = Jobs(config, ledger, rehearse(remotes), clock, told=told, workers=1)
+        titles |= _titles(ledger, config)
+        runs = [jobs.pull(account) for account in remotes.sources]
+        titles |= _titles(ledger, config)
+        runs += jobs.mint()
+        return runs + [jobs.push(calendar) for calendar in remotes.calendars]
+
+
+def _copy(config: Config) -> Ledger:
+    if not (config.state / FILE).exists():
+        return Rehearsal(config.state)
+    with Ledger(config.state, read_only=True) as original:
+        return original.rehearsal()
+
+
+def _titles(ledger: Ledger, config: Config) -> dict[str, str]:
+    found = {}
+    for event, source in ledger.sources(tuple(config.accounts)).items():
+        meeting = ledger.meeting(source.account, event)
+        if meeting and meeting.start:
+            found[event] = f"{meeting.start.utc.isoformat(timespec='minutes')[:16]}Z {meeting.title}"
+    return found
