@@ -92,7 +92,16 @@ class Jobs:
             return []
         except SyncdError as error:  # the ledger's: a server's failure is in its run
             return [self._failure("mint", "links", error)]
-        return [self._noted("mint", run.name, partial(_given, run)) for run in runs]
+        return [self._noted("mint", run.name, partial(_given, run)) for run in (*runs, *self._settled(runs))]
+
+    def _settled(self, runs: list[Run]) -> list[Run]:
+        """Servers that failed before and were not asked now: no meeting lacks a link of theirs any more."""
+        asked = {run.name for run in runs}
+        return [
+            Run("mint", name, self._clock())
+            for (kind, name), standing in self._ledger.standings().items()
+            if kind == "mint" and standing.latest.state != "ok" and name not in asked
+        ]
 
     def push(self, calendar: str) -> Run:
         """Make one calendar agree with its entries."""
@@ -148,6 +157,8 @@ class Jobs:
             return Run(kind, name, self._clock(), end.state)
         except SyncdError as error:
             return self._failure(kind, name, error)
+        if run.state != "ok" and run.message:
+            log.warning("%s %s: %s", kind, name, run.message)
         if run.state not in ("ok", "held"):
             again = self._next_try(kind, name, None)
             run = replace(run, next_try=max(again, run.next_try or again))

@@ -357,6 +357,7 @@ def test_a_multistatus_is_looked_into(stage: Stage) -> None:
 def test_deleting_what_is_gone_is_done(stage: Stage, status: int) -> None:
     stage.traffic.fail(COLLECTION, method="DELETE", status=status)
     stage.calendar.delete(HREF, '"1"')
+    assert [request.method for request in stage.traffic.log].count("DELETE") == 1
 
 
 def test_a_precondition_that_fails_for_nothing_is_a_deletion_done(stage: Stage) -> None:

@@ -181,3 +181,16 @@ def test_a_missing_password_file_stops_only_its_account(place: Place, tmp_path: 
     assert (runs["alice"].state, runs["bob"].state) == ("needs_you", "ok")
     assert "opentalk.alice.password" in (runs["alice"].message or "")
     assert runs["team"].counts["created"] == 5
+
+
+def test_a_server_whose_links_nobody_needs_any_more_is_not_in_trouble_for_ever(place: Place) -> None:
+    place.jobs.pull("alice")
+    place.opentalk.fail("/v1/rooms", status=503, times=50)
+    assert {run.name: run.state for run in place.jobs.mint()}["alice"] == "retrying"
+    for event, _ in list(place.ledger.known("alice")):
+        place.stage.opentalk.delete(event)
+    place.opentalk.clear()
+    place.now += timedelta(minutes=5)
+    place.jobs.pull("alice")
+    place.jobs.mint()
+    assert place.ledger.standings()["mint", "alice"].latest.state == "ok"

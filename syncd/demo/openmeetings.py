@@ -237,7 +237,7 @@ class OpenMeetings:
             moderator=flag_of(options.get("moderator")),
         )
         self.hashes.append(made)
-        session.visitor = visitor  # of every hash that this session made before, too
+        session.visitor = visitor  # of every hash that its sid made before, too
         session.permanent = session.permanent or made.multiple
         return _result(made.code)
 
