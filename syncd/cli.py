@@ -5,7 +5,6 @@ What was asked for goes to stdout, everything else for people to stderr. The one
 the environment and randomness come from.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -269,6 +268,7 @@ def feed_add(
     from syncd.profiles import feed_profile  # noqa: PLC0415
     from syncd.store import Ledger  # noqa: PLC0415
     from syncd.sync import render_entries  # noqa: PLC0415
+    from syncd.web.app import feed_address, token_key  # noqa: PLC0415
 
     config = context.load()
     if config.feeds is None:
@@ -284,16 +284,15 @@ def feed_add(
         raise click.UsageError("a feed of several accounts is for guests: an owner's links are one person's")
     readers = audience or ("owner" if len(wanted) == 1 else "guests")
     token = secrets.token_urlsafe(32)
-    digest = hashlib.sha256(token.encode()).hexdigest()
     with Ledger(config.state) as ledger, TerminalProgress() as progress:
-        made = Feed(name, digest, wanted, readers, passwords, label, clock())  # type: ignore[arg-type]
+        made = Feed(name, token_key(token), wanted, readers, passwords, label, clock())  # type: ignore[arg-type]
         if not ledger.save_feed(made):
             raise click.UsageError(f"there is a feed {name}: give another name, or `syncd feed revoke {name}` first")
         profile = feed_profile(config, ledger.secret("installation"), made)
         if profile:
             render_entries(ledger, profile, clock(), progress.show)
             ledger.save_run(Run("feed", name, clock()))
-    click.echo(f"{config.feeds.public_url.rstrip('/')}/feed/{token}.ics")
+    click.echo(feed_address(config.feeds.public_url, token))
 
 
 @feed.command("list")

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``syncd demo``: the whole of syncd on this machine, between embedded servers. Nothing is kept."""
 
-import hashlib
 import secrets
 import socket
 import tempfile
@@ -25,7 +24,7 @@ from syncd.shelf import FeedShelf
 from syncd.signals import signalled
 from syncd.store import Ledger
 from syncd.transport import Remote
-from syncd.web.app import feed_app
+from syncd.web.app import feed_address, feed_app, token_key
 from syncd.web.serving import Served
 
 CHANGE_SECONDS = 15.0
@@ -118,11 +117,12 @@ Something happens every {CHANGE_SECONDS:.0f} seconds; syncd looks every 10.
 def _add_feed(config: Config, clock: Clock) -> str:
     """A feed for Alice's phone; returns its address."""
     token = secrets.token_urlsafe(32)
-    digest = hashlib.sha256(token.encode()).hexdigest()
     with Ledger(config.state) as ledger:
-        ledger.save_feed(Feed("phone", digest, tuple(config.accounts), "owner", False, "Alice's phone", clock()))
+        ledger.save_feed(
+            Feed("phone", token_key(token), tuple(config.accounts), "owner", False, "Alice's phone", clock())
+        )
     assert config.feeds  # noqa: S101 -- the stage wrote it
-    return f"{config.feeds.public_url}/feed/{token}.ics"
+    return feed_address(config.feeds.public_url, token)
 
 
 def _free_port() -> int:

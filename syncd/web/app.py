@@ -35,6 +35,16 @@ HEADERS = {
 STALE = {"Warning": '110 syncd "the last good answer"'}
 
 
+def token_key(token: str) -> str:
+    """What is kept of a feed's token: its SHA-256, hexadecimal."""
+    return sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def feed_address(public_url: str, token: str) -> str:
+    """Where the feed of a token is subscribed to."""
+    return f"{public_url.rstrip('/')}/feed/{token}.ics"
+
+
 class FeedState(Struct, frozen=True):
     """A feed as it stands: ``version`` is the digest of its content, ``ready`` false before there is any."""
 
@@ -67,7 +77,7 @@ class _Feeds:
 
     def get(self, request: Request) -> Response:
         """GET and HEAD of a feed. A sync function: Starlette runs it in its thread pool."""
-        key = sha256(request.path_params["token"].encode("utf-8", "replace")).hexdigest()
+        key = token_key(request.path_params["token"])
         try:
             state = self._shelf.feed(key)
             if state is None:
