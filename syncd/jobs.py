@@ -18,12 +18,7 @@ from msgspec.structs import replace
 from syncd import config as configuration
 from syncd import plan, sync
 from syncd.errors import Stopped, SyncdError, Unavailable
-from syncd.model import (
-    Feed,
-    Profile,
-    Run,
-    Window,
-)
+from syncd.model import Feed, Profile, Run
 from syncd.profiles import calendar_profile, feed_profile
 from syncd.push import IN_FLIGHT, Target, Told, push
 from syncd.remotes import Remotes
@@ -92,7 +87,7 @@ class Jobs:
             return []
         except SyncdError as error:  # the ledger's: a server's failure is in its run
             return [self._failure("mint", "links", error)]
-        return [self._noted("mint", run.name, partial(_given, run)) for run in (*runs, *self._settled(runs))]
+        return [self._kept(run) for run in (*runs, *self._settled(runs))]
 
     def _settled(self, runs: list[Run]) -> list[Run]:
         """Servers that failed before and were not asked now: no meeting lacks a link of theirs any more."""
@@ -107,11 +102,8 @@ class Jobs:
         """Make one calendar agree with its entries."""
         profile, now = self.profiles[calendar], self._clock()
         accounts = [self.config.accounts[account] for account in profile.accounts]
-        now_exact = now.replace(microsecond=0)
-        window = Window(
-            now_exact - max(account.past for account in accounts),
-            now_exact + max(account.ahead for account in accounts),
-        )
+        widest = sync.Listing(max(each.past for each in accounts), max(each.ahead for each in accounts))
+        window = widest.window(now)
         target = Target(calendar, self._remotes.calendars[calendar], profile, self._ledger, now)
         told: Told = partial(self._told, calendar)
         return self._noted("push", calendar, lambda: push(target, window, self._progress, told, workers=self._workers))
@@ -136,9 +128,10 @@ class Jobs:
         if not (rendering.changed or rendering.problems or ("feed", name) not in self._ledger.standings()):
             return None
         state = "needs_you" if rendering.problems else "ok"
-        message = "; ".join(rendering.problems[:3]) or None
-        run = Run("feed", name, self._clock(), state, counts={"changed": rendering.changed}, message=message)
-        return self._noted("feed", name, partial(_given, run))
+        message = sync.summary(rendering.problems)
+        return self._kept(
+            Run("feed", name, self._clock(), state, counts={"changed": rendering.changed}, message=message)
+        )
 
     def _profiles(self, *, only_enabled: bool) -> list[Profile]:
         calendars = [
@@ -150,17 +143,21 @@ class Jobs:
         return list({profile.key: profile for profile in (*calendars, *filter(None, feeds))}.values())
 
     def _noted(self, kind: str, name: str, work: Callable[[], Run], *, save: bool = True) -> Run:
-        """The run of some work, which is in the ledger then, and tells when to try again if it went wrong."""
+        """The run of some work, well or not."""
         try:
             run = work()
         except Stopped as end:
             return Run(kind, name, self._clock(), end.state)
         except SyncdError as error:
             return self._failure(kind, name, error)
+        return self._kept(run, save=save)
+
+    def _kept(self, run: Run, *, save: bool = True) -> Run:
+        """The run, which is in the ledger then, and tells when to try again if it went wrong."""
         if run.state != "ok" and run.message:
-            log.warning("%s %s: %s", kind, name, run.message)
+            log.warning("%s %s: %s", run.kind, run.name, run.message)
         if run.state not in ("ok", "held"):
-            again = self._next_try(kind, name, None)
+            again = self._next_try(run.kind, run.name, None)
             run = replace(run, next_try=max(again, run.next_try or again))
         if save:
             self._save(run)
@@ -188,10 +185,6 @@ class Jobs:
             self._ledger.save_run(run)
         except SyncdError as error:  # the ledger itself: nothing can be noted, so it is said
             log.error("%s %s could not be noted: %s", run.kind, run.name, error)
-
-
-def _given(run: Run) -> Run:
-    return run
 
 
 def soonest(config: configuration.Config) -> timedelta:

@@ -10,6 +10,7 @@ never be fetched from here: a GET enters the room, and uses a link up.
 import json
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -129,10 +130,8 @@ class OpenMeetings:
     def _logged_in(self, ask: Callable[[str], T]) -> T:
         """Let ``ask`` use a session of its own, and a second one if the first turned out to be none."""
         with self._turn:
-            try:
+            with suppress(_NotAllowed):  # once more then: the session may have ended between two requests
                 return ask(self._login())
-            except _NotAllowed:
-                pass  # once more: the session may have ended between two requests
             return ask(self._login())
 
     def _login(self) -> str:

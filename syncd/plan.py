@@ -287,7 +287,10 @@ class Forget(Struct, frozen=True):
     event: str
 
 
-CalendarAction = Create | Update | Delete | Forget | Hold
+Write = Create | Update | Delete | Forget
+"""What can be carried out; a ``Hold`` is for a person."""
+
+CalendarAction = Write | Hold
 
 
 def calendar_actions(

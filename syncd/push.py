@@ -23,7 +23,7 @@ from syncd.ical.mark import read_mark
 from syncd.ical.render import with_revision
 from syncd.model import Entry, Found, Placement, Profile, Run, Stored, Window
 from syncd.sync import Ledger as SyncLedger
-from syncd.sync import Progress, render_entries
+from syncd.sync import Progress, render_entries, summary
 
 log = logging.getLogger(__name__)
 
@@ -92,13 +92,13 @@ def push(target: Target, window: Window, progress: Progress, told: Told, *, work
     guard = ledger.guard(name, target.profile.accounts, now - LATELY)
     actions = plan.calendar_actions(wanted, placed, window, now, guard)
     held = next((action for action in actions if isinstance(action, Hold)), None)
-    work = [action for action in actions if not isinstance(action, Hold)]
+    work: list[plan.Write] = [action for action in actions if not isinstance(action, Hold)]
     work.sort(key=lambda action: max(wanted[action.event].start, now) if _puts(action) else window.since)
     if work:
         target.calendar.check()
     outcome = _Outcome(target.name, len(work), progress, told)
 
-    def carry_out(action: plan.CalendarAction) -> None:
+    def carry_out(action: plan.Write) -> None:
         outcome.note(action, lambda: _carry_out(target, action, wanted, placed))
 
     _in_parallel(work, carry_out, workers)
@@ -110,7 +110,7 @@ def push(target: Target, window: Window, progress: Progress, told: Told, *, work
     counts["held"] = len(held.events) if held else 0
     counts["entries"] = sum(place.state == "placed" for place in after.values())
     problems += outcome.problems
-    state, message = outcome.state, "; ".join(problems[:3]) or None
+    state, message = outcome.state, summary(problems)
     if state == "ok" and held:
         state, message = "held", f"would delete {len(held.events)} of {held.coming}: syncd confirm {name}"
     elif state == "ok" and problems:
@@ -119,7 +119,7 @@ def push(target: Target, window: Window, progress: Progress, told: Told, *, work
     return Run(kind="push", name=name, ended=now, state=state, counts=dict(counts), message=message, next_try=next_try)
 
 
-def _puts(action: plan.CalendarAction) -> bool:
+def _puts(action: plan.Write) -> bool:
     return isinstance(action, plan.Create | plan.Update)
 
 
@@ -141,9 +141,8 @@ class _Outcome:
         self._told = told
         self._lock = Lock()
 
-    def note(self, action: plan.CalendarAction, work: Callable[[], str]) -> None:
+    def note(self, action: plan.Write, work: Callable[[], str]) -> None:
         """Do the work, unless the rest is not to be done, and note its word or its failure."""
-        assert not isinstance(action, Hold)  # noqa: S101 -- it is for a person
         if self.state != "ok":
             return
         try:
@@ -192,9 +191,7 @@ def _in_parallel(work: Sequence[T], do: Callable[[T], None], workers: int) -> No
             pass
 
 
-def _carry_out(
-    target: Target, action: plan.CalendarAction, wanted: dict[str, Entry], placed: dict[str, Placement]
-) -> str:
+def _carry_out(target: Target, action: plan.Write, wanted: dict[str, Entry], placed: dict[str, Placement]) -> str:
     match action:
         case plan.Create(event):
             return _create(target, wanted[event])
@@ -205,8 +202,6 @@ def _carry_out(
         case plan.Forget(event):
             target.ledger.forget_placement(target.name, event)
             return "forgotten"
-        case Hold():
-            raise AssertionError("a hold is for a person")
 
 
 def _body(target: Target, entry: Entry) -> bytes:

@@ -306,6 +306,11 @@ class Rendering(Struct, frozen=True):
     problems: tuple[str, ...]
 
 
+def summary(problems: Sequence[str]) -> str | None:
+    """The first problems in one line, which is what a run has room for; ``None`` without any."""
+    return "; ".join(problems[:3]) or None
+
+
 def render_entries(ledger: Ledger, profile: Profile, now: datetime, progress: Progress) -> Rendering:
     """Make a profile's entries agree with its meetings and links.
 

@@ -9,6 +9,7 @@ import json
 import re
 import tomllib
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -110,10 +111,8 @@ class Draft:
         except Wrong:
             if place.key not in self._text:
                 raise
-            try:
+            with suppress(Wrong):  # what is wrong with the value as TOML says more
                 return key.read(self._text[place.key], place)
-            except Wrong:
-                pass  # what is wrong with the value as TOML says more
             raise
 
     def _unknown_key(self, path: str, name: str, keys: Mapping[str, Key]) -> None:
