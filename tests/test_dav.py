@@ -3,21 +3,25 @@ import os
 import subprocess
 import sys
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote, unquote_to_bytes
+from xml.sax.saxutils import escape
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from lxml import etree  # type: ignore[import-untyped]
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from syncd.dav import CalDAVCalendar
 from syncd.dav.answers import problem
-from syncd.dav.calendar import _same_house
+from syncd.dav.calendar import PAGES, _same_house
+from syncd.dav.listing import UNTOLD, href_of, read_listing
 from syncd.demo.calendar_server import CalendarServer
 from syncd.demo.serve import Served, Traffic
 from syncd.errors import (
@@ -318,6 +322,7 @@ def test_an_update_without_an_etag_is_not_blind(stage: Stage) -> None:
     ("location", "href"),
     [
         (COLLECTION + "other%20name.ics", "other%20name.ics"),
+        (COLLECTION + "other@name.ics", "other%40name.ics"),
         ("/dav/%61lice/team/other.ics", "other.ics"),
         ("other.ics", "other.ics"),
         ("/dav/bob/team/other.ics", HREF),
@@ -438,6 +443,418 @@ def test_a_server_that_lists_calendars_elsewhere_does_not_get_the_password_there
 )
 def test_only_siblings_with_tls_are_trusted(there: str, trusted: bool) -> None:
     assert _same_house(there, "https://caldav.icloud.com/") is trusted
+
+
+class Lister(OddServer):
+    """Lists its objects, and what changed if it is asked with a token that it gave: ``tokens/`` and a number.
+
+    ``told`` is what an address looks like in a listing, ``page`` how many changes it tells at once. ``odd_listing`` are
+    responses that it adds to a listing, ``odd_changes`` to changes. ``meanwhile`` happens between two requests.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.history: list[tuple[str, str | None]] = []
+        self.page = 1000
+        self.told: Callable[[str], str] = lambda name: COLLECTION + name
+        self.tokens = True
+        self.odd_listing = self.odd_changes = ""
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    def set(self, name: str, etag: str | None) -> None:
+        self.history.append((name, etag))
+
+    @property
+    def here(self) -> dict[str, str]:
+        return {name: etag for name, etag in dict(self.history).items() if etag is not None}
+
+    def answer(self, request: Request, body: bytes) -> Response:
+        answer = super().answer(request, body)
+        if answer.status_code == 401:
+            return answer
+        asked = (request.method, request.headers.get("depth"))
+        token = f"<D:sync-token>{escape(TOKENS)}{len(self.history)}</D:sync-token>"
+        if asked == ("PROPFIND", "1"):
+            return multistatus(member(self.told(""), None, COLLECTIONS), self.members(self.here), self.odd_listing)
+        if asked == ("REPORT", "0"):
+            return self.changes(etree.fromstring(body).findtext("{DAV:}sync-token"))
+        if asked == ("PROPFIND", "0"):
+            self.more = token if self.tokens and b"sync-token" in body else ""
+            answer = super().answer(request, body)
+            self.meanwhile()
+            return answer
+        return super().answer(request, body)
+
+    def changes(self, cursor: str) -> Response:
+        since = cursor.removeprefix(TOKENS)
+        if not since.isdecimal() or int(since) > len(self.history):
+            return Response(error_xml("valid-sync-token", "DAV:"), 403, media_type="application/xml")
+        end = int(since) + self.page
+        rest = status(COLLECTION, "507 Insufficient Storage") if end < len(self.history) else ""
+        token = f"<D:sync-token>{escape(TOKENS)}{min(end, len(self.history))}</D:sync-token>"
+        return multistatus(self.members(dict(self.history[int(since) : end])), self.odd_changes, rest, token)
+
+    def members(self, etags: Mapping[str, str | None]) -> str:
+        return "".join(
+            status(self.told(name), "404 Not Found") if etag is None else member(self.told(name), etag)
+            for name, etag in etags.items()
+        )
+
+
+TOKENS = "https://dav.example.org/<tokens>&"
+COLLECTIONS = "<D:resourcetype><D:collection/></D:resourcetype>"
+I_AM_A_TEAPOT = "<D:propstat><D:prop/><D:status>HTTP/1.1 418 I'm a teapot</D:status></D:propstat>"
+
+
+def multistatus(*parts: str) -> Response:
+    xml = f'<?xml version="1.0"?><D:multistatus xmlns:D="DAV:">{"".join(parts)}</D:multistatus>'
+    return Response(xml, 207, media_type="application/xml")
+
+
+def member(href: str, etag: str | None, more: str = "<D:resourcetype/>") -> str:
+    told = "" if etag is None else f"<D:getetag>{escape(etag)}</D:getetag>"
+    return (
+        f"<D:response><D:href>{escape(href)}</D:href><D:propstat><D:prop>{told}{more}</D:prop>"
+        "<D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response>"
+    )
+
+
+def status(href: str, line: str, more: str = "") -> str:
+    return f"<D:response><D:status>HTTP/1.1 {line}</D:status><D:href>{escape(href)}</D:href>{more}</D:response>"
+
+
+@pytest.fixture
+def lister() -> Lister:
+    return Lister()
+
+
+@pytest.fixture
+def listed(lister: Lister) -> Iterator[Stage]:
+    traffic = Traffic(lister)
+    with Served(traffic) as served:
+        stage = Stage(served.url, lister, traffic)
+        with closing(stage.calendar):
+            yield stage
+
+
+def asked(stage: Stage) -> list[str]:
+    return [f"{request.method} {request.headers['depth']}" for request in stage.odd.requests]
+
+
+REFUSALS = [
+    pytest.param(403, error_xml("valid-sync-token", "DAV:"), id="rfc 6578, radicale, sabre"),
+    pytest.param(409, error_xml("valid-sync-token", "DAV:"), id="rfc 6578, too"),
+    pytest.param(412, error_xml("valid-sync-token", "DAV:"), id="xandikos"),
+    pytest.param(410, "", id="google"),
+    pytest.param(500, "", id="calendar server, xandikos: malformed"),
+    pytest.param(507, error_xml("number-of-matches-within-limits", "DAV:"), id="too many"),
+    pytest.param(400, "", id="unknown report"),
+    pytest.param(403, error_xml("supported-report", "DAV:"), id="unsupported report"),
+    pytest.param(405, "", id="no reports"),
+    pytest.param(415, "", id="fruux"),
+    pytest.param(501, "", id="not implemented"),
+    pytest.param(504, "", id="too slow for its gateway"),
+    pytest.param(200, "<html>Sign in</html>", id="html"),
+    pytest.param(207, "<html>Sign in</html>", id="html as multistatus"),
+    pytest.param(207, '<D:multistatus xmlns:D="DAV:"/>', id="no token"),
+]
+
+
+@pytest.mark.parametrize(("code", "body"), REFUSALS)
+def test_where_changes_are_not_told_all_is_listed(listed: Stage, lister: Lister, code: int, body: str) -> None:
+    lister.set(HREF, '"1"')
+    cursor = listed.calendar.seen(None).cursor
+    listed.traffic.fail(COLLECTION, method="REPORT", status=code, body=body)
+    lister.set("new.ics", '"2"')
+    lister.set(HREF, None)
+    seen = listed.calendar.seen(cursor)
+    assert seen.complete
+    assert seen.etags == {"new.ics": '"2"'}
+    assert listed.calendar.seen(seen.cursor).etags == {}
+
+
+@pytest.mark.parametrize("code", [400, 403, 404, 405, 501])
+def test_without_sync_collection_all_is_listed_every_time(listed: Stage, lister: Lister, code: int) -> None:
+    lister.tokens = False
+    lister.set(HREF, '"1"')
+    listed.traffic.fail(COLLECTION, method="REPORT", status=code, times=9)
+    for cursor in (None, "a cursor of another server"):
+        seen = listed.calendar.seen(cursor)
+        assert (seen.etags, seen.cursor, seen.complete) == ({HREF: '"1"'}, None, True)
+
+
+@pytest.mark.parametrize("code", [429, 503])
+def test_a_server_that_asks_to_wait_is_not_asked_for_more(listed: Stage, code: int) -> None:
+    cursor = listed.calendar.seen(None).cursor
+    before = len(listed.traffic.log)
+    listed.traffic.fail(COLLECTION, method="REPORT", status=code, headers={"retry-after": "300"})
+    with pytest.raises(Unavailable) as busy:
+        listed.calendar.seen(cursor)
+    assert busy.value.retry_after == 300
+    assert len(listed.traffic.log) == before + 1
+
+
+def test_a_wrong_password_is_no_refused_token(listed: Stage, lister: Lister) -> None:
+    cursor = listed.calendar.seen(None).cursor
+    lister.password = "another"
+    with pytest.raises(LoginRefused):
+        listed.calendar.seen(cursor)
+
+
+def test_changes_are_asked_for_as_the_rfc_says(listed: Stage, lister: Lister) -> None:
+    cursor = listed.calendar.seen(None).cursor
+    listed.calendar.seen(cursor)
+    assert cursor == TOKENS + "0"
+    assert asked(listed) == ["PROPFIND 0", "PROPFIND 1", "REPORT 0"]
+    assert {request.headers["content-type"] for request in lister.requests} == {"application/xml; charset=utf-8"}
+
+
+@given(
+    steps=st.lists(st.tuples(st.sampled_from("abcd"), st.none() | st.sampled_from(['"1"', '"2"', "W/'&"]))),
+    asks=st.sets(st.integers(0, 12)),
+    page=st.integers(1, 5),
+)
+@settings(max_examples=25, deadline=None)
+def test_all_and_then_every_change_is_all(steps: list[tuple[str, str | None]], asks: set[int], page: int) -> None:
+    lister = Lister()
+    lister.page = page
+    with Served(lister) as served, closing(Stage(served.url, lister, Traffic(lister)).calendar) as calendar:
+        seen = calendar.seen(None)
+        known = dict(seen.etags)
+        for number, (name, etag) in enumerate([*steps, ("a", '"9"')]):
+            lister.set(name, etag)
+            if number in asks or number == len(steps):
+                seen = calendar.seen(seen.cursor)
+                assert not seen.complete
+                known.update(seen.etags)
+        assert {name: etag for name, etag in known.items() if etag is not None} == lister.here
+        assert calendar.seen(None).etags == lister.here
+
+
+def test_truncated_changes_are_followed_to_their_end(listed: Stage, lister: Lister) -> None:
+    lister.set("gone.ics", '"0"')
+    cursor = listed.calendar.seen(None).cursor
+    for number in range(7):
+        lister.set(f"{number}.ics", f'"{number}"')
+    lister.set("gone.ics", None)
+    lister.page = 3
+    seen = listed.calendar.seen(cursor)
+    assert seen.etags == {f"{number}.ics": f'"{number}"' for number in range(7)} | {"gone.ics": None}
+    assert seen.cursor == TOKENS + "9"
+    assert len(lister.sent("REPORT")) == 3
+
+
+@pytest.mark.parametrize(
+    ("page", "href", "requests"), [(0, "", 1), (1, "", PAGES), (1000, COLLECTION + "x.ics", 1)],
+    ids=["no progress", "no end", "another 507"],
+)  # fmt: skip
+def test_changes_without_an_end_are_given_up(
+    listed: Stage, lister: Lister, page: int, href: str, requests: int
+) -> None:
+    cursor = listed.calendar.seen(None).cursor
+    for number in range(PAGES + 1):
+        lister.set(f"{number}.ics", '"1"')
+    lister.page = page
+    lister.odd_changes = status(href, "507 Insufficient Storage") if href else ""
+    seen = listed.calendar.seen(cursor)
+    assert seen.complete
+    assert len(seen.etags) == PAGES + 1
+    assert len(lister.sent("REPORT")) == requests
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        status(COLLECTION, "507 Insufficient Storage"),
+        status(COLLECTION.rstrip("/"), "507 Insufficient Storage"),
+        status(COLLECTION + "x.ics", "507 Insufficient Storage"),
+        status(COLLECTION + "x.ics", "500 Internal Server Error"),
+        status(COLLECTION + "x.ics", "403 Forbidden"),
+        status(COLLECTION + "sub/", "500 Internal Server Error"),
+        status(COLLECTION, "404 Not Found"),
+        "<D:response><D:propstat/></D:response>",
+        "<D:response><D:href/></D:response>",
+        "<D:response><D:href>http://[/</D:href></D:response>",
+    ],
+)
+def test_a_listing_that_lacks_something_is_none(listed: Stage, lister: Lister, told: str) -> None:
+    lister.set(HREF, '"1"')
+    lister.odd_listing = told
+    with pytest.raises(BadAnswer) as bad:
+        listed.calendar.seen(None)
+    assert not [secret for secret in SECRETS if secret in str(bad.value)]
+
+
+@pytest.mark.parametrize(
+    ("code", "body"),
+    [
+        (200, "<html>Sign in</html>"),
+        (207, "<html>Sign in</html>"),
+        (207, "<html/>"),
+        (207, ""),
+        (207, '<D:multistatus xmlns:D="DAV:"/>'),
+        (204, ""),
+        (400, ""),
+        (403, ""),
+        (507, ""),
+    ],
+)
+def test_what_is_no_listing_is_no_empty_calendar(listed: Stage, code: int, body: str) -> None:
+    listed.traffic.fail(COLLECTION, method="PROPFIND", status=code, body=body, after=1)
+    with pytest.raises(BadAnswer) as bad:
+        listed.calendar.seen(None)
+    assert "Sign in" not in str(bad.value)
+
+
+@pytest.mark.parametrize("mend", [True, False], ids=["mended", "broken off"])
+def test_half_a_listing_is_none(listed: Stage, lister: Lister, mend: bool) -> None:
+    for number in range(20):
+        lister.set(f"{number}.ics", '"1"')
+    listed.traffic.cut(COLLECTION, method="PROPFIND", after=1, mend=mend)
+    with pytest.raises(BadAnswer):
+        listed.calendar.seen(None)
+
+
+def test_half_of_the_changes_is_none_of_them(listed: Stage, lister: Lister) -> None:
+    cursor = listed.calendar.seen(None).cursor
+    for number in range(20):
+        lister.set(f"{number}.ics", '"1"')
+    listed.traffic.cut(COLLECTION, method="REPORT", mend=True)
+    listed.traffic.cut(COLLECTION, method="REPORT")
+    seen = listed.calendar.seen(cursor)
+    assert seen.complete
+    assert len(seen.etags) == 20
+    with pytest.raises(BadAnswer):
+        listed.calendar.seen(cursor)
+
+
+def test_a_calendar_that_vanishes_while_it_is_listed_needs_a_person(listed: Stage) -> None:
+    listed.traffic.fail(COLLECTION, method="PROPFIND", status=404, after=1, times=2)
+    with pytest.raises(NeedsYou, match=r"team is not there \(404\)"):
+        listed.calendar.seen(None)
+
+
+def test_a_calendar_that_became_something_else_is_not_empty(listed: Stage, lister: Lister) -> None:
+    listed.calendar.check()
+    lister.collection = "<D:collection/>"
+    with pytest.raises(NeedsYou):
+        listed.calendar.seen(None)
+
+
+def test_what_changes_while_all_is_listed_is_told_again(listed: Stage, lister: Lister) -> None:
+    listed.calendar.check()
+    lister.meanwhile = lambda: lister.set(HREF, '"1"')
+    seen = listed.calendar.seen(None)
+    assert seen.etags == {HREF: '"1"'}
+    assert listed.calendar.seen(seen.cursor).etags == {HREF: '"1"'}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        lambda name: COLLECTION + name,
+        lambda name: "/dav/%61lice/team/" + name.replace("-", "%2d"),
+        lambda name: "https://internal.example.org:8443" + COLLECTION + name,
+        lambda name: "/behind/a/proxy/" + name,
+        lambda name: COLLECTION.rstrip("/") if not name else COLLECTION + name,
+        lambda name: "/dav/alice%2Fteam/" + name,
+        lambda name: f"\n  {COLLECTION}{name}\n",
+        lambda name: name,
+    ],
+    ids=["path", "encoded", "url", "prefix", "no slash", "encoded slash", "blanks", "relative"],
+)
+def test_however_addresses_are_written_an_object_has_its_href(
+    listed: Stage, lister: Lister, told: Callable[[str], str]
+) -> None:
+    lister.told = lambda name: told(name) or COLLECTION
+    lister.set(HREF, '"1"')
+    lister.odd_listing = member(COLLECTION + "folder/", '"f"', COLLECTIONS) + member("folder", '"f"', COLLECTIONS)
+    lister.odd_changes = member(COLLECTION, '"own"') + status(COLLECTION + "folder/", "404 Not Found")
+    cursor = listed.calendar.seen(None).cursor
+    assert listed.calendar.seen(None).etags == {HREF: '"1"'}
+    lister.set(HREF, '"2"')
+    assert listed.calendar.seen(cursor).etags == {HREF: '"2"'}
+    lister.set(HREF, None)
+    assert listed.calendar.seen(cursor).etags == {HREF: None}
+
+
+@given(st.text(min_size=1), st.data())
+def test_one_object_has_one_href_in_every_encoding(name: str, data: st.DataObject) -> None:
+    name = name.encode(errors="replace").decode()
+    written = "".join(
+        quote(letter, safe="") if letter in "/?#%\t\r\n;[]" or data.draw(st.booleans()) else letter for letter in name
+    )
+    href = href_of("https://dav.example.org/team/" + written)
+    assert unquote_to_bytes(href) == name.encode()
+    assert href == quote(name, safe="") == href_of(href)
+
+
+def test_an_object_under_two_names_of_a_server_is_one(listed: Stage, lister: Lister) -> None:
+    lister.location = COLLECTION + "Jour fixe@host.ics"
+    stored = listed.calendar.create(HREF, entry())
+    lister.set("Jour%20fixe%40host.ics", '"1"')
+    assert listed.calendar.seen(None).etags == {stored.href: '"1"'}
+
+
+def test_an_object_whose_etag_is_not_told_is_there(listed: Stage, lister: Lister) -> None:
+    cursor = listed.calendar.seen(None).cursor
+    lister.odd_listing = lister.odd_changes = (
+        member(COLLECTION + "untold.ics", None)
+        + member(COLLECTION + "empty.ics", " ")
+        + member(COLLECTION + "refused.ics", None, "<D:getetag/>").replace("200 OK", "403 Forbidden")
+    )  # fmt: skip
+    expected = {"untold.ics": UNTOLD, "empty.ics": UNTOLD, "refused.ics": UNTOLD}
+    assert listed.calendar.seen(None).etags == expected
+    assert listed.calendar.seen(cursor).etags == expected
+
+
+GONE_AND_CHANGED = (status(COLLECTION + HREF, "404 Not Found"), member(COLLECTION + HREF, '"1"'))
+
+
+@pytest.mark.parametrize(
+    ("told", "etag"),
+    [
+        (status(COLLECTION + HREF, "404 Not Found", I_AM_A_TEAPOT), None),
+        (status(COLLECTION + HREF, "410 Gone"), None),
+        ("".join(GONE_AND_CHANGED), '"1"'),
+        ("".join(reversed(GONE_AND_CHANGED)), '"1"'),
+        (status(COLLECTION + HREF, "404 Not Found").replace("<D:href>", "<D:href>/x.ics</D:href><D:href>"), None),
+    ],
+    ids=["nextcloud", "410", "cyrus", "cyrus, too", "two at once"],
+)
+def test_what_has_gone_is_told_from_what_is_there(listed: Stage, lister: Lister, told: str, etag: str | None) -> None:
+    cursor = listed.calendar.seen(None).cursor
+    lister.odd_changes = told
+    assert listed.calendar.seen(cursor).etags[HREF] == etag
+
+
+def test_what_goes_while_it_is_listed_is_not_there(listed: Stage, lister: Lister) -> None:
+    lister.odd_listing = status(COLLECTION + HREF, "404 Not Found")
+    seen = listed.calendar.seen(None)
+    assert seen.complete
+    assert seen.etags == {}
+
+
+@pytest.mark.parametrize("etag", ['"a"', 'W/"a"', "a", '"<&>"'], ids=["strong", "gmx", "yandex", "escaped"])
+def test_etags_are_seen_as_the_server_writes_them(listed: Stage, lister: Lister, etag: str) -> None:
+    cursor = listed.calendar.seen(None).cursor
+    lister.set(HREF, etag)
+    assert listed.calendar.seen(None).etags == listed.calendar.seen(cursor).etags == {HREF: etag}
+
+
+def test_ten_thousand_objects_are_seen(listed: Stage, lister: Lister) -> None:
+    cursor = listed.calendar.seen(None).cursor
+    for number in range(10_000):
+        lister.set(f"syncd-{number:036}.ics", f'"{number:064}"')
+    lister.page = 10_000
+    assert listed.calendar.seen(None).etags == listed.calendar.seen(cursor).etags == lister.here
+    assert asked(listed) == ["PROPFIND 0", "PROPFIND 1"] * 2 + ["REPORT 0"]
+
+
+@given(st.binary(max_size=200) | st.sampled_from([b"<a>" * 300, b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>']))
+def test_what_is_not_xml_is_no_listing(body: bytes) -> None:
+    with pytest.raises(BadAnswer):
+        read_listing(Answer(207, {}, body, "http://localhost/"), "calendar team")
 
 
 @pytest.mark.parametrize("server", [servers.radicale, servers.xandikos], ids=["radicale", "xandikos"])

@@ -50,13 +50,17 @@ UNFIT = frozenset(
 
 
 class Collection(Struct, frozen=True):
-    """What a PROPFIND of an address told; ``None`` where the server does not tell (Google: privileges)."""
+    """What a PROPFIND of an address told; ``None`` where the server does not tell (Google: privileges).
+
+    ``cursor`` is the sync token of RFC 6578, if it was asked for.
+    """
 
     status: int
     url: str
     calendar: bool = False
     components: frozenset[str] | None = None
     privileges: frozenset[str] | None = None
+    cursor: str | None = None
     principal: str | None = None
     home: bool = False
 
@@ -68,7 +72,7 @@ def collection(answer: Answer, who: str) -> Collection:
     tree = parse(answer.body) if answer.status == MULTISTATUS else None
     if tree is None:
         raise BadAnswer(f"{who} answered something else than CalDAV ({answer.status}); is its url right?")
-    refused = _statuses(tree.iterfind(f"{DAV}response[1]/{DAV}status"))
+    refused = statuses(tree.iterfind(f"{DAV}response[1]/{DAV}status"))
     if refused and refused[0] in OTHER_4XX:  # Xandikos packs a plain 404 into a multistatus
         return Collection(refused[0], answer.url)
     found = etree.Element("props")
@@ -81,6 +85,7 @@ def collection(answer: Answer, who: str) -> Collection:
         calendar=found.find(f"{DAV}resourcetype/{CALDAV}calendar") is not None,
         components=_each(found, f"{CALDAV}supported-calendar-component-set", _component),
         privileges=_each(found, f"{DAV}current-user-privilege-set", _privilege),
+        cursor=(found.findtext(f"{DAV}sync-token") or "").strip() or None,
         principal=found.findtext(f"{DAV}current-user-principal/{DAV}href"),
         home=found.find(f"{CALDAV}calendar-home-set/{DAV}href") is not None,
     )
@@ -130,8 +135,14 @@ def inner(answer: Answer, who: str) -> Answer:
     tree = parse(answer.body)
     if tree is None:
         raise BadAnswer(f"{who} answered something that is not XML")
-    statuses = _statuses(tree.iter(f"{DAV}status"))
-    return replace(answer, status=next((status for status in statuses if status >= 300), 200))  # noqa: PLR2004
+    failures = (status for status in statuses(tree.iter(f"{DAV}status")) if status >= 300)  # noqa: PLR2004
+    return replace(answer, status=next(failures, 200))
+
+
+def statuses(elements: Iterable[Any]) -> list[int]:
+    """The statuses of DAV:status elements, which hold a status line (RFC 4918, 14.28)."""
+    lines = (re.match(r"\s*HTTP/\S+\s+(\d{3})\b", element.text or "") for element in elements)
+    return [int(line[1]) for line in lines if line]
 
 
 def etag_of(answer: Answer) -> str | None:
@@ -158,12 +169,6 @@ def _preconditions(body: bytes) -> frozenset[str]:
         return frozenset()
     errors = tree.iter(f"{DAV}error")
     return frozenset(etree.QName(each).localname for error in errors for each in error.iterchildren("*"))
-
-
-def _statuses(elements: Iterable[Any]) -> list[int]:
-    """The statuses of DAV:status elements, which hold a status line (RFC 4918, 14.28)."""
-    lines = (re.match(r"\s*HTTP/\S+\s+(\d{3})\b", element.text or "") for element in elements)
-    return [int(line[1]) for line in lines if line]
 
 
 def _each(props: Any, name: str, read: Callable[[Any], str]) -> frozenset[str] | None:

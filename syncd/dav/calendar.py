@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A CalDAV calendar: finds or makes it, and puts, gets and deletes single objects under preconditions.
+"""A CalDAV calendar: finds or makes it, tells what is in it, and puts, gets and deletes objects under preconditions.
 
 It sends exactly the bytes it is given. It never retries, never overwrites blindly, and never takes a
 calendar that is gone for one whose entries somebody deleted. Every status becomes an exception in ``_send``.
@@ -12,6 +12,7 @@ from threading import Lock, RLock
 from urllib.parse import unquote, urljoin, urlsplit
 
 from syncd.dav.answers import (
+    FULL,
     MULTISTATUS,
     NO_LOGIN,
     OTHER_4XX,
@@ -24,8 +25,9 @@ from syncd.dav.answers import (
     strong,
 )
 from syncd.dav.library import Library
+from syncd.dav.listing import LIST, changes_since, href_of, read_listing
 from syncd.errors import BadAnswer, Changed, LoginRefused, NeedsYou
-from syncd.model import Found, Stored, digest_of
+from syncd.model import Found, Seen, Stored, digest_of
 from syncd.transport import Answer, Remote
 
 LOOK = (
@@ -34,8 +36,15 @@ LOOK = (
     b"<current-user-principal/><current-user-privilege-set/><C:calendar-home-set/>"
     b"<C:supported-calendar-component-set/></prop></propfind>"
 )
+# Not asked for with every look: Radicale reads all objects to make a sync token.
+LOOK_FOR_CURSOR = LOOK.replace(b"<resourcetype/>", b"<resourcetype/><sync-token/>")
+XML = "application/xml; charset=utf-8"
 NOT_THERE = (404, 410)
 MAYBE_GONE = (404, 405, 409, 410)  # RFC 4918, 9.7.1 says 409 for a missing collection, servers all of these
+# How servers refuse a sync token, or have none: 403, 409 (RFC 6578), 410 (Google), 412 (Xandikos), 500 (Apple's
+# old one), 507 (too many changes). A 503 is no such answer: it asks to come later.
+NO_CHANGES = OTHER_4XX | frozenset(range(500, 600)) - {503}
+PAGES = 100
 WRITING = frozenset({"all", "write", "write-content", "bind"})
 WELL_KNOWN = "/.well-known/caldav"
 PLACES = (WELL_KNOWN, "/", "/remote.php/dav/", "/dav/", "/SOGo/dav/", "/caldav/", "/caldav.php/")
@@ -46,7 +55,7 @@ class CalDAVCalendar:
 
     ``name`` is what messages call it. ``url`` is a calendar, or, where ``calendar`` names one by its display
     name, any address of a server that has it or is to get it. ``password`` is called once, and again after
-    a refusal. An ``href`` is the last segment of an object's address, encoded as the server writes it.
+    a refusal. An ``href`` is the last segment of an object's address, encoded as ``href_of`` does.
 
     Every method may raise Unavailable, BadAnswer, LoginRefused and NeedsYou. The first of them to be called
     looks at the calendar before all else, since Stalwart makes a calendar of every typo that is PUT to.
@@ -131,13 +140,28 @@ class CalDAVCalendar:
             raise BadAnswer(f"{self._who} answered something else than the object asked for")
         return Found(href, etag_of(answer), answer.body)
 
+    def seen(self, cursor: str | None) -> Seen:
+        """What is in the calendar: all of it, or what changed since a cursor that an earlier call gave.
+
+        All of it is told where there is no cursor or the server does not take it any more. Hrefs are those
+        that ``create`` gives; an ETag is empty where the server tells none: then only ``fetch`` knows. A
+        listing that may have left something out is a BadAnswer.
+
+        What changed is what the server says: Nextcloud loses changes of some days ago, Bedework deletions,
+        and DAViCal and Stalwart take any cursor. So all of it should be asked for from time to time.
+        """
+        return (self._changes(cursor) if cursor else None) or self._all()
+
     def check(self) -> None:
         """Ask the server whether the calendar is there, takes events and may be written by this user.
 
         Finds, or makes, a calendar that was given by its name. Raises NeedsYou where a person has to act.
         """
+        self._check(LOOK)
+
+    def _check(self, question: bytes) -> Collection:
         with self._checking:
-            seen = self._look(self._collection or (self._find() if self._calendar else self._url))
+            seen = self._look(self._collection or (self._find() if self._calendar else self._url), question)
             if not seen.calendar:
                 raise self._no_calendar(seen)
             if seen.components and "VEVENT" not in seen.components:
@@ -145,14 +169,55 @@ class CalDAVCalendar:
             if seen.privileges is not None and not seen.privileges & WRITING:
                 raise NeedsYou(f"{self._who} may only be read by this user; let its owner grant writing")
             self._collection = seen.url
+            return seen
+
+    def _changes(self, cursor: str) -> Seen | None:
+        """What changed since a cursor; ``None`` if the server does not tell, or not all of it."""
+        self._ready()
+        etags: dict[str, str | None] = {}
+        for _ in range(PAGES):
+            headers = {"Depth": "0", "Content-Type": XML}  # RFC 6578, 3.2: other depths are a 400
+            answer = self._send("REPORT", self.url, headers, changes_since(cursor), takes=NO_CHANGES)
+            try:
+                page = read_listing(answer, self._who)
+            except BadAnswer:
+                return None
+            if page.cursor is None or (page.truncated and page.cursor == cursor):
+                return None
+            etags |= page.etags
+            cursor = page.cursor
+            if not page.truncated:
+                return Seen(etags, cursor, complete=False)
+        return None
+
+    def _all(self) -> Seen:
+        """A complete listing.
+
+        By PROPFIND, which every server answers from what it has. An initial sync-collection is answered from
+        a log or not at all: Stalwart cuts it and skips the rest, Cyrus refused it, Nextcloud may answer 507,
+        Radicale takes five times as long. The cursor is asked for before, not with it: so what changes
+        meanwhile is told twice rather than never.
+        """
+        cursor = self._check(LOOK_FOR_CURSOR).cursor
+        headers = {"Depth": "1", "Content-Type": XML}
+        answer = self._send("PROPFIND", self.url, headers, LIST, takes=OTHER_4XX | {FULL})
+        if answer.status in NOT_THERE:
+            self.check()
+        page = read_listing(answer, self._who)
+        if page.truncated or not page.told:
+            raise BadAnswer(f"{self._who} does not list all that is in it; has the server a limit for listings?")
+        return Seen({href: etag for href, etag in page.etags.items() if etag is not None}, cursor, complete=True)
 
     def _at(self, href: str) -> str:
         if href in ("", ".", "..") or set(href) & set("/?#"):
             raise ValueError("an href is one segment of a path")
+        self._ready()
+        return self.url + href
+
+    def _ready(self) -> None:
         with self._checking:
             if self._collection is None:
                 self.check()
-            return self.url + href
 
     def _put(self, href: str, body: bytes, condition: Mapping[str, str]) -> Stored:
         url = self._at(href)
@@ -161,9 +226,9 @@ class CalDAVCalendar:
         if answer.status in MAYBE_GONE:
             self.check()
             raise problem(answer, self._who)
-        place, _, last = urljoin(url, answer.headers.get("location", url)).rpartition("/")
-        here = unquote(place) == unquote(url.rpartition("/")[0])
-        return Stored(last if last and here else href, etag_of(answer))
+        there = urljoin(url, answer.headers.get("location", url))
+        here = unquote(there.rpartition("/")[0]) == unquote(url.rpartition("/")[0])
+        return Stored((here and href_of(there)) or href, etag_of(answer))
 
     def _send(
         self,
@@ -217,9 +282,9 @@ class CalDAVCalendar:
             "two-factor login want an app password made for syncd"
         )
 
-    def _look(self, url: str) -> Collection:
-        headers = {"Depth": "0", "Content-Type": "application/xml; charset=utf-8"}
-        return collection(self._send("PROPFIND", url, headers, LOOK, takes=OTHER_4XX), self._who)
+    def _look(self, url: str, question: bytes = LOOK) -> Collection:
+        headers = {"Depth": "0", "Content-Type": XML}
+        return collection(self._send("PROPFIND", url, headers, question, takes=OTHER_4XX), self._who)
 
     def _no_calendar(self, seen: Collection) -> NeedsYou:
         if seen.status == MULTISTATUS or urlsplit(seen.url).path in ("", "/"):

@@ -9,7 +9,7 @@ from threading import RLock
 from msgspec import Struct
 
 from syncd.errors import BadAnswer, Changed, NeedsYou, SyncdError, UidTaken
-from syncd.model import Found, Stored
+from syncd.model import Found, Seen, Stored
 
 
 class _Fault(Struct):
@@ -25,7 +25,7 @@ class MemoryCalendar:
     """Objects with ETags; ``log`` are the calls as (verb, href), in the order of their arrival.
 
     ``user_puts`` and ``user_deletes`` are what somebody does in their calendar program: they are neither logged nor
-    spoilt. ``gone`` is a calendar that was deleted as a whole.
+    spoilt. ``gone`` is a calendar that was deleted as a whole. The verb "seen" has an empty href.
     """
 
     def __init__(self, name: str = "memory") -> None:
@@ -37,6 +37,8 @@ class MemoryCalendar:
         self._faults: list[_Fault] = []
         self._lock = RLock()
         self._versions = 0
+        self._changes: dict[str, int] = {}  # href -> version of its latest change
+        self._forgotten = 0
 
     def create(self, href: str, body: bytes) -> Stored:
         with self._call("create", href):
@@ -56,11 +58,21 @@ class MemoryCalendar:
             found = self._objects.get(href)
             if found is not None and etag not in (None, found.etag):
                 raise Changed(f"calendar {self.name}: the object is not the one we remember")
-            self._objects.pop(href, None)
+            if found is not None:
+                self._remove(href)
 
     def fetch(self, href: str) -> Found | None:
         with self._call("fetch", href):
             return self._objects.get(href)
+
+    def seen(self, cursor: str | None) -> Seen:
+        with self._call("seen", ""):
+            now = f"{self.name}/{self._versions}"
+            since = self._version(cursor)
+            if since is None:
+                return Seen({href: found.etag for href, found in self._objects.items()}, now, complete=True)
+            changed = [href for href, version in self._changes.items() if version > since]
+            return Seen({href: self._etag(href) for href in changed}, now, complete=False)
 
     def check(self) -> None:
         with self._call("check", ""):
@@ -83,7 +95,13 @@ class MemoryCalendar:
 
     def user_deletes(self, href: str) -> None:
         with self._lock:
-            del self._objects[href]
+            self._remove(href)
+
+    def expire_cursors(self) -> None:
+        """The calendar forgets what changed: no cursor that it gave so far is taken any more."""
+        with self._lock:
+            self._versions += 1
+            self._forgotten = self._versions
 
     def fail(
         self,
@@ -129,10 +147,28 @@ class MemoryCalendar:
         uid = _uid(body)
         if any(_uid(each.body) == uid for each in self._objects.values() if each.href != href):
             raise UidTaken(f"calendar {self.name}: another object has the UID")
-        self._versions += 1
-        found = Found(href, f'"{self._versions}"', body)
+        found = Found(href, f'"{self._change(href)}"', body)
         self._objects[href] = found
         return Stored(href, found.etag)
+
+    def _remove(self, href: str) -> None:
+        del self._objects[href]
+        self._change(href)
+
+    def _change(self, href: str) -> int:
+        self._versions += 1
+        self._changes[href] = self._versions
+        return self._versions
+
+    def _etag(self, href: str) -> str | None:
+        found = self._objects.get(href)
+        return found.etag if found else None
+
+    def _version(self, cursor: str | None) -> int | None:
+        """The version that a cursor names; ``None`` if it is none of ours, or too old."""
+        name, _, version = (cursor or "").rpartition("/")
+        known = name == self.name and version.isdecimal() and self._forgotten <= int(version) <= self._versions
+        return int(version) if known else None
 
 
 def _uid(body: bytes) -> bytes:

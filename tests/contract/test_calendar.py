@@ -11,7 +11,7 @@ import pytest
 from msgspec import Struct
 
 from syncd.errors import Changed, NeedsYou, UidTaken
-from syncd.model import Found, Stored
+from syncd.model import Found, Seen, Stored
 from tests import servers
 from tests.contract.memory import MemoryCalendar
 
@@ -27,6 +27,7 @@ class Calendar(Protocol):
     def update(self, href: str, body: bytes, etag: str | None) -> Stored: ...
     def delete(self, href: str, etag: str | None) -> None: ...
     def fetch(self, href: str) -> Found | None: ...
+    def seen(self, cursor: str | None) -> Seen: ...
     def check(self) -> None: ...
     def close(self) -> None: ...
 
@@ -71,6 +72,11 @@ def event(calendar: Calendar, href: str = HREF) -> icalendar.Event:
     found = calendar.fetch(href)
     assert found is not None
     return icalendar.Calendar.from_ical(found.body).events[0]
+
+
+def _etag(calendar: Calendar, href: str) -> str | None:
+    found = calendar.fetch(href)
+    return found.etag if found else None
 
 
 def test_what_is_created_can_be_fetched(calendar: Calendar) -> None:
@@ -161,6 +167,7 @@ def test_a_calendar_that_is_gone_is_not_an_empty_one(place: Place) -> None:
     place.vanish()
     for attempt in (
         place.calendar.check,
+        lambda: place.calendar.seen(None),
         lambda: place.calendar.fetch(HREF),
         lambda: place.calendar.create(OTHER, entry()),
         lambda: place.calendar.update(HREF, entry(), stored.etag),
@@ -174,6 +181,94 @@ def test_a_calendar_that_is_gone_is_not_an_empty_one(place: Place) -> None:
             continue
         else:
             pytest.fail("nobody was told")
+
+
+def test_a_calendar_that_is_gone_has_no_changes(place: Place) -> None:
+    place.calendar.create(HREF, entry())
+    cursor = place.calendar.seen(None).cursor
+    place.vanish()
+    with pytest.raises(NeedsYou):
+        place.calendar.seen(cursor)
+
+
+def test_an_empty_calendar_is_completely_empty(calendar: Calendar) -> None:
+    seen = calendar.seen(None)
+    assert seen.etags == {}
+    assert seen.complete
+
+
+def test_what_is_created_is_seen_as_it_was_answered(calendar: Calendar) -> None:
+    before = calendar.seen(None)
+    first = calendar.create(HREF, entry())
+    since = calendar.seen(before.cursor)
+    second = calendar.create(OTHER, entry(uid="another"))
+    for stored in (first, second):
+        assert calendar.seen(None).etags[stored.href] == (stored.etag or _etag(calendar, stored.href))
+    assert since.etags == {HREF: calendar.seen(None).etags[HREF]}
+    assert calendar.seen(None).etags.keys() == {HREF, OTHER}
+    assert calendar.seen(since.cursor).etags.keys() == {OTHER}
+
+
+def test_where_nothing_changed_nothing_is_told(calendar: Calendar) -> None:
+    calendar.create(HREF, entry())
+    first = calendar.seen(None)
+    assert first.cursor is not None
+    second = calendar.seen(first.cursor)
+    third = calendar.seen(second.cursor)
+    assert not second.complete
+    assert not third.complete
+    assert (second.etags, third.etags) == ({}, {})
+
+
+def test_an_edit_is_seen_by_its_etag(place: Place) -> None:
+    stored = place.calendar.create(HREF, entry())
+    before = place.calendar.seen(None)
+    place.somebody.update(HREF, entry("Theirs"), stored.etag)
+    since, everything = place.calendar.seen(before.cursor), place.calendar.seen(None)
+    assert before.etags[HREF] != everything.etags[HREF] == _etag(place.calendar, HREF)
+    assert not since.complete
+    assert since.etags == everything.etags
+
+
+def test_a_deletion_is_told_or_proven_by_absence(place: Place) -> None:
+    place.calendar.create(HREF, entry())
+    place.calendar.create(OTHER, entry(uid="another"))
+    before = place.calendar.seen(None)
+    place.somebody.delete(HREF, before.etags[HREF])
+    since, everything = place.calendar.seen(before.cursor), place.calendar.seen(None)
+    assert since.etags == {HREF: None}
+    assert not since.complete
+    assert everything.etags == {OTHER: before.etags[OTHER]}
+    assert everything.complete
+
+
+def test_what_was_deleted_and_came_back_is_there(place: Place) -> None:
+    place.calendar.create(HREF, entry())
+    before = place.calendar.seen(None)
+    place.somebody.delete(HREF, None)
+    place.somebody.create(HREF, entry("Back"))
+    assert place.calendar.seen(before.cursor).etags == {HREF: _etag(place.calendar, HREF)}
+
+
+@pytest.mark.parametrize(
+    "cursor", ["made-up", "http://radicale.org/ns/sync/" + "0" * 64, "0" * 40, "memory/99", "<&>"], ids=range(5)
+)
+def test_a_cursor_that_nobody_knows_tells_all(calendar: Calendar, cursor: str) -> None:
+    calendar.create(HREF, entry())
+    seen = calendar.seen(cursor)
+    assert seen.complete
+    assert seen.etags == {HREF: _etag(calendar, HREF)}
+    assert calendar.seen(seen.cursor).etags == {}
+
+
+def test_the_calendar_in_memory_forgets_what_changed_when_told_to() -> None:
+    memory = MemoryCalendar()
+    old = memory.seen(None).cursor
+    memory.user_puts(HREF, entry())
+    memory.expire_cursors()
+    seen = memory.seen(old)
+    assert seen.complete
+    assert not memory.seen(seen.cursor).complete
 
 
 def test_four_threads_share_a_calendar(calendar: Calendar) -> None:
