@@ -10,10 +10,8 @@ from collections.abc import Iterator
 
 from icalendar.parser import unescape_backslash
 
+from syncd.ical.reading import read_lines
 from syncd.model import Mark
-
-_FOLD = re.compile(r"\r?\n[ \t]")
-_LINE = re.compile(r'([A-Za-z0-9-]+)(?:;(?:"[^"]*"|[^":])*)?:(.*)', re.DOTALL)
 
 
 def read_mark(body: bytes) -> Mark | None:
@@ -43,25 +41,17 @@ def _events(body: bytes) -> Iterator[list[tuple[str, str]]]:
     """The properties of each VEVENT of a VCALENDAR, without those of the components in it."""
     path: list[str] = []
     event: list[tuple[str, str]] = []
-    for name, value in _lines(body):
-        if name == "BEGIN":
-            path.append(value.strip().upper())
+    for item in read_lines(body):
+        if item.name == "BEGIN":
+            path.append(item.value.strip().upper())
             if path == ["VCALENDAR", "VEVENT"]:
                 event = []
-        elif name == "END":
+        elif item.name == "END":
             if path == ["VCALENDAR", "VEVENT"]:
                 yield event
             path = path[:-1]
         elif path == ["VCALENDAR", "VEVENT"]:
-            event.append((name, value))
-
-
-def _lines(body: bytes) -> Iterator[tuple[str, str]]:
-    # unfolded as bytes a fold may split a character (RFC 5545, 3.1), hence decoded only afterwards
-    for line in re.split(r"\r?\n", _FOLD.sub("", body.decode("latin-1"))):
-        match = _LINE.fullmatch(line)
-        if match:
-            yield match[1].upper(), match[2].encode("latin-1").decode("utf-8", "replace")
+            event.append((item.name, item.value))
 
 
 def _number(text: str) -> int:
