@@ -76,6 +76,11 @@ def read(folder: Path, text: str, environ: Mapping[str, str] = HOME) -> Config:
     return load(write(folder, text), environ)
 
 
+def password_of(account: Account) -> Secret:
+    assert account.password is not None
+    return account.password
+
+
 def problems(folder: Path, text: str, environ: Mapping[str, str] = HOME) -> list[str]:
     """The problems of a configuration, without the file's name in front."""
     file = write(folder, text)
@@ -257,7 +262,7 @@ def test_the_example_needs_nothing_but_its_secrets(tmp_path: Path) -> None:
     (tmp_path / "syncd_team").write_text("two", encoding="utf-8")
     environ = {**HOME, "CREDENTIALS_DIRECTORY": str(tmp_path)}
     config = read(tmp_path, EXAMPLE.read_text(encoding="utf-8"), environ)
-    assert config.accounts["work"].password.reveal() == "one"
+    assert password_of(config.accounts["work"]).reveal() == "one"
     assert config.calendars["team"].password.reveal() == "two"
     assert isinstance(config.openmeetings, OpenMeetings)
     assert isinstance(config.openmeetings.password, Secret)
@@ -288,7 +293,13 @@ MISTAKES = [
     (ACCOUNT + "[caldev]", 'caldev: unknown table, did you mean "caldav"? (example: [opentalk.work])'),
     (
         ACCOUNT.replace('username = "alice"\n', ""),
-        'opentalk.work.username: is missing (example: username = "alice")',
+        "opentalk.work.username: is missing: give username and password, or neither and run `syncd login work` "
+        '(example: username = "alice")',
+    ),
+    (
+        ACCOUNT.replace('password = { env = "WORK" }', ""),
+        "opentalk.work.password: is missing: give username and password, or neither and run `syncd login work` "
+        '(example: password = { file = "work.password" })',
     ),
     (
         ACCOUNT + "every = 5",
@@ -403,7 +414,7 @@ def test_a_mistake_is_told_in_one_sentence_that_says_how_to_mend_it(tmp_path: Pa
     assert problems(tmp_path, text) == [problem]
 
 
-@pytest.mark.parametrize("key", ["soon_every", "people", "invite_cleanup", "keep_past", "reminder"])
+@pytest.mark.parametrize("key", ["people", "invite_cleanup", "keep_past", "reminder"])
 def test_a_key_of_another_version_is_an_unknown_key(tmp_path: Path, key: str) -> None:
     (problem,) = problems(tmp_path, ACCOUNT + f"{key} = 1")
     assert problem.startswith(f"opentalk.work.{key}: unknown key, ")
@@ -453,6 +464,11 @@ def test_plain_http_elsewhere_must_be_asked_for(tmp_path: Path) -> None:
     text = (ACCOUNT + CALENDAR + MEETINGS + FEEDS).replace("https:", "http:")
     assert len(problems(tmp_path, text)) == 4
     assert read(tmp_path, re.sub(r"(?m)^(\[.*)$", r"\1\nplain_http = true", text)).accounts["work"].plain_http
+
+
+def test_an_account_may_have_neither_username_nor_password(tmp_path: Path) -> None:
+    account = read(tmp_path, '[opentalk.work]\nurl = "https://meet.example.org"').accounts["work"]
+    assert (account.username, account.password) == (None, None)
 
 
 def test_addresses_lose_their_last_slash_but_for_calendars(tmp_path: Path) -> None:
@@ -562,7 +578,7 @@ def test_an_override_makes_what_the_file_does_not_have(tmp_path: Path) -> None:
         "TEAM": CANARY,
     }
     account = read(tmp_path, "", environ).accounts["my-team"]
-    assert (account.username, account.per_page, account.password.reveal()) == ("12345", 7, CANARY)
+    assert (account.username, account.per_page, password_of(account).reveal()) == ("12345", 7, CANARY)
 
 
 def test_an_override_finds_the_table_that_the_file_has(tmp_path: Path) -> None:
@@ -575,7 +591,7 @@ def test_an_override_of_a_secret_replaces_it_as_a_whole(tmp_path: Path) -> None:
     for variable, value in [("PASSWORD__ENV", "NEW"), ("PASSWORD", '{ env = "NEW" }')]:
         environ = {**HOME, f"SYNCD_OPENTALK__WORK__{variable}": value, "NEW": "new"}
         text = ACCOUNT.replace('env = "WORK"', 'file = "x"')
-        assert read(tmp_path, text, environ).accounts["work"].password.reveal() == "new"
+        assert password_of(read(tmp_path, text, environ).accounts["work"]).reveal() == "new"
 
 
 @pytest.mark.parametrize(
@@ -613,7 +629,7 @@ def test_a_wrong_override_is_a_problem_that_names_the_variable(
 
 
 def secret(folder: Path, source: str, environ: Mapping[str, str] = HOME) -> Secret:
-    return read(folder, ACCOUNT.replace('{ env = "WORK" }', source), environ).accounts["work"].password
+    return password_of(read(folder, ACCOUNT.replace('{ env = "WORK" }', source), environ).accounts["work"])
 
 
 def refusal(folder: Path, source: str, environ: Mapping[str, str] = HOME, **options: Any) -> str:
@@ -688,7 +704,7 @@ def test_a_secret_does_not_show_itself(tmp_path: Path) -> None:
     environ = {**HOME, "WORK": CANARY}
     config = read(tmp_path, ACCOUNT, environ)
     account = config.accounts["work"]
-    assert account.password.reveal() == CANARY
+    assert password_of(account).reveal() == CANARY
     assert repr(account.password) == "Secret(opentalk.work.password: env)"
     assert repr(account) == "Account(work)"
     assert CANARY not in repr(config)

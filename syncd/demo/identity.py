@@ -8,6 +8,7 @@ are signed with a key that lives as long as the object.
 import base64
 import hashlib
 import hmac
+import html
 import secrets
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -19,7 +20,7 @@ import msgspec
 from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from syncd.demo.serve import Traffic
@@ -48,6 +49,12 @@ class _Device(Struct):
     expires: float
     asked: float = 0.0
     username: str | None = None
+    denied: bool = False
+
+
+class _Session(Struct, frozen=True):
+    username: str
+    client: str
 
 
 class _Error(Exception):
@@ -60,8 +67,9 @@ class IdentityProvider:
     """A realm with its people. ``app`` is to be served, and ``url`` set to where it is served.
 
     Tokens live ``token_life`` seconds by ``clock``. ``clients`` maps the ids of the clients to their
-    secrets, ``None`` for public ones. ``rotate`` lets a refresh token be used once only; by default Keycloak
-    takes an old one again.
+    secrets, ``None`` for public ones. ``rotate`` lets a refresh token be used once only, and ends the session
+    of one that comes twice; by default Keycloak takes an old one again. Without ``devices`` no client may let
+    devices sign in, without ``offline`` nobody has the role offline_access.
     """
 
     def __init__(
@@ -72,6 +80,8 @@ class IdentityProvider:
         token_life: int = 300,
         clients: Mapping[str, str | None] = {"Frontend": None},
         rotate: bool = False,
+        devices: bool = True,
+        offline: bool = True,
     ) -> None:
         self.url = ""
         self.realm = realm
@@ -79,9 +89,11 @@ class IdentityProvider:
         self._clock = clock
         self._clients = clients
         self._rotate = rotate
+        self._allows_devices = devices
+        self._allows_offline = offline
         self._key = secrets.token_bytes(32)
         self._people: dict[str, Person] = {}
-        self._sessions: dict[str, str] = {}  # session -> username
+        self._sessions: dict[str, _Session] = {}
         self._spent: set[str] = set()
         self._devices: dict[str, _Device] = {}
         path = f"/realms/{realm}"
@@ -91,6 +103,8 @@ class IdentityProvider:
             Route(f"{protocol}/token", self._token, methods=["POST"]),
             Route(f"{protocol}/auth/device", self._device, methods=["POST"]),
             Route(f"{protocol}/logout", self._logout, methods=["POST"]),
+            Route(f"{protocol}/revoke", self._revoke, methods=["POST"]),
+            Route(f"{path}/device", self._device_page, methods=["GET", "POST"]),
         ]
         self.app = Traffic(Starlette(routes=routes))
 
@@ -119,8 +133,14 @@ class IdentityProvider:
 
     def approve(self, user_code: str, username: str) -> None:
         """Sign in on the device page, where ``user_code`` was shown; StopIteration if no device shows it."""
-        device = next(device for device in self._devices.values() if device.user_code == user_code)
-        device.username = username
+        self._shown(user_code).username = username
+
+    def deny(self, user_code: str) -> None:
+        """Say no on the device page, where ``user_code`` was shown; StopIteration if no device shows it."""
+        self._shown(user_code).denied = True
+
+    def _shown(self, user_code: str) -> _Device:
+        return next(device for device in self._devices.values() if device.user_code == user_code)
 
     def read(self, token: str) -> dict[str, Any] | None:
         """The claims of a token of this realm within its life, whether or not its session goes on."""
@@ -145,9 +165,11 @@ class IdentityProvider:
 
     def _tokens(self, client: str, session: str, scope: str) -> Response:
         """A token answer, with the members and in the order of Keycloak 26.5."""
-        person = self._people[self._sessions[session]]
+        person = self._people[self._sessions[session].username]
         now = int(self._clock().timestamp())
         asked = scope.split()
+        if "offline_access" in asked and not self._allows_offline:
+            raise _Error(400, "not_allowed", "Offline tokens not allowed for the user or client")
         granted = [name for name in ("openid", "offline_access") if name in asked] + ["profile", "email"]
         claims = {
             "iss": self.issuer,
@@ -191,6 +213,7 @@ class IdentityProvider:
                 "authorization_endpoint": f"{protocol}/auth",
                 "token_endpoint": f"{protocol}/token",
                 "end_session_endpoint": f"{protocol}/logout",
+                "revocation_endpoint": f"{protocol}/revoke",
                 "device_authorization_endpoint": f"{protocol}/auth/device",
                 "grant_types_supported": ["password", "refresh_token", DEVICE_GRANT],
             }
@@ -222,23 +245,29 @@ class IdentityProvider:
             raise _Error(401, "invalid_client", "Invalid client or Invalid client credentials")
         return form, client
 
-    def _begin(self, username: str) -> str:
+    def _begin(self, username: str, client: str) -> str:
         session = secrets.token_urlsafe(18)
-        self._sessions[session] = username
+        self._sessions[session] = _Session(username, client)
         return session
 
     def _by_password(self, client: str, form: Mapping[str, str]) -> Response:
         person = self._people.get(form.get("username", ""))
         if person is None or person.password != form.get("password"):
             raise _Error(401, "invalid_grant", "Invalid user credentials")
-        return self._tokens(client, self._begin(person.username), form.get("scope", ""))
+        return self._tokens(client, self._begin(person.username, client), form.get("scope", ""))
 
     def _by_refresh(self, client: str, token: str) -> Response:
         claims = self.read(token)
-        if claims is None or claims["typ"] not in ("Refresh", "Offline") or token in self._spent:
+        if claims is None or claims["typ"] not in ("Refresh", "Offline"):
             raise _Error(400, "invalid_grant", "Invalid refresh token")
+        if claims["azp"] != client:
+            unlike = "Invalid refresh token. Token client and authorized client don't match"
+            raise _Error(400, "invalid_grant", unlike)
         if claims["sid"] not in self._sessions:
             raise _Error(400, "invalid_grant", "Session not active")
+        if token in self._spent:
+            del self._sessions[claims["sid"]]
+            raise _Error(400, "invalid_grant", "Maximum allowed refresh token reuse exceeded")
         if self._rotate:
             self._spent.add(token)
         return self._tokens(client, claims["sid"], claims["scope"])
@@ -253,14 +282,19 @@ class IdentityProvider:
         if now < device.asked + DEVICE_INTERVAL:
             raise _Error(400, "slow_down", "Slow down")
         device.asked = now
+        if device.denied:
+            raise _Error(400, "access_denied", "The end user denied the authorization request")
         if device.username is None:
             raise _Error(400, "authorization_pending", "The authorization request is still pending")
         del self._devices[code]
-        return self._tokens(client, self._begin(device.username), device.scope)
+        return self._tokens(client, self._begin(device.username, client), device.scope)
 
     async def _device(self, request: Request) -> Response:
         try:
             form, client = await self._form(request)
+            if not self._allows_devices:
+                what = "Client is not allowed to initiate OAuth 2.0 Device Authorization Grant."
+                raise _Error(400, "unauthorized_client", f"{what} The flow is disabled for the client.")
         except _Error as error:
             return error.answer
         code = secrets.token_urlsafe(32)
@@ -279,6 +313,44 @@ class IdentityProvider:
                 "interval": DEVICE_INTERVAL,
             }
         )
+
+    async def _device_page(self, request: Request) -> Response:
+        """Where a person types the code and signs in, which approves the device."""
+        form = {**request.query_params, **dict(parse_qsl((await request.body()).decode()))}
+        shown = form.get("user_code", "")
+        if request.method == "POST":
+            person = self._people.get(form.get("username", ""))
+            known = any(device.user_code == shown for device in self._devices.values())
+            if known and person and person.password == form.get("password"):
+                self.approve(shown, person.username)
+                return HTMLResponse("<!doctype html><title>Signed in</title><p>Device login successful.")
+            return HTMLResponse("<!doctype html><title>Refused</title><p>Invalid code, username or password.", 400)
+        fields = "".join(
+            f'<label>{word} <input name="{name}" type="{kind}" value="{html.escape(value)}"></label> '
+            for word, name, kind, value in (
+                ("Code", "user_code", "text", shown),
+                ("Username", "username", "text", ""),
+                ("Password", "password", "password", ""),
+            )
+        )
+        return HTMLResponse(
+            f'<!doctype html><title>Device login</title><form method="post">{fields}<button>Sign in</button>'
+        )
+
+    async def _revoke(self, request: Request) -> Response:
+        """Revocation of a refresh token ends all sessions of its person with its client; so does Keycloak."""
+        try:
+            form, client = await self._form(request)
+        except _Error as error:
+            return error.answer
+        claims = self.read(form.get("token", ""))
+        if claims is None or claims["sid"] not in self._sessions:
+            return _Error(200, "invalid_token", "Invalid token").answer
+        if claims["azp"] != client:
+            return _Error(400, "invalid_request", "Unmatching clients").answer
+        gone = self._sessions[claims["sid"]]
+        self._sessions = {sid: session for sid, session in self._sessions.items() if session != gone}
+        return Response(status_code=200)
 
     async def _logout(self, request: Request) -> Response:
         try:

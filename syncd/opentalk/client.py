@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import parse_qs, urlsplit
 
 from msgspec import Struct
@@ -18,7 +18,8 @@ from msgspec import Struct
 from syncd.errors import BadAnswer, BadEvent, LoginRefused, Unavailable
 from syncd.model import Identity, Invite, Meeting, Snapshot, Window
 from syncd.opentalk.discovery import Known, Places, discover
-from syncd.opentalk.oidc import PasswordGrant
+from syncd.opentalk.oidc import Grant, Logins, PasswordGrant, RefreshGrant
+from syncd.opentalk.tokens import Client
 from syncd.opentalk.wire import Listing, Me, read_invites
 from syncd.transport import Answer, Remote, decode, unavailable
 
@@ -34,19 +35,28 @@ _LINK = re.compile(r"<([^>]*)>\s*;\s*rel=\"?(\w+)")
 _SECOND = timedelta(seconds=1)
 
 
+class _Common(TypedDict):
+    """What every grant takes."""
+
+    token_endpoint: str
+    login_url: str
+    clock: Callable[[], datetime]
+
+
 class _Session(Struct, frozen=True):
     """What discovery found, and the way to it with a login."""
 
     places: Places
-    grant: PasswordGrant
+    grant: Grant
     remote: Remote
 
 
 class OpenTalk:
     """One account. ``name`` is that of the configuration; ``url`` is the web app's address.
 
-    ``controller``, ``issuer`` and ``client_id`` are found where they are ``None``. Safe to share between
-    threads. Every method raises Unavailable, BadAnswer, LoginRefused and NeedsYou.
+    ``controller``, ``issuer`` and ``client_id`` are found where they are ``None``. Without ``username`` and
+    ``password`` the account is the one that signed in, of which ``logins`` keeps the refresh token. Safe to
+    share between threads. Every method raises Unavailable, BadAnswer, LoginRefused and NeedsYou.
     """
 
     def __init__(
@@ -58,18 +68,21 @@ class OpenTalk:
         issuer: str | None = None,
         client_id: str | None = None,
         client_secret: Callable[[], str] | None = None,
-        username: str,
-        password: Callable[[], str],
+        username: str | None = None,
+        password: Callable[[], str] | None = None,
+        logins: Logins | None = None,
         per_page: int = 100,
         ca_file: Path | None = None,
         clock: Callable[[], datetime],
         remote_options: Mapping[str, Any] = {},
     ) -> None:
+        self._account = name
         self._name = f"opentalk.{name}"
         self._known = Known(web=url, controller=controller, issuer=issuer, client_id=client_id)
         self._client_secret = client_secret
         self._username = username
         self._password = password
+        self._logins = logins
         self._per_page = per_page
         self._clock = clock
         self._remote_options = {"ca_file": ca_file, "clock": clock, **remote_options}
@@ -88,10 +101,10 @@ class OpenTalk:
                     f"{self._open().places.client_id!r} needs an audience mapper for the controller's client"
                 )
             me = decode(answer, Me, self._name)
-            grant = self._open().grant
+            claims = self._open().grant.claims
             self._identity = Identity(
-                issuer=grant.issuer or self._open().places.issuer,
-                subject=grant.subject or me.id,
+                issuer=claims.issuer if claims else self._open().places.issuer,
+                subject=claims.subject if claims else me.id,
                 user_id=me.id,
                 firstname=me.firstname,
                 lastname=me.lastname,
@@ -229,18 +242,18 @@ class OpenTalk:
                     places = discover(remote, self._known)
                 finally:
                     remote.close()
-                grant = PasswordGrant(
-                    self._name,
-                    username=self._username,
-                    password=self._password,
-                    client_id=places.client_id,
-                    client_secret=self._client_secret,
-                    token_endpoint=places.token_endpoint,
-                    login_url=f"{places.api}/auth/login",
-                    clock=self._clock,
-                )
+                grant = self._grant(places)
                 self._session = _Session(places, grant, Remote(self._name, auth=grant, **self._remote_options))
             return self._session
+
+    def _grant(self, places: Places) -> Grant:
+        client = Client(self._name, places.client_id, self._client_secret)
+        common = _Common(token_endpoint=places.token_endpoint, login_url=f"{places.api}/auth/login", clock=self._clock)
+        if self._username is not None and self._password is not None:
+            return PasswordGrant(client, username=self._username, password=self._password, **common)
+        if self._logins is None:
+            raise LoginRefused(f"{self._name}: there is neither a username nor a place where a sign-in is kept")
+        return RefreshGrant(client, account=self._account, logins=self._logins, **common)
 
     def _send(
         self,

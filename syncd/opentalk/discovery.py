@@ -28,12 +28,19 @@ class Known(Struct, frozen=True):
 
 
 class Places(Struct, frozen=True):
-    """Where everything is; ``api`` has no slash at its end."""
+    """Where everything is; ``api`` has no slash at its end.
+
+    The identity provider need not let devices sign in (RFC 8628), nor end what they began: RFC 7009's
+    revocation, OpenID Connect's logout. ``None`` is also what would be reached without TLS.
+    """
 
     api: str
     issuer: str
     client_id: str
     token_endpoint: str
+    device_endpoint: str | None = None
+    revocation_endpoint: str | None = None
+    logout_endpoint: str | None = None
 
 
 class _Base(Struct, frozen=True):
@@ -68,9 +75,12 @@ class _Login(Struct, frozen=True):
 
 
 class _OpenID(Struct, frozen=True):
-    """OpenID Connect Discovery, section 4.2."""
+    """OpenID Connect Discovery, section 4.2; RFC 8414, 2; RFC 8628, 4; RP-Initiated Logout, 2.1."""
 
     token_endpoint: str
+    device_authorization_endpoint: str | None = None
+    revocation_endpoint: str | None = None
+    end_session_endpoint: str | None = None
 
 
 def discover(remote: Remote, known: Known) -> Places:
@@ -93,7 +103,11 @@ def discover(remote: Remote, known: Known) -> Places:
     openid = _read(_get(remote, place), _OpenID)
     if openid is None:
         raise NeedsYou(f"{remote.name}: there is no identity provider at {_host(issuer)}; set {remote.name}.issuer")
-    return Places(api, issuer, client_id, _safe(remote, openid.token_endpoint, issuer, "issuer"))
+    token_endpoint = _safe(remote, openid.token_endpoint, issuer, "issuer")
+    others = (openid.device_authorization_endpoint, openid.revocation_endpoint, openid.end_session_endpoint)
+    return Places(
+        api, issuer, client_id, token_endpoint, *(each if _is_safe(each, issuer) else None for each in others)
+    )
 
 
 def _controller(remote: Remote, web: str) -> str:
@@ -135,12 +149,17 @@ def _read(answer: Answer, kind: type[T]) -> T | None:
 
 
 def _safe(remote: Remote, found: str, source: str, key: str) -> str:
-    if urlsplit(source).scheme == "https" and urlsplit(found).scheme != "https" and not _is_loopback(found):
+    if not _is_safe(found, source):
         raise NeedsYou(
             f"{remote.name}: {_host(source)} leads to {_host(found)} without TLS, where no password is sent; "
             f"set {remote.name}.{key} to its https address"
         )
     return found
+
+
+def _is_safe(found: str | None, source: str) -> bool:
+    """Whether an address does not lead from TLS to where there is none."""
+    return not found or urlsplit(source).scheme != "https" or urlsplit(found).scheme == "https" or _is_loopback(found)
 
 
 def _host(url: str) -> str:

@@ -134,6 +134,51 @@ def test_a_device_signs_in_once_somebody_approved_it(realm: Realm) -> None:
     assert realm.ask(**poll).json()["error"] == "invalid_grant"
 
 
+def test_a_device_is_approved_on_its_page_by_whoever_knows_the_password(realm: Realm) -> None:
+    endpoint = realm.discovered()["device_authorization_endpoint"]
+    device = realm.http.post(endpoint, data={"client_id": "Frontend", "scope": "openid"}).json()
+    page = realm.http.get(device["verification_uri_complete"])
+    assert f'value="{device["user_code"]}"' in page.text
+    form = {"user_code": device["user_code"], "username": "alice", "password": "alice-pw"}
+    assert realm.http.post(device["verification_uri"], data={**form, "password": "wrong"}).status_code == 400
+    assert realm.http.post(device["verification_uri"], data={**form, "user_code": "ABCD"}).status_code == 400
+    grant = "urn:ietf:params:oauth:grant-type:device_code"
+    assert realm.ask(grant_type=grant, device_code=device["device_code"]).json()["error"] == "authorization_pending"
+    realm.clock.now += timedelta(seconds=device["interval"])
+    assert realm.http.post(device["verification_uri"], data=form).status_code == 200
+    assert realm.ask(grant_type=grant, device_code=device["device_code"]).status_code == 200
+
+
+def test_a_revocation_ends_every_session_of_the_person_a_logout_only_one() -> None:
+    for name, fields, others in (("revocation_endpoint", "token", 400), ("end_session_endpoint", "refresh_token", 200)):
+        realm = Realm()
+        one, other = realm.sign_in()["refresh_token"], realm.sign_in("openid offline_access")["refresh_token"]
+        realm.http.post(realm.discovered()[name], data={"client_id": "Frontend", fields: one})
+        assert realm.refresh(one).json()["error_description"] == "Session not active"
+        assert realm.refresh(other).status_code == others
+        again = realm.http.post(realm.discovered()["revocation_endpoint"], data={"client_id": "Frontend", "token": one})
+        assert (again.status_code, again.json()["error"]) == (200, "invalid_token")
+        realm.close()
+
+
+def test_a_refresh_token_that_comes_twice_ends_its_session_where_they_rotate() -> None:
+    realm = Realm(rotate=True)
+    first = realm.sign_in()["refresh_token"]
+    second = realm.refresh(first).json()["refresh_token"]
+    assert realm.refresh(first).json()["error_description"] == "Maximum allowed refresh token reuse exceeded"
+    assert realm.refresh(second).json()["error_description"] == "Session not active"
+    realm.close()
+
+
+def test_a_refresh_token_is_for_its_own_client_only() -> None:
+    realm = Realm(clients={"Frontend": None, "Ours": None})
+    token = realm.sign_in()["refresh_token"]
+    other = {"client_id": "Ours", "grant_type": "refresh_token", "refresh_token": token}
+    assert realm.http.post(realm.discovered()["token_endpoint"], data=other).json()["error"] == "invalid_grant"
+    assert realm.refresh(token).status_code == 200
+    realm.close()
+
+
 def test_a_device_code_ends(realm: Realm) -> None:
     endpoint = realm.discovered()["device_authorization_endpoint"]
     device = realm.http.post(endpoint, data={"client_id": "Frontend", "scope": "openid"}).json()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from syncd.demo.identity import IdentityProvider
+from syncd.demo.identity import DEVICE_GRANT, IdentityProvider
 from syncd.demo.opentalk import OpenTalk as EmbeddedOpenTalk
 from syncd.demo.serve import Served, Traffic
 from syncd.demo.signin import Version
 from syncd.errors import BadAnswer, BadEvent, LoginRefused, NeedsYou, Unavailable
 from syncd.model import Invite, Meeting, Window
 from syncd.opentalk.client import OpenTalk
+from syncd.transport import Remote
 from tests.tiny import Call, Certificate, Tiny
 
 NOW = datetime(2026, 11, 22, 8, tzinfo=UTC)
@@ -33,17 +34,17 @@ def time(moment: datetime) -> dict[str, str]:
 class World:
     """An OpenTalk with its identity provider, and accounts of its people."""
 
-    def __init__(self, stack: ExitStack, version: Version) -> None:
+    def __init__(self, stack: ExitStack, version: Version, rotate: bool = False) -> None:
         self.now = NOW
         self.stack = stack
-        self.identity = IdentityProvider(lambda: self.now)
+        self.identity = IdentityProvider(lambda: self.now, rotate=rotate)
         for name in ("alice", "bob"):
             self.identity.add_user(name, f"{name}-pw", name.title(), "Adams", f"{name}@example.org")
         self.opentalk = EmbeddedOpenTalk(self.identity, lambda: self.now, version)
         self.identity.url = stack.enter_context(Served(self.identity.app)).url
         self.url = stack.enter_context(Served(self.opentalk.app)).url
 
-    def account(self, username: str = "alice", **options: Any) -> OpenTalk:
+    def account(self, username: str | None = "alice", **options: Any) -> OpenTalk:
         usual = {
             "url": self.url,
             "client_id": "Frontend",
@@ -67,9 +68,9 @@ class World:
 
 
 @contextmanager
-def world(version: Version = "0.30") -> Iterator[World]:
+def world(version: Version = "0.30", *, rotate: bool = False) -> Iterator[World]:
     with ExitStack() as stack:
-        yield World(stack, version)
+        yield World(stack, version, rotate)
 
 
 @pytest.fixture
@@ -105,6 +106,82 @@ def test_tokens_and_sessions_end_without_anybody_noticing(version: Version) -> N
             there.now += timedelta(seconds=290)
         there.identity.end_sessions()
         assert len(account.snapshot(None).meetings) == 1
+
+
+class Kept:
+    def __init__(self, token: str | None) -> None:
+        self.tokens = [token]
+
+    def refresh_token(self, account: str) -> str | None:
+        assert account == "work"
+        return self.tokens[-1]
+
+    def save_refresh_token(self, account: str, token: str | None) -> None:
+        assert account == "work"
+        self.tokens.append(token)
+
+
+def signed_in(there: World, username: str = "alice") -> str:
+    """The refresh token of somebody who signed in in a browser."""
+    with closing(Remote("test")) as remote:
+        endpoint = f"{there.identity.issuer}/protocol/openid-connect"
+        scope = {"client_id": "Frontend", "scope": "openid profile email offline_access"}
+        device = msgspec.json.decode(remote.send("POST", f"{endpoint}/auth/device", form=scope).body)
+        there.identity.approve(device["user_code"], username)
+        form = {"grant_type": DEVICE_GRANT, "client_id": "Frontend", "device_code": device["device_code"]}
+        token = msgspec.json.decode(remote.send("POST", f"{endpoint}/token", form=form).body)["refresh_token"]
+    there.identity.app.clear()
+    return str(token)
+
+
+@pytest.mark.parametrize("rotate", [False, True])
+@pytest.mark.parametrize("version", ["0.29", "0.30", "0.35"])
+def test_an_account_without_a_password_lives_on_its_sign_in(version: Version, rotate: bool) -> None:
+    with world(version, rotate=rotate) as there:
+        there.create()
+        kept = Kept(signed_in(there))
+        for _ in range(2):  # as after a restart
+            account = there.account(username=None, password=None, logins=kept)
+            assert account.identity().subject == there.identity.person("alice").sub
+            for _ in range(3):
+                there.now += timedelta(days=1)
+                assert len(account.snapshot(None).meetings) == 1
+        refreshes = [r for r in there.identity.app.log if r.path.endswith("/token")]
+        assert len(refreshes) == len(kept.tokens) - 1 == (10 if version == "0.29" else 8)
+
+
+def test_a_sign_in_that_was_ended_is_told_and_healed_by_another(here: World) -> None:
+    kept = Kept(None)
+    account = here.account(username=None, password=None, logins=kept)
+    with pytest.raises(LoginRefused, match="nobody is signed in; run `syncd login work`"):
+        account.snapshot(None)
+    kept.tokens.append(signed_in(here))
+    assert account.snapshot(None).meetings == {}
+    here.identity.end_sessions()
+    here.now += timedelta(hours=1)
+    for _ in range(3):
+        with pytest.raises(LoginRefused, match="the sign-in has ended; run `syncd login work`"):
+            account.snapshot(None)
+    assert len([r for r in here.identity.app.log if r.path.endswith("/token")]) == 2
+    kept.tokens.append(signed_in(here))
+    assert account.snapshot(None).meetings == {}
+
+
+def test_another_person_who_signs_in_is_not_read_as_the_first(here: World) -> None:
+    kept = Kept(signed_in(here))
+    account = here.account(username=None, password=None, logins=kept)
+    account.snapshot(None)
+    kept.tokens.append(signed_in(here, "bob"))
+    here.now += timedelta(hours=1)
+    here.opentalk.app.clear()
+    with pytest.raises(NeedsYou, match=r"opentalk\.work: somebody else is signed in"):
+        account.snapshot(None)
+    assert here.opentalk.app.log == []
+
+
+def test_an_account_with_neither_a_password_nor_a_sign_in_says_so(here: World) -> None:
+    with pytest.raises(LoginRefused, match="neither"):
+        here.account(username=None, password=None).identity()
 
 
 def test_the_client_id_is_the_one_that_the_controller_names(here: World) -> None:

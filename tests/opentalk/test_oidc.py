@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import base64
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs
@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.errors import BadAnswer, LoginRefused, Unavailable
-from syncd.opentalk.oidc import PasswordGrant, Tokens
+from syncd.errors import BadAnswer, LedgerError, LoginRefused, NeedsYou, Unavailable
+from syncd.opentalk.oidc import Grant, PasswordGrant, RefreshGrant
+from syncd.opentalk.tokens import Claims, Client, Tokens
 
 API = "https://controller.example.org/v1"
 TOKEN = "https://id.example.org/realms/meet/protocol/openid-connect/token"
 LOGIN = f"{API}/auth/login"
+ISSUER = "https://id.example.org/realms/meet"
 
 
 def jwt(**claims: str) -> str:
@@ -27,11 +29,13 @@ def jwt(**claims: str) -> str:
 class Servers:
     """An identity provider and a controller, spoken to request by request without a socket."""
 
-    def __init__(self, *, sessions: bool = False, life: int = 300) -> None:
+    def __init__(self, *, sessions: bool = False, life: int = 300, rotate: bool = False) -> None:
         self.now = datetime(2026, 11, 22, 8, tzinfo=UTC)
         self.password = "right"
         self.sessions = sessions
         self.life = life
+        self.rotate = rotate
+        self.subject = "s-1"
         self.said: list[str] = []
         self.good: set[str] = set()
         self.refreshable: set[str] = set()
@@ -42,17 +46,23 @@ class Servers:
         self.broken = False
         self.lock = threading.Lock()
 
-    def grant(self, **options: Any) -> PasswordGrant:
-        usual: dict[str, Any] = {
-            "username": "alice",
-            "password": lambda: "right",
-            "client_id": "Frontend",
-            "client_secret": None,
-            "token_endpoint": TOKEN,
-            "login_url": LOGIN,
-            "clock": lambda: self.now,
-        }
-        return PasswordGrant("opentalk.work", **{**usual, **options})
+    def grant(
+        self, password: Callable[[], str] = lambda: "right", client_secret: Callable[[], str] | None = None
+    ) -> PasswordGrant:
+        client = Client("opentalk.work", "Frontend", client_secret)
+        return PasswordGrant(client, username="alice", password=password, **self.places())
+
+    def refresh_grant(self, logins: "Kept") -> RefreshGrant:
+        return RefreshGrant(Client("opentalk.work", "Frontend"), account="work", logins=logins, **self.places())
+
+    def places(self) -> Any:
+        return {"token_endpoint": TOKEN, "login_url": LOGIN, "clock": lambda: self.now}
+
+    def sign_in(self) -> str:
+        """A refresh token, as a device gets it."""
+        self.made += 1
+        self.refreshable.add(f"refresh-{self.made}")
+        return f"refresh-{self.made}"
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         with self.lock:
@@ -73,13 +83,15 @@ class Servers:
             return httpx.Response(401, json={"error": "invalid_grant", "error_description": "Invalid user credentials"})
         if form["grant_type"] == ["refresh_token"] and form["refresh_token"][0] not in self.refreshable:
             return httpx.Response(400, json={"error": "invalid_grant", "error_description": "Invalid refresh token"})
+        if self.rotate and form["grant_type"] == ["refresh_token"]:
+            self.refreshable.remove(form["refresh_token"][0])
         self.made += 1
         self.good.add(f"access-{self.made}")
         self.refreshable.add(f"refresh-{self.made}")
         tokens = {
             "access_token": f"access-{self.made}",
             "refresh_token": f"refresh-{self.made}",
-            "id_token": jwt(iss="https://id.example.org/realms/meet", sub="s-1", jti=str(self.made)),
+            "id_token": jwt(iss=ISSUER, sub=self.subject, jti=str(self.made)),
             "expires_in": self.life,
         }
         return httpx.Response(200, json=tokens)
@@ -92,20 +104,45 @@ class Servers:
             self.early.add(token)
             return httpx.Response(401, json={"code": "unknown_sub"})
         number = token.removeprefix("access-")
-        if self.sessions and jwt(iss="https://id.example.org/realms/meet", sub="s-1", jti=number) not in self.posted:
+        if self.sessions and jwt(iss=ISSUER, sub=self.subject, jti=number) not in self.posted:
             challenge = 'Bearer error="invalid_token", error_description="The user session expired"'
             return httpx.Response(401, json={"code": "unauthorized"}, headers={"www-authenticate": challenge})
         return httpx.Response(200, json={"token": token})
 
 
-def talk(servers: Servers, grant: PasswordGrant) -> httpx.Response:
+class Kept:
+    """Where a sign-in is kept; ``log`` shares the servers' words, so that the order can be told."""
+
+    def __init__(self, servers: Servers, token: str | None = None) -> None:
+        self.token = token
+        self.full = False
+        self._log = servers.said
+
+    def refresh_token(self, account: str) -> str | None:
+        assert account == "work"
+        return self.token
+
+    def save_refresh_token(self, account: str, token: str | None) -> None:
+        assert account == "work"
+        if self.full:
+            raise LedgerError("the disk is full")
+        self.token = token
+        self._log.append("saved")
+
+
+def carried(servers: Servers, request: httpx.Request) -> httpx.Response:
+    response = servers.answer(request)
+    response.request = request
+    return response
+
+
+def talk(servers: Servers, grant: Grant) -> httpx.Response:
     """One request through the grant, as httpx would carry it."""
     flow: Generator[httpx.Request, httpx.Response, None] = grant.sync_auth_flow(httpx.Request("GET", f"{API}/users/me"))
     try:
         request = next(flow)
         while True:
-            response = servers.answer(request)
-            response.request = request
+            response = carried(servers, request)
             try:
                 request = flow.send(response)
             except StopIteration:
@@ -279,9 +316,9 @@ def test_a_refused_session_is_a_refused_login() -> None:
 def test_the_id_token_tells_who_it_is() -> None:
     servers = Servers()
     grant = servers.grant()
-    assert (grant.issuer, grant.subject) == (None, None)
+    assert grant.claims is None
     talk(servers, grant)
-    assert (grant.issuer, grant.subject) == ("https://id.example.org/realms/meet", "s-1")
+    assert grant.claims == Claims(ISSUER, "s-1")
 
 
 def test_a_client_secret_goes_with_every_token_request() -> None:
@@ -322,3 +359,132 @@ def test_a_request_that_is_given_up_leaves_the_lock_open() -> None:
     assert str(next(flow).url) == TOKEN
     flow.close()
     assert talk(servers, grant).status_code == 200
+
+
+def test_tokens_of_somebody_else_are_not_used() -> None:
+    servers = Servers()
+    kept = Kept(servers, servers.sign_in())
+    for grant in (servers.grant(), servers.refresh_grant(kept)):
+        servers.subject = "s-1"
+        talk(servers, grant)
+        servers.good.clear()
+        servers.subject = "s-2"
+        servers.said.clear()
+        for _ in range(2):
+            with pytest.raises(NeedsYou, match="somebody else"):
+                talk(servers, grant)
+        assert servers.said.count("api") == 1
+        servers.subject = "s-1"
+        assert talk(servers, grant).status_code == 200
+
+
+def test_a_new_refresh_token_is_saved_before_its_access_token_is_used() -> None:
+    for sessions in (False, True):
+        servers = Servers(rotate=True, sessions=sessions)
+        kept = Kept(servers, servers.sign_in())
+        grant = servers.refresh_grant(kept)
+        talk(servers, grant)
+        servers.said.clear()
+        servers.now += timedelta(seconds=280)
+        assert talk(servers, grant).status_code == 200
+        assert servers.said == ["refresh_token", "saved", *(["session"] if sessions else []), "api"]
+        assert kept.token in servers.refreshable
+
+
+def test_a_refresh_token_that_stays_is_not_saved_again() -> None:
+    servers = Servers()
+    kept = Kept(servers, "the one")
+    grant = servers.refresh_grant(kept)
+    servers.token_answer = httpx.Response(200, json={"access_token": "access", "expires_in": 60})
+    servers.good.add("access")
+    for _ in range(2):
+        assert talk(servers, grant).status_code == 200
+        servers.now += timedelta(seconds=50)
+    assert servers.said == ["refresh_token", "api", "refresh_token", "api"]
+
+
+def test_without_a_sign_in_nothing_is_asked_until_there_is_one() -> None:
+    servers = Servers()
+    kept = Kept(servers)
+    grant = servers.refresh_grant(kept)
+    with pytest.raises(LoginRefused, match="nobody is signed in; run `syncd login work`"):
+        talk(servers, grant)
+    assert servers.said == []
+    kept.token = servers.sign_in()
+    assert talk(servers, grant).status_code == 200
+
+
+def test_a_refused_sign_in_is_not_tried_again_but_a_new_one_is() -> None:
+    servers = Servers()
+    kept = Kept(servers, "refresh-revoked")
+    grant = servers.refresh_grant(kept)
+    for _ in range(3):
+        with pytest.raises(
+            LoginRefused, match=r"opentalk\.work: the sign-in has ended; run `syncd login work`"
+        ) as caught:
+            talk(servers, grant)
+        assert "revoked" not in str(caught.value)
+    assert servers.said == ["refresh_token"]
+    kept.token = servers.sign_in()
+    assert talk(servers, grant).status_code == 200
+
+
+def test_of_two_that_use_one_token_the_one_that_loses_takes_the_others() -> None:
+    servers = Servers(rotate=True)
+    kept = Kept(servers, servers.sign_in())
+    winner, loser = servers.refresh_grant(kept), servers.refresh_grant(kept)
+    flow = loser.sync_auth_flow(httpx.Request("GET", f"{API}/users/me"))
+    request = next(flow)
+    assert talk(servers, winner).status_code == 200
+    servers.said.clear()
+    request = flow.send(carried(servers, request))
+    request = flow.send(carried(servers, request))
+    assert servers.answer(request).status_code == 200
+    flow.close()
+    assert servers.said == ["refresh_token", "refresh_token", "saved", "api"]
+    assert kept.token in servers.refreshable
+
+
+@pytest.mark.parametrize("meanwhile", [None, "another"])
+def test_a_refresh_undoes_no_login_or_logout_that_came_between(meanwhile: str | None) -> None:
+    servers = Servers(rotate=True)
+    kept = Kept(servers, servers.sign_in())
+    flow = servers.refresh_grant(kept).sync_auth_flow(httpx.Request("GET", f"{API}/users/me"))
+    request = next(flow)
+    kept.token = meanwhile
+    flow.send(carried(servers, request))
+    flow.close()
+    assert kept.token == meanwhile
+
+
+def test_a_token_that_could_not_be_saved_is_not_lost() -> None:
+    servers = Servers(rotate=True)
+    kept = Kept(servers, servers.sign_in())
+    grant = servers.refresh_grant(kept)
+    kept.full = True
+    for _ in range(2):
+        with pytest.raises(LedgerError):
+            talk(servers, grant)
+    assert servers.said == ["refresh_token"]
+    kept.full = False
+    assert talk(servers, grant).status_code == 200
+    assert kept.token in servers.refreshable
+
+
+def test_trouble_does_not_end_a_sign_in() -> None:
+    servers = Servers()
+    kept = Kept(servers, servers.sign_in())
+    grant = servers.refresh_grant(kept)
+    for answer in (httpx.Response(503), httpx.Response(400, text="<html>"), httpx.Response(200, text="<html>")):
+        servers.token_answer = answer
+        with pytest.raises(Unavailable):
+            talk(servers, grant)
+    servers.token_answer = httpx.Response(400, json={"error": "unauthorized_client"})
+    with pytest.raises(LoginRefused, match="refresh tokens"):
+        talk(servers, grant)
+    servers.token_answer = None
+    assert talk(servers, grant).status_code == 200
+
+
+def test_no_repr_shows_a_token() -> None:
+    assert "secret" not in repr(Tokens("secret-a", 1, "secret-r", "secret-i"))
