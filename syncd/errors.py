@@ -14,6 +14,7 @@
     │   └── UidTaken         another object of the calendar has this UID
     ├── BadEvent             nobody: one event cannot be read or rendered; the others go on
     ├── Refused              nobody: one object is refused for good; the others go on
+    ├── Told                 whoever the daemon says: its problem, as it reaches a command that asked it
     └── Stopped              nobody: syncd is ending; the rest is done when it runs again
 
 A message names what failed and what to do. It never holds a secret, a link, a title, a name or an
@@ -21,7 +22,6 @@ address of a person: it is logged and stored.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 
 class SyncdError(Exception):
@@ -31,8 +31,8 @@ class SyncdError(Exception):
     nothing because of it.
     """
 
-    state: ClassVar[str] = "needs_you"
-    code: ClassVar[int] = 1
+    state: str = "needs_you"
+    code: int = 1
 
 
 class ConfigError(SyncdError):
@@ -104,6 +104,15 @@ class BadEvent(SyncdError):
 
 class Refused(SyncdError):
     """A calendar server refuses one object for good: too large, unreadable for it, not allowed."""
+
+
+class Told(SyncdError):
+    """A problem of the daemon as it reaches a command that asked it: with the words, state and code it has there."""
+
+    def __init__(self, message: str, state: str, code: int) -> None:
+        super().__init__(message)
+        self.state = state
+        self.code = code
 
 
 class Stopped(SyncdError):

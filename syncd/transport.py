@@ -7,6 +7,7 @@ a status means for the edge that asked; it must not retry.
 """
 
 import logging
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -51,7 +52,9 @@ class Remote:
 
     ``deadline`` bounds a whole answer in seconds, ``limit`` its body in bytes. ``ca_file`` replaces the
     system's certificates; if it holds the server's own certificate, exactly that one is accepted, whatever
-    host it names. Safe to share between threads; at most ``connections`` are open.
+    host it names. After ``patience`` seconds of silence an answer is given up. With ``unix`` every request goes
+    through this socket of the machine, whatever host its address names, and through no proxy. Safe to share
+    between threads; at most ``connections`` are open.
     """
 
     def __init__(
@@ -60,7 +63,9 @@ class Remote:
         *,
         ca_file: Path | None = None,
         auth: httpx.Auth | None = None,
+        unix: Path | None = None,
         deadline: float = 60.0,
+        patience: float = PATIENCE,
         limit: int = 32 << 20,
         connections: int = 4,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -69,7 +74,9 @@ class Remote:
         self.name = name
         self._ca_file = ca_file
         self._auth = auth
+        self._unix = unix
         self._deadline = deadline
+        self._timeout = httpx.Timeout(min(deadline, patience), connect=min(deadline, 5.0))
         self._limit = limit
         self._connections = connections
         self._clock = clock
@@ -78,19 +85,25 @@ class Remote:
 
     def _open(self, context: ssl.SSLContext) -> httpx.Client:
         limits = httpx.Limits(max_connections=self._connections, max_keepalive_connections=self._connections)
+        transport = httpx.HTTPTransport(uds=str(self._unix), verify=context) if self._unix else None
         client = httpx.Client(
             verify=context,
+            transport=transport,
+            trust_env=transport is None,
             auth=self._auth,
             limits=limits,
             follow_redirects=False,
-            timeout=_timeout(self._deadline),
+            timeout=self._timeout,
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
         )
-        for pattern, transport in client._mounts.items():  # noqa: SLF001 -- proxies from the environment
-            if transport is not None:
-                client._mounts[pattern] = _Bounded(transport, self._deadline, self._limit)  # noqa: SLF001
-        client._transport = _Bounded(client._transport, self._deadline, self._limit)  # noqa: SLF001
+        for pattern, proxy in client._mounts.items():  # noqa: SLF001 -- proxies from the environment
+            if proxy is not None:
+                client._mounts[pattern] = self._bounded(proxy)  # noqa: SLF001
+        client._transport = self._bounded(client._transport)  # noqa: SLF001
         return client
+
+    def _bounded(self, transport: httpx.BaseTransport) -> "_Bounded":
+        return _Bounded(transport, self._deadline, self._timeout, self._limit)
 
     def send(
         self,
@@ -125,6 +138,8 @@ class Remote:
     def _send_once(self, request: httpx.Request, *, other: bool = True) -> Answer:
         client = self._client
         try:
+            if self._unix:
+                _knock(self._unix)
             response = client.send(request)
         except httpx.ConnectError as error:
             if other and self._pinned and "CERTIFICATE_VERIFY_FAILED" in str(error):
@@ -223,21 +238,28 @@ def _reason(error: httpx.ConnectError) -> str:
     return text or type(error).__name__
 
 
-def _timeout(deadline: float) -> httpx.Timeout:
-    return httpx.Timeout(min(deadline, PATIENCE), connect=min(deadline, 5.0))
+def _knock(path: Path) -> None:
+    """Raise what httpx would if nobody serves a socket; httpcore 1.0 leaves its own one open then."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(5.0)
+        try:
+            probe.connect(str(path))
+        except OSError as error:
+            raise httpx.ConnectError(str(error)) from None
 
 
 class _Bounded(httpx.BaseTransport):
     """Reads every answer, token answers too, within the deadline and the byte cap."""
 
-    def __init__(self, inner: httpx.BaseTransport, deadline: float, limit: int) -> None:
+    def __init__(self, inner: httpx.BaseTransport, deadline: float, timeout: httpx.Timeout, limit: int) -> None:
         self._inner = inner
         self._deadline = deadline
+        self._timeout = timeout
         self._limit = limit
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         end = time.monotonic() + self._deadline
-        request.extensions.setdefault("timeout", _timeout(self._deadline).as_dict())  # an auth's requests have none
+        request.extensions.setdefault("timeout", self._timeout.as_dict())  # an auth's requests have none
         response = self._inner.handle_request(request)
         if response.headers.get("content-encoding", "identity") != "identity":
             response.close()

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from syncd.errors import ConfigError
+from syncd.notify import Notifier
+from syncd.transport import PATIENCE
 
 FOLDER = Path(__file__).parent.parent / "systemd"
 UNIT = FOLDER / "syncd.service"
@@ -27,7 +29,9 @@ def rules(name: str) -> list[list[str]]:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("Type", "exec"),
+        ("Type", "notify"),
+        ("NotifyAccess", "main"),
+        ("WatchdogSec", "90s"),
         ("ExecStart", "/usr/bin/syncd run"),
         ("User", "syncd"),
         ("StateDirectory", "syncd"),
@@ -54,9 +58,19 @@ def test_a_wrong_configuration_is_not_restarted_and_everything_else_is_without_e
     assert service()["Unit"]["StartLimitIntervalSec"] == "0"
 
 
-def test_a_signal_that_the_daemon_does_not_know_is_not_sent() -> None:
-    assert "ExecReload" not in service()["Service"]
-    assert "WatchdogSec" not in service()["Service"]
+def test_a_reload_is_the_signal_that_reads_the_configuration_again() -> None:
+    assert service()["Service"]["ExecReload"] == "/bin/kill -HUP $MAINPID"
+
+
+def test_a_daemon_that_is_stuck_is_killed_and_started_again() -> None:
+    assert service()["Service"]["Restart"] in ("on-failure", "on-abnormal", "on-watchdog", "always")
+    assert "WatchdogSignal" not in service()["Service"]  # SIGABRT, at which Python tells where it is stuck
+
+
+def test_the_end_has_time_for_the_step_in_hand_and_the_watchdog_for_two_signs_of_life() -> None:
+    end, watchdog = (int(service()["Service"][key].removesuffix("s")) for key in ("TimeoutStopSec", "WatchdogSec"))
+    assert end >= PATIENCE
+    assert Notifier({"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": f"{watchdog}000000"}, 1).interval == watchdog / 2
 
 
 def test_every_line_of_the_unit_stands_below_a_comment_that_says_why() -> None:

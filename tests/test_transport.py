@@ -8,9 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.responses import PlainTextResponse
 
 from syncd.errors import BadAnswer, Unavailable
 from syncd.transport import Answer, Remote, decode, unavailable
+from syncd.web.serving import Served, unix_socket
 from tests.tiny import Call, Certificate, Tiny
 
 NOW = datetime(2026, 11, 22, 8, tzinfo=UTC)
@@ -235,3 +237,25 @@ def test_hosts_with_usual_and_with_pinned_certificates_take_turns_in_any_thread(
         assert remote.send("GET", one.url).body == b"here"
         remote.close()
         assert three.calls == []
+
+
+def test_a_unix_socket_is_asked_directly_whatever_the_address_and_the_proxies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s"
+    with Tiny(lambda call: call.answer(502)) as proxy, Served(PlainTextResponse("here"), unix_socket(path, 0o600)):
+        monkeypatch.setenv("http_proxy", proxy.url)
+        monkeypatch.setenv("all_proxy", proxy.url)
+        assert ask("http://meet.example.org/", options={"unix": path}).body == b"here"
+        assert ask("http://meet.example.org/").status == 502
+        assert len(proxy.calls) == 1
+
+
+def test_a_unix_socket_that_nobody_serves_is_unavailable_and_says_why(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"team \(meet\.example\.org\) cannot be reached: .*No such file"):
+        ask("http://meet.example.org/", options={"unix": tmp_path / "s"})
+
+
+def test_silence_is_borne_as_long_as_was_asked_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Unavailable, match="in time"):
+        ask(f"http://127.0.0.1:{silent.getsockname()[1]}", options={"deadline": 600, "patience": 0.2})

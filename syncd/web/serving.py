@@ -2,6 +2,7 @@
 """Serves an application from a thread of its own, until it is closed; signals stay with the main thread."""
 
 import asyncio
+import os
 import socket
 import threading
 from collections.abc import Sequence
@@ -21,13 +22,15 @@ LAST_ANSWERS = 1.0
 class Served:
     """An application behind a socket of this machine, from construction until ``close()``.
 
-    ``listen`` is ``HOST:PORT`` or ``unix:PATH``; a port of 0 is any free one. ``url`` is its origin, without
-    a slash at the end, and empty for a unix socket. The ``X-Forwarded-*`` headers of ``trusted_proxies``
-    count. Raises NeedsYou if the address is taken or not ours.
+    ``listen`` is ``HOST:PORT`` or ``unix:PATH``, a port of 0 is any free one; or a socket that listens already.
+    ``url`` is its origin, without a slash at the end, and empty for a unix socket. The ``X-Forwarded-*`` headers of
+    ``trusted_proxies`` count. Raises NeedsYou if the address is taken or not ours.
     """
 
-    def __init__(self, app: ASGIApp, listen: str = "127.0.0.1:0", trusted_proxies: Sequence[str] = ()) -> None:
-        self._socket, self.url = _listen(listen)
+    def __init__(
+        self, app: ASGIApp, listen: str | socket.socket = "127.0.0.1:0", trusted_proxies: Sequence[str] = ()
+    ) -> None:
+        self._socket, self.url = (listen, "") if isinstance(listen, socket.socket) else _listen(listen)
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -59,17 +62,29 @@ class Served:
         self.close()
 
 
+def unix_socket(path: Path, mode: int) -> socket.socket:
+    """A socket that listens at ``path``, in place of one that a killed process has left; raises OSError.
+
+    It has its mode before it listens: until then nobody can connect, whoever may see it.
+    """
+    if path.is_socket():
+        path.unlink()
+    server = socket.socket(socket.AF_UNIX)
+    try:
+        os.fchmod(server.fileno(), mode)  # Linux makes the file with these rights, less the umask
+        server.bind(str(path))
+        path.chmod(mode)
+        server.listen(BACKLOG)
+    except OSError:
+        server.close()
+        raise
+    return server
+
+
 def _listen(address: str) -> tuple[socket.socket, str]:
     try:
         if address.startswith("unix:"):
-            path = Path(address.removeprefix("unix:"))
-            if path.is_socket():  # what a process that was killed has left
-                path.unlink()
-            server = socket.socket(socket.AF_UNIX)
-            server.bind(str(path))
-            server.listen(BACKLOG)
-            path.chmod(0o660)
-            return server, ""
+            return unix_socket(Path(address.removeprefix("unix:")), 0o660), ""
         host, _, port = address.rpartition(":")
         host = host.strip("[]")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's control socket, ``control.sock`` beside the ledger: how commands ask the daemon to do their work.
+
+HTTP over a unix socket that only the daemon's own user (and root) can open; that is all the protection there is.
+Nothing is decided here, and no question is asked twice: what a ``Desk`` answers or raises reaches who asked.
+"""
+
+import logging
+import os
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+
+import msgspec
+from msgspec import Struct
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from syncd.errors import BadAnswer, LedgerBusy, LedgerError, NeedsYou, Stopped, SyncdError, Told, Unavailable
+from syncd.model import Run
+from syncd.transport import Answer, Remote, decode
+from syncd.web.serving import Served, unix_socket
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+FILE = "control.sock"
+ORIGIN = "http://control.sock"
+PROMPT = 5.0
+"""Seconds within which a daemon that is well says that it is there, whatever it is doing."""
+PATIENCE = 600.0
+"""Seconds that an answer may take: a first sync of many meetings."""
+
+DONE, TROUBLE, ENDING = 200, 409, 503
+
+
+class Desk(Protocol):
+    """What the daemon does when asked. Called from several threads at once; may raise any SyncdError."""
+
+    def sync(self) -> list[Run]:
+        """Pull and push everything now; the runs that did it, when they have ended."""
+
+    def pull(self, account: str) -> list[Run]:
+        """Pull one account now and do what follows from it."""
+
+    def confirm(self, name: str) -> tuple[int, list[Run]]:
+        """Let a held deletion pass: how many entries (0 if none was held), and the runs that carried it out."""
+
+    def unnoted(self) -> list[Run]:
+        """The runs that could not be noted in the ledger, and so are known to the daemon alone."""
+
+
+class _Trouble(Struct, frozen=True):
+    """A SyncdError on its way to who asked."""
+
+    message: str
+    state: str
+    code: int
+
+
+class Control:
+    """The daemon's end: a desk that can be asked at the control socket of ``folder``, until ``close()``.
+
+    Whoever makes it holds the right to sync on the ledger there, so a socket that is found is one that a killed
+    daemon has left. Raises LedgerError if the socket cannot be made.
+    """
+
+    def __init__(self, desk: Desk, folder: Path) -> None:
+        self._desk = desk
+        self._path = folder / FILE
+        self._closing: Future[Response] = Future()
+        routes = [
+            Route("/", _here),
+            Route("/sync", self._sync, methods=["POST"]),
+            Route("/pull", self._pull, methods=["POST"]),
+            Route("/confirm", self._confirm, methods=["POST"]),
+            Route("/unnoted", self._unnoted, methods=["POST"]),
+        ]
+        try:
+            with _address(folder) as address:
+                listening = unix_socket(address, 0o600)
+        except OSError as error:
+            raise LedgerError(
+                f"{self._path}: the control socket cannot be made: {error.strerror}; look at the folder's owner, "
+                "rights and file system"
+            ) from None
+        self._served = Served(Starlette(routes=routes), listening)
+
+    def close(self) -> None:
+        """Stop listening; who still waits for an answer is told that the daemon is ending. Takes a second at most."""
+        if not self._closing.done():
+            self._path.unlink(missing_ok=True)
+            self._closing.set_result(Response(status_code=ENDING))
+        self._served.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Sync functions: Starlette runs each in a thread of its pool, so that a long sync holds up nobody.
+
+    def _sync(self, _request: Request) -> Response:
+        return self._answer(self._desk.sync)
+
+    def _pull(self, request: Request) -> Response:
+        return self._answer(lambda: self._desk.pull(_name(request)))
+
+    def _confirm(self, request: Request) -> Response:
+        return self._answer(lambda: self._desk.confirm(_name(request)))
+
+    def _unnoted(self, _request: Request) -> Response:
+        return self._answer(self._desk.unnoted)
+
+    def _answer(self, work: Callable[[], object]) -> Response:
+        """Answer when the work is done, or when the daemon ends, whichever is first.
+
+        The work has a daemon thread: Starlette's are joined at exit, and one that hangs would hold up the end.
+        """
+        answer: Future[Response] = Future()
+        if not self._closing.done():
+            threading.Thread(target=lambda: answer.set_result(_done(work)), daemon=True).start()
+            wait((answer, self._closing), return_when=FIRST_COMPLETED)
+        return (answer if answer.done() else self._closing).result()
+
+
+async def _here(_request: Request) -> Response:
+    """Needs no thread: it is answered though all of them wait."""
+    return Response()
+
+
+def _name(request: Request) -> str:
+    return request.query_params.get("name", "")
+
+
+def _done(work: Callable[[], object]) -> Response:
+    """Do the work; its result or its problem as an answer."""
+    try:
+        return Response(msgspec.json.encode(work()))
+    except Stopped:
+        return Response(status_code=ENDING)
+    except SyncdError as error:
+        trouble = _Trouble(str(error), error.state, error.code)
+    except BaseException as error:  # noqa: BLE001 -- whatever it is, somebody waits for an answer
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        log.error("control: unforeseen %s at %s:%s", type(error).__name__, where.filename, where.lineno)
+        trouble = _Trouble(f"the daemon met an unforeseen {type(error).__name__}: look at its log", "needs_you", 1)
+    return Response(msgspec.json.encode(trouble), status_code=TROUBLE)
+
+
+class Line:
+    """A command's end: asks the daemon that syncs on the ledger in ``folder``; a ``Desk`` like the one it reaches.
+
+    Every question raises what the daemon raised, with its words, state and code; LedgerBusy if no daemon answers
+    within ``prompt`` seconds, or it ends, or takes longer than ``patience`` seconds; NeedsYou if it is of another
+    version.
+    """
+
+    def __init__(self, folder: Path, *, prompt: float = PROMPT, patience: float = PATIENCE) -> None:
+        self._folder = folder
+        self._prompt = prompt
+        self._patience = patience
+
+    def sync(self) -> list[Run]:
+        """Pull and push everything now, and wait for it."""
+        return self._ask("/sync", list[Run])
+
+    def pull(self, account: str) -> list[Run]:
+        """Pull one account now, with what follows from it."""
+        return self._ask("/pull", list[Run], account)
+
+    def confirm(self, name: str) -> tuple[int, list[Run]]:
+        """Let a held deletion pass."""
+        return self._ask("/confirm", tuple[int, list[Run]], name)
+
+    def unnoted(self) -> list[Run]:
+        """The runs that the daemon could not note in the ledger."""
+        return self._ask("/unnoted", list[Run])
+
+    def _ask(self, path: str, kind: type[T], name: str | None = None) -> T:
+        """Whether it is there first: the kernel takes connections for a daemon that hangs, and would have us wait."""
+        try:
+            with _address(self._folder) as address:
+                self._send(address, self._prompt, "GET", "/")
+                answer = self._send(address, self._patience, "POST", path, {"name": name} if name else None)
+        except OSError as error:
+            raise self._busy(f"{self._folder / FILE}: {error.strerror}") from None
+        try:
+            return decode(answer, kind, "the daemon")
+        except BadAnswer:
+            raise self._stranger() from None
+
+    def _send(
+        self, address: Path, seconds: float, method: str, path: str, params: Mapping[str, str] | None = None
+    ) -> Answer:
+        remote = Remote("the daemon", unix=address, deadline=seconds, patience=seconds)
+        try:
+            answer = remote.send(method, ORIGIN + path, params=params)
+            if answer.status == TROUBLE:
+                trouble = decode(answer, _Trouble, "the daemon")
+                raise Told(trouble.message, trouble.state, trouble.code)
+        except Unavailable as problem:
+            raise self._busy(str(problem)) from None
+        finally:
+            remote.close()
+        if answer.status == ENDING:
+            raise self._busy("the daemon is ending")
+        if answer.status != DONE:
+            raise self._stranger()
+        return answer
+
+    def _busy(self, reason: str) -> LedgerBusy:
+        return LedgerBusy(
+            f"the daemon on {self._folder} cannot be asked ({reason}): wait a moment and try again, as its user; "
+            "if that does not help, restart it"
+        )
+
+    def _stranger(self) -> NeedsYou:
+        return NeedsYou(f"the daemon on {self._folder} is of another version of syncd: restart it")
+
+
+@contextmanager
+def _address(folder: Path) -> Iterator[Path]:
+    """A path of the socket that fits into a socket's address, 107 bytes (unix(7)), however long the folder's is."""
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield Path(f"/proc/self/fd/{descriptor}/{FILE}")
+    finally:
+        os.close(descriptor)
