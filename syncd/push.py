@@ -210,6 +210,8 @@ def _body(target: Target, entry: Entry) -> bytes:
 
 def _create(target: Target, entry: Entry) -> str:
     href, body = f"syncd-{entry.event}.ics", _body(target, entry)
+    # Whoever is killed between the PUT and its record must still find the object if the meeting goes meanwhile.
+    target.ledger.save_placement(replace(_placement(target, entry, href, None), digest="", state="placing"), b"")
     try:
         stored = target.calendar.create(href, body)
     except UidTaken as error:

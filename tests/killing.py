@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes that die at a chosen step: ``Reaper`` starts and kills them, a ``Gate`` before each server tells it when.
+
+The kill is SIGKILL from outside; nothing in the process is prepared for it.
+"""
+
+import asyncio
+import ctypes
+import multiprocessing
+import os
+import re
+import signal
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from msgspec import Struct
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from syncd.transport import Remote
+from tests.servers import Server
+from tests.victim import live
+
+HOP = {"connection", "transfer-encoding", "content-length", "date", "server", "host"}
+PATIENCE = 40
+LEDGER = "ledger"
+LATE = ["encodings.idna", "uvicorn.lifespan.off", "uvicorn.loops.auto", "uvicorn.protocols.http.h11_impl"]
+"""What is imported when it is first needed, which takes a victim's time."""
+
+STILL = 0.15
+"""Seconds without a request after which a daemon has nothing more to do; only where it dies depends on it."""
+
+Moment = Literal["before", "after", "later"]
+ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22,}|test-\d+|(?<=instances/)\w+")
+
+
+class Death(Struct, frozen=True):
+    """Where a process dies: at the ``number``-th request that begins with ``place``, such as ``calendar PUT``, or, with
+    ``ledger``, at the like write to the ledger's files.
+
+    ``before`` the server has done anything, ``after`` that but before its answer, or ``delay`` seconds ``later``.
+    ``change`` is the request at which the world changes under its hands; 0 for none.
+    """
+
+    place: str
+    number: int
+    moment: Moment = "after"
+    delay: float = 0.0
+    change: int = 0
+
+
+class Done(Struct, frozen=True):
+    """How a process ended: its exit code (-9 if it was killed), what it said, and where it died."""
+
+    code: int
+    said: str
+    died: str
+
+
+@cache
+def _forks() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.victim", *LATE])
+    return context
+
+
+class Reaper:
+    """Starts one process at a time and kills it when its death is reached.
+
+    ``change`` is called at the request that a death names; ``last_look`` before a daemon is killed. ``deaths``
+    counts where they died. Leaving it kills what still lives.
+    """
+
+    def __init__(self, folder: Path, change: Callable[[], object], last_look: Callable[[], None]) -> None:
+        self.deaths: Counter[str] = Counter()
+        self._output = folder / "said"
+        self._state = folder / "state"
+        self._state.mkdir(mode=0o700)
+        self._change = change
+        self._last_look = last_look
+        self._lock = threading.Condition()
+        self._killing = threading.Lock()
+        self._process: ForkServerProcess | None = None
+        self._death: Death | None = None
+        self._died = ""
+        self._daemon = False
+        self._alive = False
+        self._inside = 0
+        self._requests = self._reached = 0
+        self._latest = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process:
+            self._process.kill()
+            self._process.join(PATIENCE)
+            self._process.close()
+
+    def run(
+        self,
+        words: Sequence[str],
+        death: Death | None = None,
+        *,
+        environ: Mapping[str, str] = {},
+        wrong: Callable[[], Sequence[str]] | None = None,
+    ) -> Done:
+        """Let ``syncd`` live until it ends or dies.
+
+        A daemon that has nothing more to do before its death is killed then. One without a death gets SIGTERM
+        when it has left nothing ``wrong``.
+        """
+        with _writes(self._state) as writes:
+            process = self._start(words, death, environ)
+            self._await(process, writes, wrong)
+        return self._ended(process)
+
+    def _start(self, words: Sequence[str], death: Death | None, environ: Mapping[str, str]) -> ForkServerProcess:
+        arguments = (list(words), str(self._output), dict(environ))
+        with self._lock:
+            self._requests = self._reached = 0
+            self._death, self._died, self._daemon, self._latest = death, "", "run" in words, 0.0
+            self._process = process = _forks().Process(target=live, args=arguments, daemon=True)
+            process.start()
+            self._alive = True
+        return process
+
+    def _ended(self, process: ForkServerProcess) -> Done:
+        with self._lock:
+            self._alive = False
+            assert self._lock.wait_for(lambda: not self._inside, PATIENCE), "a request is still being handled"
+            self._process = None
+        process.join(PATIENCE)
+        code = process.exitcode
+        process.close()
+        said = self._output.read_text(encoding="utf-8", errors="replace")
+        assert "Traceback" not in said, said
+        assert "unforeseen" not in said, said
+        assert code is not None
+        if code == -signal.SIGKILL:
+            self.deaths[self._died] += 1
+        return Done(code, said, self._died)
+
+    def _await(self, process: ForkServerProcess, writes: "_Writes", wrong: Callable[[], Sequence[str]] | None) -> None:
+        end = time.monotonic() + PATIENCE
+        seen, told, still = 0, False, list[str]()
+        watched: list[Any] = [process.sentinel, *([writes] if self._death and self._death.place == LEDGER else [])]
+        while not (ready := wait(watched, 0.05)) or process.sentinel not in ready:
+            assert time.monotonic() < end, f"it goes on: {still} {self._output.read_text()}"
+            seen += writes.count() if ready else 0
+            if self._death and ready and seen >= self._death.number:
+                time.sleep(self._death.delay)
+                self.kill(LEDGER)
+            elif self._death and self._daemon and self._is_still():
+                self.kill("idle")
+            elif wrong and not told:
+                still = list(wrong())
+                told = not still
+                if told:
+                    process.terminate()
+
+    def _is_still(self) -> bool:
+        with self._lock:
+            return bool(self._latest and not self._inside and time.monotonic() - self._latest > STILL)
+
+    def kill(self, where: str) -> None:
+        """Kill what lives, and come back when it is dead."""
+        with self._killing:
+            process = self._process
+            if process is None or self._died:
+                return
+            if self._daemon:
+                self._last_look()
+            self._died = where
+            process.kill()
+            assert wait([process.sentinel], PATIENCE)
+
+    @contextmanager
+    def passing(self, request: str) -> Iterator[tuple[bool, Death | None]]:
+        """A request is under way: whether somebody lives to hear of it, and the death that it means."""
+        with self._lock:
+            self._inside += 1
+            self._latest = time.monotonic()
+            self._requests += 1
+            lives = self._alive and not self._died
+            death = self._death if lives else None
+            changes = death is not None and death.change == self._requests
+            if death and request.startswith(death.place):
+                self._reached += 1
+            if death and not (request.startswith(death.place) and self._reached == death.number):
+                death = None
+        try:
+            if changes:
+                self._change()
+            yield lives, death
+        finally:
+            with self._lock:
+                self._inside -= 1
+                self._latest = time.monotonic()
+                self._lock.notify_all()
+
+
+class Gate:
+    """Stands before a server's application, and refuses the requests of those who are dead already."""
+
+    def __init__(self, name: str, app: ASGIApp, reaper: Reaper) -> None:
+        self._name = name
+        self._app = app
+        self._reaper = reaper
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        where = f"{self._name} {request.method} {ID.sub('*', request.url.path)}"
+        body = await request.body()
+        answer: list[Message] = []
+
+        async def again() -> Message:
+            return {"type": "http.request", "body": body}
+
+        async def keep(message: Message) -> None:
+            answer.append(message)
+
+        with self._reaper.passing(where) as (lives, death):
+            moment = death and death.moment
+            if lives and moment == "before":
+                await self._kill(f"{where} before")
+            if not lives or moment == "before":
+                await Response(status_code=503)(scope, again, send)
+                return
+            await self._app(scope, again, keep)
+            if moment == "after":
+                await self._kill(f"{where} after")
+            for message in answer:
+                await send(message)
+            if death and moment == "later":
+                await asyncio.sleep(death.delay)
+                await self._kill(f"{where} later")
+
+    async def _kill(self, where: str) -> None:
+        await run_in_threadpool(self._reaper.kill, where)
+
+
+class Behind:
+    """Passes requests on to a calendar server. ``writes`` counts those that change something, ``faults`` says what was
+    wrong with them: each must have a condition, and SEQUENCE never goes down.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self.writes = 0
+        self.faults: list[str] = []
+        self._sequences: Counter[str] = Counter()
+        self._server = server
+        self._remote = Remote("behind")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        answer = await run_in_threadpool(self._pass_on, request, await request.body())
+        await answer(scope, receive, send)
+
+    def _pass_on(self, request: Request, body: bytes) -> Response:
+        headers = {name: value for name, value in request.headers.items() if name not in HOP}
+        url = self._server.url.rstrip("/") + request.url.path
+        answer = self._remote.send(request.method, url, headers=headers, content=body)
+        if request.method in ("PUT", "DELETE"):
+            self.writes += 1
+            if not {"if-match", "if-none-match"} & set(headers):
+                self.faults.append(f"{request.method} without a condition")
+            if answer.status < 300:
+                self._note(request.url.path, re.findall(rb"^SEQUENCE:(\d+)", body, re.MULTILINE))
+        kept = {name: value for name, value in answer.headers.items() if name not in HOP}
+        return Response(answer.body, answer.status, kept)
+
+    def _note(self, path: str, sequences: list[bytes]) -> None:
+        highest = max(map(int, sequences), default=self._sequences[path])
+        if highest < self._sequences[path]:
+            self.faults.append(f"SEQUENCE went down from {self._sequences[path]} to {highest}")
+        self._sequences[path] = highest
+
+    def close(self) -> None:
+        self._remote.close()
+
+
+class _Writes:
+    """Counts the writes to the ledger's files by what the kernel tells of them (inotify(7))."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def count(self) -> int:
+        """How many there were since the last time."""
+        told, place, found = os.read(self._descriptor, 1 << 16), 0, 0
+        while place < len(told):
+            _, _, _, length = struct.unpack_from("iIII", told, place)
+            found += told[place + 16 : place + 16 + length].startswith(b"ledger")
+            place += 16 + length
+        return found
+
+
+IN_MODIFY, IN_CREATE = 0x2, 0x100
+
+
+@contextmanager
+def _writes(folder: Path) -> Iterator[_Writes]:
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = libc.inotify_init1(os.O_CLOEXEC)
+    try:
+        assert libc.inotify_add_watch(descriptor, os.fsencode(folder), IN_MODIFY | IN_CREATE) >= 0
+        yield _Writes(descriptor)
+    finally:
+        os.close(descriptor)
