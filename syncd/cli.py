@@ -10,20 +10,25 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from syncd import __version__, report
 from syncd.config import Config, find, load
-from syncd.errors import ConfigError, LedgerError, NeedsYou, SyncdError
+from syncd.errors import ConfigError, LedgerBusy, LedgerError, NeedsYou, SyncdError
 from syncd.logs import start_logging
-from syncd.model import Feed, Run
+from syncd.model import Feed, Run, Standing
 from syncd.progress import TerminalProgress
-from syncd.schema import FILE, syncing
+from syncd.schema import FILE, Syncing, syncing
+
+if TYPE_CHECKING:
+    from syncd.store import Ledger
 
 
 def clock() -> datetime:
@@ -72,8 +77,9 @@ def demo(*, once: bool) -> None:
 def run(context: Context) -> None:
     """The daemon, in the foreground."""
     from syncd.daemon import serve  # noqa: PLC0415 -- starts slower than commands should
+    from syncd.notify import Notifier  # noqa: PLC0415
 
-    if serve(context.load(), clock):
+    if serve(context.load, clock, Notifier(os.environ, os.getpid())):
         raise KeyboardInterrupt
 
 
@@ -83,10 +89,16 @@ def run(context: Context) -> None:
 @pass_context
 def sync(context: Context, *, dry_run: bool, as_json: bool) -> None:
     """Once: pull and push everything now."""
+    from syncd.control import Line  # noqa: PLC0415
     from syncd.oneshot import rehearse_once, sync_once  # noqa: PLC0415 -- reading commands need none of the edges
 
     config = context.load()
-    runs = rehearse_once(config, clock, _hush if as_json else click.echo) if dry_run else sync_once(config, clock)
+    if dry_run:
+        runs = rehearse_once(config, clock, _hush if as_json else click.echo)
+    elif (daemon := syncing(config.state)) and daemon.daemon:
+        runs = Line(config.state).sync()
+    else:
+        runs = sync_once(config, clock)
     if as_json:
         click.echo(json.dumps(report.sync_json(config, runs), indent=1))
     else:
@@ -115,6 +127,7 @@ def read_status(config: Config) -> report.Json:
 
     if not (config.state / FILE).exists():
         return report.status_json(config, {}, {}, {}, {}, syncing(config.state))
+    daemon = syncing(config.state)
     with Ledger(config.state, read_only=True) as ledger:
         sizes = ledger.sizes()
         feeds = ledger.feeds()
@@ -122,12 +135,32 @@ def read_status(config: Config) -> report.Json:
         profiles = {name: feed_profile(config, installation, feed) for name, feed in feeds.items()}
         return report.status_json(
             config,
-            ledger.standings(),
+            ledger.standings() | _unnoted(config, daemon, ledger.standings()),
             sizes,
             {name: profile.accounts if profile else None for name, profile in profiles.items()},
             {name: sizes.get(("profile", profile.key), 0) for name, profile in profiles.items() if profile},
-            syncing(config.state),
+            daemon,
         )
+
+
+def _unnoted(
+    config: Config, daemon: Syncing | None, standings: Mapping[tuple[str, str], Standing]
+) -> dict[tuple[str, str], Standing]:
+    """What only the daemon knows while its ledger is locked or full."""
+    from syncd.control import Line  # noqa: PLC0415
+
+    if daemon is None or not daemon.daemon:
+        return {}
+    try:
+        runs = Line(config.state).unnoted()
+    except LedgerBusy as problem:
+        click.echo(str(problem), err=True)
+        return {}
+    found = {}
+    for run in runs:
+        noted = standings.get((run.kind, run.name))
+        found[run.kind, run.name] = Standing(run, noted.last_success if noted else None)
+    return found
 
 
 @cli.command()
@@ -138,7 +171,7 @@ def check(context: Context, *, online: bool) -> None:
     config = context.load()
     problems: list[SyncdError] = []
     secrets_asked = [
-        *(account.password for account in config.accounts.values() if account.enabled),
+        *(account.password for account in config.accounts.values() if account.enabled and account.password),
         *(calendar.password for calendar in config.calendars.values() if calendar.enabled),
         *([config.openmeetings.password] if config.openmeetings else []),
     ]
@@ -236,17 +269,88 @@ def _date(text: str | None) -> datetime | None:
 @click.argument("name")
 @pass_context
 def confirm(context: Context, name: str) -> None:
-    """Let the held deletion of a calendar that `status` showed pass with the next run."""
+    """Let the held deletion of a calendar that `status` showed pass."""
+    from syncd.control import Line  # noqa: PLC0415
     from syncd.store import Ledger  # noqa: PLC0415
 
     config = context.load()
     if name not in config.calendars:
         raise click.UsageError(f"there is no calendar {name}")
-    with Ledger(config.state) as ledger:
-        count = ledger.confirm(name)
+    runs: list[Run] = []
+    if (daemon := syncing(config.state)) and daemon.daemon:
+        count, runs = Line(config.state).confirm(name)
+    else:
+        with Ledger(config.state) as ledger:
+            count = ledger.confirm(name)
     if not count:
         raise NeedsYou(f"{name}: no deletion is held; see `syncd status`")
-    click.echo(f"{name}: {count} deletions pass with the next run", err=True)
+    if not runs:
+        click.echo(f"{name}: {count} deletions pass with the next run", err=True)
+        return
+    click.echo("\n".join(report.sync_lines(runs)))
+    raise SystemExit(report.exit_code(runs))
+
+
+@cli.command()
+@click.argument("account", required=False)
+@pass_context
+def login(context: Context, account: str | None) -> None:
+    """Sign an account in, in any browser: prints an address and a code."""
+    from syncd.login import sign_in, sign_out  # noqa: PLC0415
+    from syncd.store import Ledger  # noqa: PLC0415
+
+    config = context.load()
+    name = _one_account(config, account)
+    settings = config.accounts[name]
+    if settings.username is not None:
+        raise click.UsageError(f"{name} has a username and password in the configuration: there is nothing to sign in")
+    claims, token = sign_in(settings, say=_tell, wait=time.sleep, clock=clock)
+    with Ledger(config.state) as ledger:
+        known = ledger.identity(name)
+        if known and (known.issuer, known.subject) != (claims.issuer, claims.subject):
+            sign_out(settings, token, clock=clock)
+            raise NeedsYou(
+                f"opentalk.{name}: another person signed in than before; nothing is changed. Give the table a new "
+                "name for a new person, or sign in as the one before"
+            )
+        ledger.save_refresh_token(name, token)
+    click.echo(f"{name}: signed in", err=True)
+    if (daemon := syncing(config.state)) and daemon.daemon:
+        from syncd.control import Line  # noqa: PLC0415
+
+        click.echo("\n".join(report.sync_lines(Line(config.state).pull(name))))
+
+
+@cli.command()
+@click.argument("account", required=False)
+@pass_context
+def logout(context: Context, account: str | None) -> None:
+    """Forget an account's sign-in, here and at its identity provider."""
+    from syncd.login import sign_out  # noqa: PLC0415
+    from syncd.store import SignIns  # noqa: PLC0415
+
+    config = context.load()
+    name = _one_account(config, account)
+    sign_ins = SignIns(config.state)
+    token = sign_ins.refresh_token(name)
+    if token is None:
+        raise NeedsYou(f"{name}: nobody is signed in")
+    sign_ins.save_refresh_token(name, None)
+    sign_out(config.accounts[name], token, clock=clock)
+    click.echo(f"{name}: signed out", err=True)
+
+
+def _one_account(config: Config, account: str | None) -> str:
+    if account is None and len(config.accounts) > 1:
+        raise click.UsageError(f"say which account: {', '.join(config.accounts)}")
+    name = account or next(iter(config.accounts))
+    if name not in config.accounts:
+        raise click.UsageError(f"there is no account {name}; there is {', '.join(config.accounts)}")
+    return name
+
+
+def _tell(line: str) -> None:
+    click.echo(line, err=True)
 
 
 @cli.group()
@@ -291,8 +395,14 @@ def feed_add(
         profile = feed_profile(config, ledger.secret("installation"), made)
         if profile:
             render_entries(ledger, profile, clock(), progress.show)
-            ledger.save_run(Run("feed", name, clock()))
+            if all(_is_listed(ledger, account) for account in wanted):
+                ledger.save_run(Run("feed", name, clock()))
     click.echo(feed_address(config.feeds.public_url, token))
+
+
+def _is_listed(ledger: "Ledger", account: str) -> bool:
+    standing = ledger.standings().get(("pull", account))
+    return bool(standing and standing.last_success)
 
 
 @feed.command("list")

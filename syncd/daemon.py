@@ -7,8 +7,10 @@ account or calendar never waits for another.
 
 import logging
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -18,8 +20,11 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.date import DateTrigger
 
 from syncd.config import Config
+from syncd.control import Control
+from syncd.errors import NeedsYou, SyncdError
 from syncd.jobs import Jobs
 from syncd.model import Run
+from syncd.notify import Notifier
 from syncd.plan import LONGEST_WAIT
 from syncd.remotes import Remotes, connect
 from syncd.schema import sync_lock
@@ -32,11 +37,14 @@ from syncd.web.serving import Served
 log = logging.getLogger(__name__)
 
 THREADS = 16
+TICK = 30.0
+"""Seconds between two looks of the main thread."""
+
+JUMP = 60.0
+"""Seconds by which a clock must have jumped to make a difference."""
+
 GRACE = timedelta(seconds=10)
 """How long calendars wait for links that are being made: a slow OpenMeetings delays no meeting by more."""
-
-SAID = {"changed", "gone", "unreadable", "invites", "hashes", "created", "updated", "deleted", "adopted", "left"}
-"""The counts of a run that are worth a line."""
 
 
 class Pool(ThreadPoolExecutor):
@@ -70,6 +78,15 @@ class Bell:
         self._work = work
         self._lock = threading.Lock()
         self._running = self._again = False
+        self._asking: list[Future[None]] = []
+
+    def ask(self) -> "Future[None]":
+        """Ring, and tell when work that began after this moment is done."""
+        done: Future[None] = Future()
+        with self._lock:
+            self._asking.append(done)
+        self.ring()
+        return done
 
     def ring(self) -> None:
         """Do the work now, or once more if it is being done."""
@@ -86,6 +103,8 @@ class Bell:
 
     def _run(self) -> None:
         moment: datetime | None = None
+        with self._lock:
+            asking, self._asking = self._asking, []
         try:
             moment = self._work()
         except Exception as error:  # noqa: BLE001 -- whatever it is, no account is given up for it
@@ -95,6 +114,8 @@ class Bell:
         with self._lock:
             self._running, again = False, self._again
             self._again = False
+        for done in asking:
+            done.set_result(None)
         if again:
             self.ring()
         elif moment:
@@ -102,14 +123,20 @@ class Bell:
 
 
 class Daemon:
-    """The bells of one configuration: a pull for each account, then links, then the calendars and feeds."""
+    """The bells of one configuration: a pull for each account, then links, then the calendars and feeds.
+
+    It is also the desk at which commands ask (``control.Desk``).
+    """
 
     def __init__(
         self, config: Config, ledger: Ledger, remotes: Remotes, clock: Callable[[], datetime], ending: Ending
     ) -> None:
         self._ending = ending
         self._clock = clock
+        self._ledger = ledger
         self._jobs = Jobs(config, ledger, remotes, clock, lambda _name, _done, _total: ending.check())
+        self._runs: dict[str, list[Run]] = {}
+        self._whole: set[str] = set()
         self._pool = Pool(THREADS)
         self._scheduler = BackgroundScheduler(
             timezone="UTC", executors={"default": self._pool}, job_defaults={"misfire_grace_time": None}
@@ -122,6 +149,11 @@ class Daemon:
     def start(self) -> None:
         """Begin: every account is pulled now, every calendar looked at."""
         self._scheduler.start()
+        self.wake()
+
+    def wake(self) -> None:
+        """Ring everything, whole: at the start, and when the clock has jumped and no moment told before holds."""
+        self._whole.update(self._pulls)
         for pull in self._pulls.values():
             pull.ring()
         self._ring_links()
@@ -132,10 +164,43 @@ class Daemon:
         self._scheduler.shutdown(wait=False)
         self._pool.join()
 
+    def sync(self) -> list[Run]:
+        """Pull and push everything now. Raises Stopped if the daemon ends meanwhile."""
+        self._whole.update(self._pulls)
+        pulled = self._asked({f"pull {name}": bell for name, bell in self._pulls.items()})
+        minted = self._asked({"links": self._mint})
+        return pulled + minted + self._asked({f"push {name}": bell for name, bell in self._pushes.items()})
+
+    def pull(self, account: str) -> list[Run]:
+        """Pull one account now. Raises NeedsYou if the daemon's configuration does not have it."""
+        if account not in self._pulls:
+            raise NeedsYou(f"opentalk.{account}: the daemon does not know it; reload it (SIGHUP)")
+        self._whole.add(account)
+        return self._asked({f"pull {account}": self._pulls[account]})
+
+    def confirm(self, name: str) -> tuple[int, list[Run]]:
+        """Let a held deletion pass, now: how many, and the run. Raises NeedsYou for an unknown calendar."""
+        if name not in self._pushes:
+            raise NeedsYou(f"{name}: the daemon does not write this calendar; reload it (SIGHUP)")
+        count = self._ledger.confirm(name)
+        return count, self._asked({f"push {name}": self._pushes[name]}) if count else []
+
+    def unnoted(self) -> list[Run]:
+        """The runs that the ledger could not take."""
+        return self._jobs.unnoted
+
+    def _asked(self, bells: dict[str, Bell]) -> list[Run]:
+        waiting = [bell.ask() for bell in bells.values()]
+        while wait(waiting, timeout=1.0).not_done:
+            self._ending.check()
+        return [run for name in bells for run in self._runs.get(name, [])]
+
     def _pull(self, account: str) -> datetime | None:
-        run = self._jobs.pull(account)
-        _say(run)
-        if run.counts.get("changed") or run.counts.get("gone") or run.complete:
+        whole = account in self._whole
+        self._whole.discard(account)
+        run = self._jobs.pull(account, soon=not whole)
+        self._note(f"pull {account}", [run])
+        if run.counts.get("changed") or run.counts.get("gone") or run.scope == "everything":
             self._ring_links()
         return run.next_try
 
@@ -147,50 +212,164 @@ class Daemon:
 
     def _mint_and_build(self) -> datetime | None:
         runs = [*self._jobs.build_feeds(), *self._jobs.mint(), *self._jobs.build_feeds()]
-        for run in runs:
-            _say(run)
+        self._note("links", runs)
         for push in self._pushes.values():
             push.ring()
         return min((run.next_try for run in runs if run.next_try), default=None)
 
     def _push(self, calendar: str) -> datetime | None:
         run = self._jobs.push(calendar)
-        _say(run)
+        self._note(f"push {calendar}", [run])
         return run.next_try
+
+    def _note(self, name: str, runs: list[Run]) -> None:
+        self._runs[name] = runs
+        for run in runs:
+            _say(run)
 
 
 def _say(run: Run) -> None:
     """One line for what was done; a quiet run is not worth one, and a failed one was told when it failed."""
-    done = ", ".join(f"{count} {word}" for word, count in run.counts.items() if count and word in SAID)
+    done = ", ".join(f"{count} {word}" for word, count in run.done.items())
     if done:
         log.info("%s %s: %s", run.kind, run.name, done)
 
 
-def serve(config: Config, clock: Callable[[], datetime]) -> bool:
+def serve(read: Callable[[], Config], clock: Callable[[], datetime], notifier: Notifier) -> bool:
     """Sync and serve until SIGTERM or SIGINT, which is true; what is being done then is finished first.
 
-    Raises LedgerBusy if another process is syncing on the ledger, NeedsYou if the feeds' address is taken.
+    SIGHUP reads the configuration again. Raises ConfigError, LedgerBusy if another process is syncing on the
+    ledger, NeedsYou if the feeds' address is taken.
     """
-    with signalled() as ending:
-        with running(config, clock, ending):
-            log.info("running; %d accounts, %d calendars", len(config.accounts), len(config.calendars))
-            ending.wait()
+    config = read()
+    with signalled(reloads=True) as ending:
+        with running(config, clock) as house:
+            notifier.ready(house.told)
+            log.info("running; %s", house.told)
+            _attend(house, read, ending, notifier)
+            notifier.stopping("what is being done is finished first")
             log.info("ending; what is being done is finished first")
         return ending.interrupted
 
 
+def _attend(house: "House", read: Callable[[], Config], ending: Ending, notifier: Notifier) -> None:
+    """The main thread's life: tell systemd that it lives, notice a clock that jumped, read the configuration."""
+    tick = min(TICK, notifier.interval or TICK)
+    clocks = Clocks(house.clock)
+    while (wish := ending.wish(tick)) != "end":
+        notifier.alive()
+        if wish == "reload":
+            notifier.reloading()
+            try:
+                house.reload(read())
+                log.info("the configuration was read again; %s", house.told)
+            except SyncdError as problem:
+                log.error("the configuration was read again and is not taken; the old one stays: %s", problem)
+            notifier.ready(house.told)
+        elif clocks.have_parted():
+            log.info("the clock has jumped, or this machine has slept: everything is looked at now")
+            house.daemon.wake()
+
+
+class Clocks:
+    """The clock of the day against one that never jumps: whether they have parted since they were last compared."""
+
+    def __init__(self, clock: Callable[[], datetime], steady: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._steady = steady
+        self._apart = self._distance()
+
+    def _distance(self) -> float:
+        return self._clock().timestamp() - self._steady()
+
+    def have_parted(self) -> bool:
+        """Whether the clock was set, or the machine slept, by more than ``JUMP``."""
+        before, self._apart = self._apart, self._distance()
+        return abs(self._apart - before) > JUMP
+
+
+class House:
+    """What runs: the ledger, the daemon of the present configuration, the feeds and the control socket."""
+
+    def __init__(self, config: Config, ledger: Ledger, clock: Callable[[], datetime]) -> None:
+        self.clock = clock
+        self._ledger = ledger
+        self._shelf = FeedShelf(config, ledger)
+        self._served = self._serve(config)
+        self._config = config
+        self.daemon, self._remotes = self._begin(config)
+
+    @property
+    def told(self) -> str:
+        """What it is, in a few words."""
+        return f"{len(self._config.accounts)} accounts, {len(self._config.calendars)} calendars"
+
+    def reload(self, config: Config) -> None:
+        """Go on with another configuration; steps in hand are finished with the old one.
+
+        Raises NeedsYou, and all is as before, if the ledger would be another one or the feeds' address is taken.
+        """
+        if config.state != self._config.state:
+            raise NeedsYou("syncd.state: the ledger's folder cannot change while syncd runs; restart it")
+        if _listening(config) != _listening(self._config):
+            served = self._serve(config)
+            if self._served:
+                self._served.close()
+            self._served = served
+        self._shelf.configure(config)
+        self._end()
+        self._config = config
+        self.daemon, self._remotes = self._begin(config)
+
+    def close(self) -> None:
+        """End everything."""
+        self._end()
+        if self._served:
+            self._served.close()
+
+    def sync(self) -> list[Run]:
+        """As the present daemon's."""
+        return self.daemon.sync()
+
+    def pull(self, account: str) -> list[Run]:
+        """As the present daemon's."""
+        return self.daemon.pull(account)
+
+    def confirm(self, name: str) -> tuple[int, list[Run]]:
+        """As the present daemon's."""
+        return self.daemon.confirm(name)
+
+    def unnoted(self) -> list[Run]:
+        """As the present daemon's."""
+        return self.daemon.unnoted()
+
+    def _begin(self, config: Config) -> tuple[Daemon, Remotes]:
+        remotes = connect(config, self.clock)
+        daemon = Daemon(config, self._ledger, remotes, self.clock, Ending())
+        daemon.start()
+        return daemon, remotes
+
+    def _end(self) -> None:
+        self.daemon.stop()
+        self._remotes.close()
+
+    def _serve(self, config: Config) -> Served | None:
+        if config.feeds is None:
+            return None
+        return Served(feed_app(self._shelf), config.feeds.listen, trusted_proxies=config.feeds.trusted_proxies)
+
+
+def _listening(config: Config) -> tuple[str, tuple[str, ...]] | None:
+    return (config.feeds.listen, config.feeds.trusted_proxies) if config.feeds else None
+
+
 @contextmanager
-def running(config: Config, clock: Callable[[], datetime], ending: Ending) -> Iterator[Daemon]:
-    """A daemon at work, with its feeds served, until the block ends."""
+def running(config: Config, clock: Callable[[], datetime]) -> Iterator[House]:
+    """A daemon at work, with its feeds served and its control socket open, until the block ends."""
     with ExitStack() as stack:
         stack.enter_context(sync_lock(config.state, clock(), daemon=True))
         ledger = stack.enter_context(Ledger(config.state))
-        remotes = connect(config, clock)
-        stack.callback(remotes.close)
-        if config.feeds:
-            app = feed_app(FeedShelf(config, ledger))
-            stack.enter_context(Served(app, config.feeds.listen, trusted_proxies=config.feeds.trusted_proxies))
-        daemon = Daemon(config, ledger, remotes, clock, ending)
-        stack.callback(daemon.stop)
-        daemon.start()
-        yield daemon
+        house = House(config, ledger, clock)
+        stack.callback(house.close)
+        stack.enter_context(Control(house, config.state))
+        yield house

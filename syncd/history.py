@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlite_utils import Database
 
 from syncd.model import Run, Standing
+from syncd.plan import Listed
 from syncd.schema import LedgerFile
 
 
@@ -21,7 +22,7 @@ class History(LedgerFile):
     def standings(self) -> dict[tuple[str, str], Standing]:
         """How everything stands that ever ran: (kind, name) -> Standing."""
         latest = self._rows(
-            "SELECT kind, name, ended, state, complete, counts, message, next_try FROM run WHERE id IN "
+            "SELECT kind, name, ended, state, scope, counts, message, next_try FROM run WHERE id IN "
             "(SELECT max(id) FROM run GROUP BY kind, name)"
         )
         good = self._rows("SELECT kind, name, max(ended) FROM run WHERE state = 'ok' GROUP BY kind, name")
@@ -33,14 +34,14 @@ class History(LedgerFile):
                     name,
                     moment_of(ended),
                     state,
-                    bool(complete),
+                    scope,
                     json.loads(counts),
                     message,
                     time_of(next_try),
                 ),
                 success.get((kind, name)),
             )
-            for kind, name, ended, state, complete, counts, message, next_try in latest
+            for kind, name, ended, state, scope, counts, message, next_try in latest
         }
 
     def failures(self, kind: str, name: str) -> int:
@@ -61,25 +62,34 @@ class History(LedgerFile):
         )
         return {(kind, name): count for kind, name, count in rows}
 
-    def last_complete(self, account: str) -> datetime | None:
-        """When an account was last listed without time filters."""
+    def last_listed(self, account: str) -> Listed:
+        """When the window and everything of an account were last listed to their ends."""
         rows = self._rows(
-            "SELECT max(ended) FROM run WHERE kind = 'pull' AND name = ? AND complete AND state = 'ok'",
+            "SELECT max(ended) FILTER (WHERE scope = 'everything'), max(ended) FROM run "
+            "WHERE kind = 'pull' AND name = ? AND state = 'ok' AND scope IN ('window', 'everything')",
             (account,),
         )
-        return time_of(rows[0][0])
+        everything, window = rows[0]
+        return Listed(time_of(window), time_of(everything))
 
 
 def insert_run(db: Database, run: Run) -> None:
-    """Note a run in a transaction that is open."""
+    """Note a run in a transaction that is open. Of quiet runs only the latest is kept: they are one a minute."""
+    quiet = run.state == "ok" and not run.done
+    if quiet:
+        db.execute(
+            "DELETE FROM run WHERE kind = ? AND name = ? AND scope = ? AND quiet", (run.kind, run.name, run.scope)
+        )
     db.execute(
-        "INSERT INTO run VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO run (kind, name, ended, state, scope, quiet, counts, message, next_try) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             run.kind,
             run.name,
             text_of(run.ended),
             run.state,
-            run.complete,
+            run.scope,
+            quiet,
             json.dumps(run.counts),
             run.message,
             text_of(run.next_try),

@@ -53,8 +53,15 @@ class Jobs:
         self._told = told
         self._workers = workers
         self._jitter = jitter
+        self._unnoted: dict[tuple[str, str], Run] = {}
+        self._troubles: dict[tuple[str, str], datetime] = {}
         self._installation = ledger.secret("installation")
         self.profiles = {name: calendar_profile(config, self._installation, name) for name in config.calendars}
+
+    @property
+    def unnoted(self) -> list[Run]:
+        """The latest runs that the ledger could not take: while it is locked or full, they are the truth."""
+        return list(self._unnoted.values())
 
     def ring_all(self) -> list[Run]:
         """Every job once, servers side by side: accounts, links, calendars, feeds."""
@@ -64,16 +71,24 @@ class Jobs:
             runs += pool.map(self.push, self._remotes.calendars)
         return [*runs, *self.build_feeds()]
 
-    def pull(self, account: str) -> Run:
-        """Bring one account's meetings up to date."""
+    def pull(self, account: str, *, soon: bool = False) -> Run:
+        """Bring one account's meetings up to date; with ``soon`` only the next days while no more is due."""
         settings = self.config.accounts[account]
         names = tuple(self.config.accounts)
-        listing = sync.Listing(settings.past, settings.ahead, settings.adhoc, settings.declined, names)
+        listing = sync.Listing(
+            settings.past,
+            settings.ahead,
+            settings.adhoc,
+            settings.declined,
+            names,
+            settings.every,
+            settings.soon_every,
+        )
         source = self._remotes.sources[account]
         return self._noted(
             "pull",
             account,
-            lambda: sync.pull(account, source, self._ledger, listing, self._clock(), settings.every),
+            lambda: sync.pull(account, source, self._ledger, listing, self._clock(), soon=soon),
             save=False,
         )
 
@@ -154,23 +169,36 @@ class Jobs:
 
     def _kept(self, run: Run, *, save: bool = True) -> Run:
         """The run, which is in the ledger then, and tells when to try again if it went wrong."""
-        if run.state != "ok" and run.message:
-            log.warning("%s %s: %s", run.kind, run.name, run.message)
+        self._say_trouble(run)
         if run.state not in ("ok", "held"):
             again = self._next_try(run.kind, run.name, None)
             run = replace(run, next_try=max(again, run.next_try or again))
         if save:
             self._save(run)
+        else:
+            self._unnoted.pop((run.kind, run.name), None)
         return run
 
     def _failure(self, kind: str, name: str, error: SyncdError) -> Run:
         """Say and note that a job could not be done, and when it is tried again."""
-        log.warning("%s %s: %s", kind, name, error)
         retry_after = error.retry_after if isinstance(error, Unavailable) else None
         again = self._next_try(kind, name, retry_after)
         run = Run(kind, name, self._clock(), error.state, message=str(error), next_try=again)
+        self._say_trouble(run)
         self._save(run)
         return run
+
+    def _say_trouble(self, run: Run) -> None:
+        """One line when trouble begins, and one when it ends."""
+        key = (run.kind, run.name)
+        if run.state == "ok":
+            since = self._troubles.pop(key, None)
+            if since:
+                log.info("%s %s: well again after %d s", run.kind, run.name, (run.ended - since).total_seconds())
+        elif run.message:
+            known = key in self._troubles
+            self._troubles.setdefault(key, run.ended)
+            log.log(logging.DEBUG if known else logging.WARNING, "%s %s: %s", run.kind, run.name, run.message)
 
     def _next_try(self, kind: str, name: str, retry_after: float | None) -> datetime:
         interval = self.config.accounts[name].every if kind == "pull" else soonest(self.config)
@@ -184,7 +212,11 @@ class Jobs:
         try:
             self._ledger.save_run(run)
         except SyncdError as error:  # the ledger itself: nothing can be noted, so it is said
-            log.error("%s %s could not be noted: %s", run.kind, run.name, error)
+            level = logging.DEBUG if (run.kind, run.name) in self._unnoted else logging.ERROR
+            self._unnoted[run.kind, run.name] = run
+            log.log(level, "%s %s could not be noted: %s", run.kind, run.name, error)
+        else:
+            self._unnoted.pop((run.kind, run.name), None)
 
 
 def soonest(config: configuration.Config) -> timedelta:

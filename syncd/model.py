@@ -16,6 +16,7 @@ from msgspec import Struct
 Audience = Literal["owner", "guests"]
 LinkKind = Literal["invite", "hash"]
 Way = Literal["opentalk", "openmeetings"]
+Scope = Literal["", "soon", "window", "everything"]
 GUEST = "guest"
 
 
@@ -213,9 +214,9 @@ class Entry(Struct, frozen=True, gc=False):
 class Placement(Struct, frozen=True, gc=False):
     """An entry in a calendar, as we last put or saw it.
 
-    ``state`` is ``"placed"``, or ``"left"`` where the calendar has somebody else's copy of the event.
-    ``etag`` is ``None`` if the server gave none. The bytes that we put, the base of a merge, are kept
-    beside it.
+    ``state`` is ``"placed"``, ``"left"`` where the calendar has somebody else's copy of the event, or
+    ``"placing"`` where a new object is on its way and nobody has heard yet whether it arrived. ``etag`` is
+    ``None`` if the server gave none. The bytes that we put, the base of a merge, are kept beside it.
     """
 
     calendar: str
@@ -226,7 +227,7 @@ class Placement(Struct, frozen=True, gc=False):
     digest: str
     start: datetime
     end: datetime | None
-    state: Literal["placed", "left"] = "placed"
+    state: Literal["placed", "left", "placing"] = "placed"
 
 
 class Mark(Struct, frozen=True):
@@ -257,21 +258,44 @@ class Found(Struct, frozen=True):
     body: bytes
 
 
-class Run(Struct, frozen=True):
-    """One run: what it was (pull, mint or push), for which account, server or calendar, and how it went.
+class Seen(Struct, frozen=True):
+    """What a calendar server says is in a calendar.
 
-    ``state`` is a word of ``syncd status``; ``complete`` marks a listing without time filters; ``next_try`` is
-    when a daemon does it again.
+    ``etags`` are href -> ETag, empty where the server told none, or ``None`` for an object that is gone. Where
+    ``complete`` is true an href that is missing is not there either; otherwise ``etags`` is what changed since the
+    cursor (RFC 6578, sync token) with which was asked. The new ``cursor`` is ``None`` where the server has none.
+    """
+
+    etags: Mapping[str, str | None]
+    cursor: str | None
+    complete: bool
+
+
+class Run(Struct, frozen=True):
+    """One run: what it was (pull, mint, push or feed), for what it was made, and how it went.
+
+    ``state`` is a word of ``syncd status``; ``scope`` tells what was looked at: of an account the events of the
+    next days (``soon``), the window or everything. ``next_try`` is when a daemon does it again.
     """
 
     kind: str
     name: str
     ended: datetime
     state: str = "ok"
-    complete: bool = False
+    scope: Scope = ""
     counts: Mapping[str, int] = {}
     message: str | None = None
     next_try: datetime | None = None
+
+    @property
+    def done(self) -> dict[str, int]:
+        """The counts of what was changed by it; a run without any was quiet."""
+        return {word: count for word, count in self.counts.items() if count and word in CHANGES}
+
+
+CHANGES = frozenset(
+    {"changed", "gone", "unreadable", "invites", "hashes", "created", "updated", "deleted", "adopted", "left", "failed"}
+)
 
 
 class Standing(Struct, frozen=True):

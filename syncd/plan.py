@@ -19,8 +19,10 @@ from syncd.model import (
     LinkKind,
     Mark,
     Meeting,
+    Override,
     Placement,
     Profile,
+    Scope,
     Snapshot,
     Window,
     digest_of,
@@ -68,9 +70,50 @@ class Drop(Struct, frozen=True):
     event: str
 
 
-def is_full_due(last: datetime | None, now: datetime) -> bool:
-    """Whether the listing without time filters is due: at first, then daily."""
-    return last is None or now - last >= FULL_LISTING
+class Listed(Struct, frozen=True):
+    """When an account's window was last listed to its end, and when everything was."""
+
+    window: datetime | None
+    everything: datetime | None
+
+
+def listing_due(listed: Listed, now: datetime, every: timedelta, *, soon: bool) -> Scope:
+    """What is to be listed: everything at first and then daily, the window at its interval.
+
+    Before that the next days alone will do if ``soon``. A last time that lies in the future is that of a clock
+    which was wrong, and counts for nothing.
+    """
+    if _is_over(listed.everything, FULL_LISTING, now):
+        return "everything"
+    return "soon" if soon and not _is_over(listed.window, every, now) else "window"
+
+
+def _is_over(last: datetime | None, interval: timedelta, now: datetime) -> bool:
+    return last is None or not timedelta(0) <= now - last < interval
+
+
+def with_overrides_outside(meeting: Meeting, known: Meeting, window: Window) -> Meeting:
+    """The meeting with the overrides that lie outside the window as they were known.
+
+    Controllers from 0.33 on filter exceptions by their own times, so that a windowed listing says nothing
+    of those outside. A series that was itself moved has lost its exceptions (OpenTalk deletes them).
+    """
+    if (meeting.start, meeting.recurrence) != (known.start, known.recurrence):
+        return meeting
+    listed = {override.original for override in meeting.overrides}
+    outside = [each for each in known.overrides if each.original not in listed and _is_outside(each, window)]
+    if not outside:
+        return meeting
+    return replace(meeting, overrides=tuple(sorted((*meeting.overrides, *outside), key=_by_original)))
+
+
+def _is_outside(override: Override, window: Window) -> bool:
+    moments = [when.utc for when in (override.original, override.start, override.end) if when]
+    return max(moments) < window.since or min(moments) > window.until
+
+
+def _by_original(override: Override) -> datetime:
+    return override.original.utc
 
 
 def overlaps(start: datetime, end: datetime | None, window: Window) -> bool:
@@ -317,7 +360,7 @@ def calendar_actions(
         if (event in wanted and not wanted[event].digest) or (event not in wanted and event in guard.gone)
     ]
     actions += [Forget(place.event) for place in unwanted if place.state == "left"]
-    return [*actions, *deletions([place for place in unwanted if place.state == "placed"], placed, now, guard)]
+    return [*actions, *deletions([place for place in unwanted if place.state != "left"], placed, now, guard)]
 
 
 class Adopt(Struct, frozen=True):

@@ -12,7 +12,9 @@ from syncd.dav import CalDAVCalendar
 from syncd.model import Found, Identity, Invite, Meeting, Snapshot, Stored, Visitor, Window
 from syncd.openmeetings import OpenMeetings
 from syncd.opentalk.client import OpenTalk
+from syncd.opentalk.oidc import Logins
 from syncd.push import Calendar
+from syncd.store import SignIns
 
 Clock = Callable[[], datetime]
 
@@ -28,7 +30,8 @@ class Remotes(Struct, frozen=True):
 
 def connect(config: configuration.Config, clock: Clock) -> Remotes:
     """The remotes of all accounts and calendars that are enabled."""
-    sources = {name: _source(account, clock) for name, account in config.accounts.items() if account.enabled}
+    logins = SignIns(config.state)
+    sources = {name: _source(account, clock, logins) for name, account in config.accounts.items() if account.enabled}
     calendars = {name: _calendar(each) for name, each in config.calendars.items() if each.enabled}
     minter = _minter(config.openmeetings, clock) if config.openmeetings else None
 
@@ -43,7 +46,7 @@ def connect(config: configuration.Config, clock: Clock) -> Remotes:
     return Remotes(sources, minter, calendars, close)
 
 
-def _source(account: configuration.Account, clock: Clock) -> OpenTalk:
+def _source(account: configuration.Account, clock: Clock, logins: Logins) -> OpenTalk:
     return OpenTalk(
         account.name,
         url=account.url,
@@ -52,7 +55,8 @@ def _source(account: configuration.Account, clock: Clock) -> OpenTalk:
         client_id=account.client_id,
         client_secret=account.client_secret.reveal if account.client_secret else None,
         username=account.username,
-        password=account.password.reveal,
+        password=account.password.reveal if account.password else None,
+        logins=logins,
         per_page=account.per_page,
         ca_file=account.ca_file,
         clock=clock,

@@ -97,7 +97,23 @@ FIRST = (
 )
 
 
-STEPS = (m001_first,)
+@migrations()
+def m002_unattended(db: Database) -> None:
+    """Scopes of runs, of which only the last quiet one is kept, and sign-ins."""
+    for statement in UNATTENDED:
+        db.execute(statement)
+
+
+UNATTENDED = (
+    "ALTER TABLE run ADD COLUMN scope TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE run ADD COLUMN quiet INTEGER NOT NULL DEFAULT 0",
+    "UPDATE run SET scope = CASE WHEN complete THEN 'everything' ELSE 'window' END WHERE kind = 'pull'",
+    "ALTER TABLE run DROP COLUMN complete",
+    "CREATE TABLE login (account TEXT PRIMARY KEY, refresh_token TEXT NOT NULL) STRICT",
+)
+
+
+STEPS = (m001_first, m002_unattended)
 
 
 def open_writer(folder: Path) -> Database:
@@ -170,10 +186,12 @@ class LedgerFile:
         self._opened: list[tuple[threading.Thread, Database]] = []
         self._opening = threading.Lock()
         self._writing = threading.Lock()
+        self._inode: int | None = None
         if not read_only:
             migrate(self._db(), folder)
         else:
             self._db()
+        self._inode = _inode(folder / FILE)
 
     def close(self) -> None:
         """Close the connections of all threads."""
@@ -207,6 +225,11 @@ class LedgerFile:
     def _open(self) -> Database:
         return open_reader(self.folder) if self._read_only else open_writer(self.folder)
 
+    def _check_place(self) -> None:
+        """Whoever moves the ledger away under a process that writes it would lose all that comes after."""
+        if self._inode is not None and _inode(self.folder / FILE) != self._inode:
+            raise LedgerError(f"the ledger in {self.folder} was moved, removed or replaced: start syncd again")
+
     def _rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with ledger_errors(self.folder):
             return self._db().execute(sql, parameters).fetchall()
@@ -219,6 +242,7 @@ class LedgerFile:
     @contextmanager
     def _transaction(self) -> Iterator[Database]:
         """Write or nothing. BEGIN IMMEDIATE: a deferred one fails at once when another process commits."""
+        self._check_place()
         db = self._db()
         with self._writing, ledger_errors(self.folder):
             db.execute("BEGIN IMMEDIATE")
@@ -229,6 +253,13 @@ class LedgerFile:
                 if db.conn.in_transaction:
                     db.execute("ROLLBACK")
                 raise
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 class Syncing(Struct, frozen=True):

@@ -20,6 +20,10 @@ class FeedShelf:
         self._ledger = ledger
         self._installation = ledger.secret("installation")
 
+    def configure(self, config: Config) -> None:
+        """Serve by another configuration from now on."""
+        self._config = config
+
     def feed(self, token_sha256: str) -> FeedState | None:
         """How the feed of this token stands; ``None`` if there is none.
 

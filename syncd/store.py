@@ -20,7 +20,7 @@ from syncd.guard import Guard, Hold
 from syncd.history import History, insert_run, moment_of, text_of, time_of
 from syncd.model import Entry, Feed, Identity, Link, Meeting, Placement, Run
 from syncd.plan import Drop, Keep, Known, LinkKey, Source
-from syncd.schema import ledger_errors
+from syncd.schema import FILE, ledger_errors
 
 HISTORY = timedelta(days=30)
 
@@ -77,7 +77,7 @@ class Ledger(History):
             yield event, Known(digest, time_of(starts), time_of(ends), bool(unlisted))
 
     def save_pull(self, account: str, changes: Iterable[Keep | Drop], run: Run) -> None:
-        """All that one pull changes, and its run: everything or nothing. A complete one sweeps old runs away."""
+        """All that one pull changes, and its run: everything or nothing. A full listing sweeps old runs away."""
         with self._transaction() as db:
             for change in changes:
                 match change:
@@ -100,7 +100,7 @@ class Ledger(History):
                                 msgspec.json.encode(meeting),
                             ),
                         )
-            if run.complete:
+            if run.scope == "everything":
                 db.execute(
                     "DELETE FROM run WHERE ended < ? AND id NOT IN "
                     "(SELECT max(id) FROM run WHERE state = 'ok' GROUP BY kind, name)",
@@ -321,6 +321,37 @@ class Ledger(History):
         """Forget a feed, so that its address opens nothing any more; false if there is none of the name."""
         with self._transaction() as db:
             return db.execute("DELETE FROM feed WHERE name = ?", (name,)).rowcount == 1
+
+    def refresh_token(self, account: str) -> str | None:
+        """What a sign-in in a browser gave for an account."""
+        rows = self._rows("SELECT refresh_token FROM login WHERE account = ?", (account,))
+        return str(rows[0][0]) if rows else None
+
+    def save_refresh_token(self, account: str, token: str | None) -> None:
+        """Keep it, or forget it."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM login WHERE account = ?", (account,))
+            if token is not None:
+                db.execute("INSERT INTO login VALUES (?, ?)", (account, token))
+
+
+class SignIns:
+    """What sign-ins in a browser gave, for commands that need nothing else of the ledger and must not make one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def refresh_token(self, account: str) -> str | None:
+        """The refresh token of an account, if anybody is signed in."""
+        if not (self._folder / FILE).exists():
+            return None
+        with Ledger(self._folder) as ledger:
+            return ledger.refresh_token(account)
+
+    def save_refresh_token(self, account: str, token: str | None) -> None:
+        """Keep it, or forget it."""
+        with Ledger(self._folder) as ledger:
+            ledger.save_refresh_token(account, token)
 
 
 class Rehearsal(Ledger):

@@ -27,15 +27,20 @@ from syncd.model import (
     Meeting,
     Profile,
     Run,
+    Scope,
     Snapshot,
     Visitor,
     Window,
+    meeting_digest,
 )
 
 log = logging.getLogger(__name__)
 
 BATCH = 200
 """Entries that are rendered between two transactions."""
+
+SOON = timedelta(days=2)
+"""How far ahead meetings are looked at more often."""
 
 BUDGET = timedelta(seconds=30)
 """How long links are made in one run, before what is there goes out."""
@@ -81,7 +86,7 @@ class Ledger(Protocol):
     def identity(self, name: str) -> Identity | None: ...
     def known(self, account: str) -> Iterator[tuple[str, plan.Known]]: ...
     def sizes(self) -> dict[tuple[str, str], int]: ...
-    def last_complete(self, account: str) -> datetime | None: ...
+    def last_listed(self, account: str) -> plan.Listed: ...
     def save_pull(self, account: str, changes: Iterable[plan.Keep | plan.Drop], run: Run) -> None: ...
     def meeting(self, account: str, event: str) -> Meeting | None: ...
     def sources(self, accounts: Sequence[str]) -> dict[str, plan.Source]: ...
@@ -99,7 +104,8 @@ class Ledger(Protocol):
 class Listing(Struct, frozen=True):
     """What an account wants listed: how far back and ahead, and which meetings.
 
-    ``names`` are those of all accounts of the configuration.
+    ``names`` are those of all accounts of the configuration. ``every`` and ``soon_every`` say how often the
+    window and the next days are listed.
     """
 
     past: timedelta
@@ -107,6 +113,8 @@ class Listing(Struct, frozen=True):
     adhoc: bool = False
     declined: bool = False
     names: tuple[str, ...] = ()
+    every: timedelta = timedelta(minutes=5)
+    soon_every: timedelta = timedelta(minutes=1)
 
     @property
     def wishes(self) -> dict[str, bool]:
@@ -119,17 +127,20 @@ class Listing(Struct, frozen=True):
         return Window(now - self.past, now + self.ahead)
 
 
-def pull(account: str, source: Source, ledger: Ledger, listing: Listing, now: datetime, every: timedelta) -> Run:
+def pull(account: str, source: Source, ledger: Ledger, listing: Listing, now: datetime, *, soon: bool = False) -> Run:
     """Bring the ledger's meetings of an account up to date: everything or nothing.
 
-    Counts: ``meetings`` in the ledger afterwards, ``changed``, ``gone``, ``asked``, ``unreadable``.
+    With ``soon`` the next days alone are listed while the window is not due. Counts: ``meetings`` in the ledger
+    afterwards, ``changed``, ``gone``, ``asked``, ``unreadable``.
     """
     ledger.identify(account, source.identity(), listing.names)
+    listed = ledger.last_listed(account)
+    scope = plan.listing_due(listed, now, listing.every, soon=soon)
     window = listing.window(now)
-    complete = plan.is_full_due(ledger.last_complete(account), now)
-    snapshot = source.snapshot(None if complete else window)
+    snapshot = source.snapshot({"soon": _soon(now), "window": window}.get(scope))
     planned = plan.ledger_changes(snapshot, ledger.known(account), window, **listing.wishes)
-    changes, asked, unanswered = _answered(planned, source, listing, windowed=not complete)
+    planned = list(_with_overrides_outside(planned, account, ledger, snapshot.window))
+    changes, asked, unanswered = _answered(planned, source, listing, windowed=scope != "everything")
     for event, reason in snapshot.unreadable.items():
         log.warning("opentalk.%s: event %s is left as it was: %s", account, event, reason)
     kept = [change for change in changes if isinstance(change, plan.Keep)]
@@ -140,7 +151,7 @@ def pull(account: str, source: Source, ledger: Ledger, listing: Listing, now: da
         name=account,
         ended=now,
         state="retrying" if unanswered else "ok",
-        complete=complete and not unanswered,
+        scope=scope,
         counts={
             "meetings": before + sum(change.fresh for change in kept) - gone,
             "changed": len(kept),
@@ -149,10 +160,39 @@ def pull(account: str, source: Source, ledger: Ledger, listing: Listing, now: da
             "unreadable": len(snapshot.unreadable),
         },
         message=unanswered or _unreadable(snapshot),
-        next_try=now + every,
+        next_try=_next_listing(listed, listing, now, scope, soon=soon),
     )
     ledger.save_pull(account, changes, run)
     return run
+
+
+def _soon(now: datetime) -> Window:
+    """What is going on or comes next, in whole seconds; a series counts by the start of its last occurrence."""
+    now = now.replace(microsecond=0)
+    return Window(now - SOON / 2, now + SOON)
+
+
+def _next_listing(listed: plan.Listed, listing: Listing, now: datetime, scope: Scope, *, soon: bool) -> datetime:
+    """When to list again: at the window's interval, or the shorter one of what comes soon."""
+    window = listed.window if scope == "soon" and listed.window else now
+    due = window + listing.every
+    return min(due, now + listing.soon_every) if soon else due
+
+
+def _with_overrides_outside(
+    planned: Iterable[plan.Keep | plan.Ask | plan.Drop], account: str, ledger: Ledger, window: Window | None
+) -> Iterator[plan.Keep | plan.Ask | plan.Drop]:
+    """The plan of a windowed listing without what only seems to have changed because the window hides it."""
+    for change in planned:
+        if window and isinstance(change, plan.Keep) and not change.fresh and change.meeting.recurrence:
+            known = ledger.meeting(account, change.meeting.id)
+            if known:
+                meeting = plan.with_overrides_outside(change.meeting, known, window)
+                if meeting != change.meeting and meeting_digest(meeting) == meeting_digest(known):
+                    continue
+                yield plan.Keep(meeting, plan.known_as(meeting))
+                continue
+        yield change
 
 
 def _answered(

@@ -132,7 +132,7 @@ class House:
         self.source.meetings[event] = replace(self.source.meetings[event], **fields)
 
     def pull(self) -> Run:
-        return pull("work", self.source, self.ledger, LISTING, self.now, 5 * timedelta(minutes=1))
+        return pull("work", self.source, self.ledger, LISTING, self.now)
 
     def mint(self) -> list[Run]:
         return mint([self.profile], {"work": self.source}, self.minter, self.ledger, self.clock, silent)

@@ -153,7 +153,7 @@ def test_the_daemon_syncs_serves_the_feed_and_ends_cleanly(town: Town) -> None:
         assert feed.body.count(b"BEGIN:VEVENT") >= len(town.coming())
         assert get(address, **{"If-None-Match": feed.headers["etag"]}).status == 304
         second = town.syncd("sync")
-        assert (second.code, "the daemon" in second.err) == (75, True)
+        assert (second.code, "calendar team" in second.out) == (0, True), second.err
         status = json.loads(town.syncd("status", "--json").out)
         assert status["ok"] is True
         assert status["daemon"]["running"] is True
@@ -194,3 +194,28 @@ def test_too_many_deletions_are_held_with_exit_code_4_until_they_are_confirmed(t
     assert town.syncd("confirm", "team").code == 0
     assert town.syncd("sync").code == 0
     assert town.objects() == {}
+
+
+def test_the_daemon_reads_its_configuration_again_and_keeps_the_old_one_if_the_new_is_wrong(town: Town) -> None:
+    town.configure(feeds=f"127.0.0.1:{free_port()}")
+    good = town.config.read_text(encoding="utf-8")
+    with subprocess.Popen(town.command("run"), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        try:
+            assert any("push team" in line for line in process.stderr)
+            before = town.objects()
+            town.config.write_text(good.replace("[caldav.team]", "[caldav.team]\nevrey = 1"), encoding="utf-8")
+            process.send_signal(signal.SIGHUP)
+            assert any("is not taken; the old one stays" in line for line in process.stderr)
+            town.config.write_text(good.replace("[caldav.team]", "[caldav.other]"), encoding="utf-8")
+            process.send_signal(signal.SIGHUP)
+            assert any("the configuration was read again; 1 accounts" in line for line in process.stderr)
+            assert any("push other" in line for line in process.stderr)
+            status = json.loads(town.syncd("status", "--json").out)
+            assert status["calendars"]["team"]["state"] == "retired"
+            assert status["calendars"]["other"]["entries"] == len(before)
+        finally:
+            process.send_signal(signal.SIGTERM)
+        rest = process.stderr.read()
+    assert process.returncode == 0, rest
+    assert town.objects() == before

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from syncd.daemon import Bell, Daemon, Pool
+from syncd.daemon import Bell, Clocks, Daemon, Pool
+from syncd.errors import NeedsYou
 from syncd.model import Snapshot, Window
 from syncd.plan import LONGEST_WAIT
 from syncd.remotes import Remotes
@@ -134,3 +135,34 @@ def test_a_failed_pull_is_tried_again_and_a_day_of_unforeseen_errors_ends_no_acc
     (job,) = scheduler.get_jobs()
     assert job.id == "pull work"
     assert job.next_run_time - clock() > LONGEST_WAIT - timedelta(minutes=1)
+
+
+def test_a_clock_that_jumps_or_a_machine_that_slept_is_noticed_once() -> None:
+    wall, steady = datetime(2026, 11, 23, 12, tzinfo=UTC), 100.0
+    clocks = Clocks(lambda: wall, lambda: steady)
+    wall, steady = wall + timedelta(seconds=30), steady + 30
+    assert not clocks.have_parted()
+    for jump in (timedelta(hours=8), -timedelta(days=1)):
+        wall, steady = wall + jump, steady + 30
+        assert clocks.have_parted()
+        assert not clocks.have_parted()
+
+
+def test_commands_ask_a_daemon_that_lists_the_whole_window_for_them(tmp_path: Path) -> None:
+    config, source, calendar = config_of(tmp_path), MemorySource(meeting(day=10)), MemoryCalendar("team")
+    remotes = Remotes({"work": source}, None, {"team": calendar}, lambda: None)
+    with Ledger(tmp_path / "state") as ledger:
+        daemon = Daemon(config, ledger, remotes, clock, Ending())
+        daemon.start()
+        try:
+            daemon.sync()
+            source.meetings["e2"] = meeting("e2", day=20)
+            runs = {(run.kind, run.name): run for run in daemon.sync()}
+            assert runs["pull", "work"].counts["changed"] == 1
+            assert runs["pull", "work"].scope == "window"
+            assert sorted(calendar.objects) == ["syncd-e1.ics", "syncd-e2.ics"]
+            with pytest.raises(NeedsYou, match="does not know it"):
+                daemon.pull("other")
+            assert daemon.confirm("team") == (0, [])
+        finally:
+            daemon.stop()

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from syncd import plan
 from syncd.guard import Delete, Guard, Hold
-from syncd.model import Entry, Link, Mark, Meeting, Placement, Profile, Snapshot, When, Window
+from syncd.model import Entry, Link, Mark, Meeting, Override, Placement, Profile, Snapshot, When, Window
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -297,3 +297,24 @@ def test_a_link_that_several_profiles_want_is_asked_of_all_their_accounts_once()
     wish = plan.Mint("invite", "e1", "guest", ("a",), "d")
     other = replace(wish, accounts=("b", "a"))
     assert plan.merged([wish, other]) == [replace(wish, accounts=("a", "b"))]
+
+
+def test_the_next_days_are_listed_between_two_windows_and_a_wrong_clock_counts_for_nothing() -> None:
+    every, listed = timedelta(minutes=5), plan.Listed(NOW, NOW)
+    for seconds, scope in ((60, "soon"), (299, "soon"), (300, "window"), (86400, "everything")):
+        assert plan.listing_due(listed, NOW + timedelta(seconds=seconds), every, soon=True) == scope
+    assert plan.listing_due(listed, NOW + timedelta(seconds=60), every, soon=False) == "window"
+    assert plan.listing_due(plan.Listed(None, None), NOW, every, soon=True) == "everything"
+    assert plan.listing_due(listed, NOW - timedelta(days=400), every, soon=True) == "everything"
+
+
+def test_overrides_outside_a_listed_window_stay_as_they_were_known() -> None:
+    days = [When(NOW + timedelta(days=day), "Europe/Berlin") for day in (1, 8)]
+    near, far = (Override(original=each, cancelled=True) for each in days)
+    known = meeting(recurrence=("RRULE:FREQ=WEEKLY",), overrides=(near, far))
+    window = Window(NOW, NOW + timedelta(days=2))
+    hidden = replace(known, overrides=(near,))
+    assert plan.with_overrides_outside(hidden, known, window) == known
+    assert plan.with_overrides_outside(replace(known, overrides=(far,)), known, window).overrides == (far,)
+    moved = replace(hidden, recurrence=("RRULE:FREQ=DAILY",))
+    assert plan.with_overrides_outside(moved, known, window) == moved

@@ -42,7 +42,7 @@ def house() -> House:
     house = House(*listed())
     house.now = NOW
     house.profile = replace(house.profile, language="de")
-    pull("work", house.source, house.ledger, LISTING, NOW, LISTING.past)
+    pull("work", house.source, house.ledger, LISTING, NOW)
     mint([house.profile], {"work": house.source}, house.minter, house.ledger, house.clock, silent)
     return house
 

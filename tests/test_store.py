@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database, Migrations
 
 from syncd.errors import LedgerBusy, LedgerError, NeedsYou
 from syncd.guard import Hold
 from syncd.model import Entry, Feed, Identity, Link, Meeting, Placement, Run, When
-from syncd.plan import Drop, Keep, known_as
-from syncd.schema import FILE, sync_lock, syncing
-from syncd.store import Ledger
+from syncd.plan import Drop, Keep, Listed, known_as
+from syncd.schema import FILE, m001_first, sync_lock, syncing
+from syncd.store import Ledger, SignIns
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ALICE = Identity("https://id.example.org", "s1", "u1", "Alice", "Adams")
@@ -178,10 +179,10 @@ def test_runs_older_than_the_history_are_swept_by_the_daily_listing(tmp_path: Pa
         ledger.save_run(run("push", "team", ended=NOW - timedelta(days=31)))
         ledger.save_pull("work", [], run())
         assert len(ledger._rows("SELECT id FROM run")) == 2
-        ledger.save_pull("work", [], run(complete=True))
+        ledger.save_pull("work", [], run(scope="everything"))
         assert len(ledger._rows("SELECT id FROM run WHERE kind = 'pull'")) == 2
         assert len(ledger._rows("SELECT id FROM run WHERE kind = 'push'")) == 1, "the last good one is kept"
-        assert ledger.last_complete("work") == NOW
+        assert ledger.last_listed("work") == Listed(NOW, NOW)
 
 
 def test_deletions_of_a_day_that_nobody_asked_for_are_counted(tmp_path: Path) -> None:
@@ -242,3 +243,46 @@ def test_the_tables_can_be_read_with_ordinary_tools(tmp_path: Path) -> None:
     content = connection.execute("SELECT content FROM meeting").fetchone()[0]
     connection.close()
     assert json.loads(content)["title"] == "Jour fixe"
+
+
+def test_a_ledger_of_the_first_version_is_brought_up_and_keeps_its_runs(tmp_path: Path) -> None:
+    old = Database(sqlite3.connect(tmp_path / FILE))
+    first = Migrations("syncd")
+    first()(m001_first)
+    first.apply(old)
+    old.execute("INSERT INTO run VALUES (1, 'pull', 'work', ?, 'ok', 1, '{}', NULL, NULL)", (NOW.isoformat(),))
+    old.conn.commit()
+    old.close()
+    with Ledger(tmp_path) as ledger:
+        assert ledger.last_listed("work") == Listed(NOW, NOW)
+        assert ledger.standings()["pull", "work"].latest.scope == "everything"
+
+
+def test_of_quiet_runs_only_the_latest_is_kept(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        for minute in range(10):
+            moment = NOW + timedelta(minutes=minute)
+            ledger.save_run(Run("pull", "work", moment, scope="soon", counts={"meetings": 7}))
+        ledger.save_run(Run("pull", "work", moment, scope="window", counts={"changed": 1}))
+        ledger.save_run(Run("pull", "work", moment, "retrying", message="down"))
+        assert ledger._rows("SELECT count(*) FROM run") == [(3,)]
+        assert ledger.standings()["pull", "work"].last_success == moment
+
+
+def test_nothing_is_written_into_a_ledger_that_was_moved_away(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.save_run(run())
+        (tmp_path / FILE).rename(tmp_path / "elsewhere")
+        with pytest.raises(LedgerError, match="moved"):
+            ledger.save_run(run())
+
+
+def test_sign_ins_are_kept_and_forgotten_and_looking_for_one_makes_no_ledger(tmp_path: Path) -> None:
+    sign_ins = SignIns(tmp_path / "state")
+    assert sign_ins.refresh_token("work") is None
+    assert not (tmp_path / "state").exists()
+    sign_ins.save_refresh_token("work", "first")
+    sign_ins.save_refresh_token("work", "second")
+    assert sign_ins.refresh_token("work") == "second"
+    sign_ins.save_refresh_token("work", None)
+    assert sign_ins.refresh_token("work") is None

@@ -26,7 +26,7 @@ __all__ = ["Account", "Calendar", "Config", "Feeds", "OpenMeetings", "Secret", "
 ETC = Path("/etc")
 VAR_LIB = Path("/var/lib/syncd")
 
-_PASSWORD = Key(keys.secret, '{ file = "work.password" }')
+_PASSWORD = Key(keys.secret, '{ file = "work.password" }', derived=True)
 _CA_FILE = Key(keys.certificates, '"/etc/ssl/certs/our-ca.pem"')
 _FLAG = Key(keys.flag, "true")
 _WAYS = ("opentalk", "openmeetings")
@@ -49,8 +49,9 @@ class _General(_Table, frozen=True, kw_only=True):
 class Account(_Table, frozen=True, kw_only=True):
     """``[opentalk.NAME]``: somebody's OpenTalk account.
 
-    ``controller``, ``issuer`` and ``client_id`` are found from ``url`` where they are ``None``. The window of
-    events that are read is ``past`` before now to ``ahead`` after now.
+    ``controller``, ``issuer`` and ``client_id`` are found from ``url`` where they are ``None``. Without
+    ``username`` and ``password`` somebody signs in with ``syncd login``. The window of events that are read is
+    ``past`` before now to ``ahead`` after now.
     """
 
     name: str
@@ -59,9 +60,10 @@ class Account(_Table, frozen=True, kw_only=True):
     issuer: Annotated[str | None, Key(keys.base, '"https://id.example.org/auth/realms/meet"')] = None
     client_id: Annotated[str | None, Key(keys.text, '"Frontend"')] = None
     client_secret: Annotated[Secret | None, Key(keys.secret, '{ file = "client.secret" }')] = None
-    username: Annotated[str, Key(keys.text, '"alice"')]
-    password: Annotated[Secret, _PASSWORD]
+    username: Annotated[str | None, Key(keys.text, '"alice"', derived=True)] = None
+    password: Annotated[Secret | None, _PASSWORD] = None
     every: Annotated[timedelta, Key(keys.duration(timedelta(seconds=10)), '"5m"')] = timedelta(minutes=5)
+    soon_every: Annotated[timedelta, Key(keys.duration(timedelta(seconds=10)), '"1m"')] = timedelta(minutes=1)
     past: Annotated[timedelta, Key(keys.duration(), '"30d"')] = timedelta(days=30)
     ahead: Annotated[timedelta, Key(keys.duration(), '"365d"')] = timedelta(days=365)
     per_page: Annotated[int, Key(keys.whole(1, 100), "100")] = 100
@@ -161,6 +163,8 @@ def load(path: Path, environ: Mapping[str, str], etc: Path = ETC) -> Config:
     general = draft.section("syncd", _General)
     _settle_state(general, draft, etc)
     accounts = draft.named_sections("opentalk", Account, "work")
+    for name, values in accounts.items():
+        _check_login(values, name, draft)
     if not draft.tables.get("opentalk"):
         draft.problem("opentalk", "there is no account", "[opentalk.work]")
     openmeetings = draft.section("openmeetings", OpenMeetings) if "openmeetings" in draft.tables else None
@@ -196,6 +200,15 @@ def _settle_state(values: dict[str, Any], draft: Draft, etc: Path) -> None:
         else:
             what = "is missing, and neither $XDG_STATE_HOME nor $HOME is set"
             draft.problem("syncd.state", what, 'state = "/var/lib/syncd"')
+
+
+def _check_login(values: Mapping[str, Any], name: str, draft: Draft) -> None:
+    """Username and password go together; what is wrong is not in ``values``, what was left out is ``None``."""
+    keys_of_login = {"username": 'username = "alice"', "password": f"password = {_PASSWORD.example}"}
+    absent = [key for key in keys_of_login if values.get(key, "") is None]
+    if len(absent) == 1:
+        what = f"is missing: give username and password, or neither and run `syncd login {name}`"
+        draft.problem(f"opentalk.{name}.{absent[0]}", what, keys_of_login[absent[0]])
 
 
 def _settle_calendar(

@@ -93,7 +93,7 @@ def _told(run: Run) -> str:
 
 
 def _watch(config: Config, clock: Clock, stage: Stage, server: CalendarServer, week: Week, feed: str) -> None:
-    with signalled() as ending, running(config, clock, ending):
+    with signalled() as ending, running(config, clock):
         click.echo(
             f"""syncd between embedded servers on this machine; nothing is kept. End it with Ctrl-C.
 
