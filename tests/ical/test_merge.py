@@ -162,6 +162,9 @@ def test_what_is_put_is_one_calendar_that_any_program_reads(data: st.DataObject,
 @example(SINGLE.split(b"SUMMARY")[0], SINGLE, False)
 @example(SINGLE.replace(b"UID:3f", b"UID:4f"), SINGLE, False)
 @example(SINGLE.replace(b"VEVENT", b"VEVENT\x00"), SINGLE, False)
+@example(SINGLE.replace(b"END:VEVENT\r\n", b"END:VTODO\r\n"), SINGLE, False)
+@example(SINGLE.replace(b"END:VEVENT", b"BEGIN:X\rY\r\nEND:X\rY\r\nEND:VEVENT"), SINGLE, False)
+@example(SINGLE.replace(b"END:VEVENT", b"BEGIN:X\r\n" * 2000 + b"END:X\r\n" * 2000 + b"END:VEVENT"), SINGLE, False)
 def test_what_is_no_calendar_of_our_meeting_is_replaced(theirs: bytes, base: bytes, keep: bool) -> None:
     merged = merge(base, theirs, SINGLE, keep=keep)
     assert merged.needed
@@ -221,6 +224,12 @@ def test_an_alarm_of_ours_that_was_removed_stays_removed_and_one_that_was_change
             assert merge(base, theirs, WITH_ALARM, keep=False) == Merged(theirs, needed=False)
 
 
+def test_the_same_alarm_in_another_form_is_ours() -> None:
+    theirs = WITH_ALARM.replace(b"TRIGGER:", b"trigger;related=START;X-A=1:").replace(b"ACTION:DISPLAY\r\n", b"")
+    theirs = theirs.replace(b"END:VALARM", b"action:DISPLAY\r\nEND:VALARM")
+    assert merge(WITH_ALARM, theirs, WITH_ALARM, keep=False) == Merged(WITH_ALARM, needed=False)
+
+
 def test_an_alarm_that_rang_and_was_dismissed_is_not_put_again() -> None:
     rung = WITH_ALARM.replace(b"END:VALARM", b"ACKNOWLEDGED:20261102T075000Z\r\nEND:VALARM")
     assert merge(WITH_ALARM, rung, WITH_ALARM, keep=False) == Merged(rung, needed=False)
@@ -259,6 +268,30 @@ def test_what_others_said_of_what_is_not_so_any_more_goes() -> None:
 def test_nobody_is_ever_added_to_an_entry() -> None:
     people = edit(WEEKLY, add("ORGANIZER:mailto:a@example.org", "ATTENDEE:mailto:b@example.org"), 1)
     assert merge(WEEKLY, people, WEEKLY, keep=True) == Merged(WEEKLY, needed=False)
+
+
+def test_a_line_break_that_is_none_makes_no_line() -> None:
+    theirs = edit(SINGLE, add("COMMENT:a\rATTENDEE:mailto:a@example.org", "X-A;X-B=\rATTENDEE:b"))
+    merged = merge(SINGLE, theirs, with_revision(SINGLE, 4), keep=False)
+    assert not merged.needed
+    assert blocks(merged.body)[0][-3:] == ["COMMENT:aATTENDEE:mailto:a@example.org", "X-A;X-B=ATTENDEE:b", "END:VEVENT"]
+
+
+def test_a_mark_of_byte_order_is_no_edit() -> None:
+    assert merge(SINGLE, b"\xef\xbb\xbf" + SINGLE, SINGLE, keep=False) == Merged(SINGLE, needed=False)
+
+
+def test_an_end_may_be_told_as_a_duration_or_left_out() -> None:
+    day = REVIEWED["ical/all-day"]
+    for ours, same, other in [
+        (SINGLE, ["DURATION:PT1H"], ["DURATION:PT1H1M"]),
+        (SINGLE, ["DURATION:PT60M"], []),
+        (edit(SINGLE, put("DTEND", "DTEND:20261102T080000Z")), [], ["DURATION:P1W"]),
+        (day, [], ["DURATION:P2D"]),
+        (day, ["DURATION:P1D"], ["DTEND;VALUE=DATE:20261203"]),
+    ]:
+        assert not merge(ours, edit(ours, put("DTEND", *same)), ours, keep=False).needed
+        assert merge(ours, edit(ours, put("DTEND", *other)), ours, keep=False).needed
 
 
 def test_what_is_there_twice_is_made_one() -> None:
@@ -354,6 +387,8 @@ def test_occurrences_that_they_deleted_stay_deleted_beside_those_that_we_cancel(
     merged = merge(WEEKLY, theirs, ours, keep=True)
     assert properties(merged.body, "EXDATE") == [f"2026{day}T090000" for day in ("1116", "1130", "1109", "1214")]
     assert len(blocks(merged.body)) == 2
+    back = merge(WEEKLY, edit(WEEKLY, excluded()), with_revision(edit(WEEKLY, excluded(16, 30)), 4), keep=True)
+    assert properties(back.body, "EXDATE") == ["20261130T090000"]
     anew = with_revision(edit(WEEKLY, put("DTSTART", "DTSTART:20261112T090000Z"), 1), 4)
     merged = merge(WEEKLY, theirs, anew, keep=True)
     assert properties(merged.body, "EXDATE") == ["20261116T090000", "20261214T090000"]
