@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -26,9 +25,6 @@ from syncd.logs import start_logging
 from syncd.model import Feed, Run, Standing
 from syncd.progress import TerminalProgress
 from syncd.schema import FILE, Syncing, syncing
-
-if TYPE_CHECKING:
-    from syncd.store import Ledger
 
 
 def clock() -> datetime:
@@ -369,9 +365,9 @@ def feed_add(
     context: Context, name: str, accounts: tuple[str, ...], audience: str | None, label: str, *, passwords: bool
 ) -> None:
     """Make a feed; its address is printed now and never again."""
+    from syncd.feeds import build_feed  # noqa: PLC0415
     from syncd.profiles import feed_profile  # noqa: PLC0415
     from syncd.store import Ledger  # noqa: PLC0415
-    from syncd.sync import render_entries  # noqa: PLC0415
     from syncd.web.app import feed_address, token_key  # noqa: PLC0415
 
     config = context.load()
@@ -393,16 +389,9 @@ def feed_add(
         if not ledger.save_feed(made):
             raise click.UsageError(f"there is a feed {name}: give another name, or `syncd feed revoke {name}` first")
         profile = feed_profile(config, ledger.secret("installation"), made)
-        if profile:
-            render_entries(ledger, profile, clock(), progress.show)
-            if all(_is_listed(ledger, account) for account in wanted):
-                ledger.save_run(Run("feed", name, clock()))
+        if profile and (run := build_feed(made, profile, ledger, clock(), progress.show)):
+            ledger.save_run(run)
     click.echo(feed_address(config.feeds.public_url, token))
-
-
-def _is_listed(ledger: "Ledger", account: str) -> bool:
-    standing = ledger.standings().get(("pull", account))
-    return bool(standing and standing.last_success)
 
 
 @feed.command("list")

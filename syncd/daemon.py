@@ -179,11 +179,20 @@ class Daemon:
         return self._asked({f"pull {account}": self._pulls[account]})
 
     def confirm(self, name: str) -> tuple[int, list[Run]]:
-        """Let a held deletion pass, now: how many, and the run. Raises NeedsYou for an unknown calendar."""
-        if name not in self._pushes:
-            raise NeedsYou(f"{name}: the daemon does not write this calendar; reload it (SIGHUP)")
-        count = self._ledger.confirm(name)
-        return count, self._asked({f"push {name}": self._pushes[name]}) if count else []
+        """Let a held deletion of a calendar or feed pass, now: how many, and the runs.
+
+        Raises NeedsYou for a name that is neither's.
+        """
+        if name not in self._pushes and name not in self._ledger.feeds():
+            raise NeedsYou(f"{name}: the daemon knows no calendar and no feed of this name; reload it (SIGHUP)")
+        runs: list[Run] = []
+        of_calendar = self._ledger.confirm(name) if name in self._pushes else 0
+        if of_calendar:
+            runs += self._asked({f"push {name}": self._pushes[name]})
+        of_feed = self._ledger.confirm(f"feed/{name}")
+        if of_feed:
+            runs += [run for run in self._asked({"links": self._mint}) if (run.kind, run.name) == ("feed", name)]
+        return of_calendar + of_feed, runs
 
     def unnoted(self) -> list[Run]:
         """The runs that the ledger could not take."""

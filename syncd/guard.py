@@ -1,22 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """What stands between a mistake and somebody's calendar: which deletions wait for a person. Pure."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 
 from msgspec import Struct
-
-from syncd.model import Placement
 
 HELD_SHARE = 0.2
 HELD_COUNT = 5
 EMPTIED = 3
+LATELY = timedelta(days=1)
+
+Ends = Mapping[str, datetime | None]
+"""Events with their ends; ``None`` is a series without one."""
 
 
 class Delete(Struct, frozen=True):
-    """Remove an entry that we placed."""
+    """Let an entry go; it ``counts`` against what may go within a day unless it is over or was confirmed."""
 
     event: str
+    counts: bool = True
 
 
 class Hold(Struct, frozen=True):
@@ -41,30 +44,29 @@ class Guard(Struct, frozen=True):
     confirmed: frozenset[str] = frozenset()
 
 
-def deletions(
-    ours: Sequence[Placement], placed: Mapping[str, Placement], now: datetime, guard: Guard
-) -> list[Delete | Hold]:
-    """Delete, but hold what is coming if it is too much within a day, or all that an account had.
+def deletions(lost: Ends, there: Ends, now: datetime, guard: Guard) -> list[Delete | Hold]:
+    """Delete what is lost, but hold what is coming if it is too much within a day, or all that an account had.
 
-    What was held stays held until a person confirms it, though it may be over by then.
+    ``there`` is all that is there now. What was held stays held until a person confirms it, though it may be
+    over by then.
     """
-    coming = sum(is_coming(place, now) for place in placed.values() if place.state == "placed")
+    coming = sum(is_coming(end, now) for end in there.values())
     doubtful = {
-        place.event
-        for place in ours
-        if place.event not in guard.confirmed and (is_coming(place, now) or place.event in guard.held)
+        event
+        for event, end in lost.items()
+        if event not in guard.confirmed and (is_coming(end, now) or event in guard.held)
     }
     emptied = len(doubtful & guard.emptied) >= EMPTIED
     if not (emptied or doubtful & guard.held or is_held(len(doubtful) + guard.lately, coming + guard.lately)):
-        return [Delete(place.event) for place in ours]
-    free: list[Delete | Hold] = [Delete(place.event) for place in ours if place.event not in doubtful]
-    held = tuple(place.event for place in ours if place.event in doubtful)
+        return [Delete(event, event in doubtful) for event in lost]
+    free: list[Delete | Hold] = [Delete(event, counts=False) for event in lost if event not in doubtful]
+    held = tuple(event for event in lost if event in doubtful)
     return [*free, Hold(held, coming)] if held else free
 
 
-def is_coming(place: Placement, now: datetime) -> bool:
-    """Whether an entry in a calendar is not over yet."""
-    return place.end is None or place.end >= now
+def is_coming(end: datetime | None, now: datetime) -> bool:
+    """Whether an entry is not over yet."""
+    return end is None or end >= now
 
 
 def is_held(lost: int, coming: int) -> bool:

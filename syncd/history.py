@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlite_utils import Database
 
-from syncd.model import Run, Standing
+from syncd.model import Decision, Run, Standing
 from syncd.plan import Listed
 from syncd.schema import LedgerFile
 
@@ -71,6 +71,19 @@ class History(LedgerFile):
         )
         everything, window = rows[0]
         return Listed(time_of(window), time_of(everything))
+
+    def decisions(self, event: str) -> list[Decision]:
+        """What was decided of an event, oldest first."""
+        rows = self._rows("SELECT at, kind, name, word, why FROM decision WHERE event = ? ORDER BY id", (event,))
+        return [Decision(event, moment_of(at), kind, name, word, why) for at, kind, name, word, why in rows]
+
+
+def insert_decision(db: Database, decision: Decision) -> None:
+    """Note a decision in the transaction that carries it out."""
+    db.execute(
+        "INSERT INTO decision (event, at, kind, name, word, why) VALUES (?, ?, ?, ?, ?, ?)",
+        (decision.event, text_of(decision.at), decision.kind, decision.name, decision.word, decision.why),
+    )
 
 
 def insert_run(db: Database, run: Run) -> None:

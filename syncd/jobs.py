@@ -17,10 +17,12 @@ from msgspec.structs import replace
 
 from syncd import config as configuration
 from syncd import plan, sync
+from syncd.copies import Target
 from syncd.errors import Stopped, SyncdError, Unavailable
+from syncd.feeds import build_feed
 from syncd.model import Feed, Profile, Run
 from syncd.profiles import calendar_profile, feed_profile
-from syncd.push import IN_FLIGHT, Target, Told, push
+from syncd.push import IN_FLIGHT, Told, push
 from syncd.remotes import Remotes
 from syncd.store import Ledger
 
@@ -115,38 +117,46 @@ class Jobs:
 
     def push(self, calendar: str) -> Run:
         """Make one calendar agree with its entries."""
-        profile, now = self.profiles[calendar], self._clock()
+        settings, profile, now = self.config.calendars[calendar], self.profiles[calendar], self._clock()
         accounts = [self.config.accounts[account] for account in profile.accounts]
         widest = sync.Listing(max(each.past for each in accounts), max(each.ahead for each in accounts))
-        window = widest.window(now)
-        target = Target(calendar, self._remotes.calendars[calendar], profile, self._ledger, now)
+        target = Target(
+            calendar,
+            self._remotes.calendars[calendar],
+            profile,
+            self._ledger,
+            now,
+            keep=settings.on_edit == "keep",
+            restore=settings.on_delete == "restore",
+        )
         told: Told = partial(self._told, calendar)
-        return self._noted("push", calendar, lambda: push(target, window, self._progress, told, workers=self._workers))
+        window, workers, every = widest.window(now), self._workers, settings.audit
+        return self._noted(
+            "push",
+            calendar,
+            lambda: push(target, window, self._progress, told, workers=workers, audit_every=every),
+        )
 
     def build_feeds(self) -> list[Run]:
-        """Render what the feeds lack; a run for each feed that changed, or was built for the first time.
+        """Bring the feeds up to date; a run for each that changed, was built for the first time or is in trouble.
 
-        Entries of profiles that no calendar and no feed has any more are swept away.
+        Entries that no calendar and no feed has any more are swept away.
         """
         try:
-            runs = [run for name, feed in self._ledger.feeds().items() if (run := self._build(name, feed))]
-            self._ledger.forget_profiles(profile.key for profile in self._profiles(only_enabled=False))
+            runs = [run for feed in self._ledger.feeds().values() if (run := self._build(feed))]
+            self._ledger.sweep_entries(profile.key for profile in self._profiles(only_enabled=False))
         except SyncdError as error:
             return [] if isinstance(error, Stopped) else [self._failure("feed", "all", error)]
         return runs
 
-    def _build(self, name: str, feed: Feed) -> Run | None:
+    def _build(self, feed: Feed) -> Run | None:
         profile = feed_profile(self.config, self._installation, feed)
-        if profile is None:
+        run = build_feed(feed, profile, self._ledger, self._clock(), self._progress) if profile else None
+        if run is None:
             return None
-        rendering = sync.render_entries(self._ledger, profile, self._clock(), self._progress)
-        if not (rendering.changed or rendering.problems or ("feed", name) not in self._ledger.standings()):
-            return None
-        state = "needs_you" if rendering.problems else "ok"
-        message = sync.summary(rendering.problems)
-        return self._kept(
-            Run("feed", name, self._clock(), state, counts={"changed": rendering.changed}, message=message)
-        )
+        before = self._ledger.standings().get(("feed", feed.name))
+        quiet = run.state == "ok" and not run.counts["changed"] and before and before.latest.state == "ok"
+        return None if quiet else self._kept(run)
 
     def _profiles(self, *, only_enabled: bool) -> list[Profile]:
         calendars = [

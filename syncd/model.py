@@ -5,7 +5,7 @@ All instants are aware datetimes in UTC; a zone is an IANA name. ``account`` is 
 in the configuration, ``event`` an OpenTalk event id (a bare lower-case UUID).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from datetime import datetime
 from hashlib import blake2b
 from typing import Literal
@@ -16,7 +16,7 @@ from msgspec import Struct
 Audience = Literal["owner", "guests"]
 LinkKind = Literal["invite", "hash"]
 Way = Literal["opentalk", "openmeetings"]
-Scope = Literal["", "soon", "window", "everything"]
+Scope = Literal["", "soon", "window", "everything", "audit"]
 GUEST = "guest"
 
 
@@ -214,9 +214,11 @@ class Entry(Struct, frozen=True, gc=False):
 class Placement(Struct, frozen=True, gc=False):
     """An entry in a calendar, as we last put or saw it.
 
-    ``state`` is ``"placed"``, ``"left"`` where the calendar has somebody else's copy of the event, or
-    ``"placing"`` where a new object is on its way and nobody has heard yet whether it arrived. ``etag`` is
-    ``None`` if the server gave none. The bytes that we put, the base of a merge, are kept beside it.
+    ``state`` is ``"placed"``, ``"left"`` where the calendar has somebody else's copy of the event, ``"placing"``
+    where a new object is on its way and nobody has heard yet whether it arrived, or ``"removed"`` where somebody
+    deleted it; then ``digest`` is the meeting's. ``etag`` is ``None`` if the server gave none. ``edited`` is what
+    holds more than we put: whoever writes it looks at it first. Our own bytes, the base of a merge, are kept
+    beside it.
     """
 
     calendar: str
@@ -227,7 +229,8 @@ class Placement(Struct, frozen=True, gc=False):
     digest: str
     start: datetime
     end: datetime | None
-    state: Literal["placed", "left", "placing"] = "placed"
+    state: Literal["placed", "left", "placing", "removed"] = "placed"
+    edited: bool = False
 
 
 class Mark(Struct, frozen=True):
@@ -241,6 +244,7 @@ class Mark(Struct, frozen=True):
     revision: int
     digest: str | None
     people: bool
+    installation: str | None = None
 
 
 class Stored(Struct, frozen=True):
@@ -271,11 +275,21 @@ class Seen(Struct, frozen=True):
     complete: bool
 
 
+class Audited(Struct, frozen=True):
+    """When a calendar was last looked at, and when at all of it; ``cursor`` is the calendar's at ``url``."""
+
+    at: datetime
+    whole: datetime
+    url: str
+    cursor: str | None
+
+
 class Run(Struct, frozen=True):
     """One run: what it was (pull, mint, push or feed), for what it was made, and how it went.
 
     ``state`` is a word of ``syncd status``; ``scope`` tells what was looked at: of an account the events of the
-    next days (``soon``), the window or everything. ``next_try`` is when a daemon does it again.
+    next days (``soon``), the window or everything; of a calendar what is really there (``audit``). ``next_try``
+    is when a daemon does it again.
     """
 
     kind: str
@@ -294,8 +308,32 @@ class Run(Struct, frozen=True):
 
 
 CHANGES = frozenset(
-    {"changed", "gone", "unreadable", "invites", "hashes", "created", "updated", "deleted", "adopted", "left", "failed"}
+    {
+        "changed",
+        "gone",
+        "unreadable",
+        "invites",
+        "hashes",
+        "created",
+        "updated",
+        "deleted",
+        "adopted",
+        "left",
+        "removed",
+        "failed",
+    }
 )
+
+
+class Decision(Struct, frozen=True):
+    """What was decided of an event, and why: ``kind`` and ``name`` are those of the run that did."""
+
+    event: str
+    at: datetime
+    kind: str
+    name: str
+    word: str
+    why: str = ""
 
 
 class Standing(Struct, frozen=True):
@@ -306,7 +344,10 @@ class Standing(Struct, frozen=True):
 
 
 class Feed(Struct, frozen=True):
-    """A feed: of its token only the SHA-256 (hexadecimal) is known."""
+    """A feed: of its token only the SHA-256 (hexadecimal) is known.
+
+    ``built`` is the key of the profile that it shows, ``None`` before it was built.
+    """
 
     name: str
     token_sha256: str
@@ -315,3 +356,4 @@ class Feed(Struct, frozen=True):
     passwords: bool
     label: str
     made: datetime
+    built: str | None = None

@@ -11,16 +11,13 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd.guard import Delete, Guard, Hold, deletions
 from syncd.model import (
     GUEST,
     Entry,
     Link,
     LinkKind,
-    Mark,
     Meeting,
     Override,
-    Placement,
     Profile,
     Scope,
     Snapshot,
@@ -83,12 +80,13 @@ def listing_due(listed: Listed, now: datetime, every: timedelta, *, soon: bool) 
     Before that the next days alone will do if ``soon``. A last time that lies in the future is that of a clock
     which was wrong, and counts for nothing.
     """
-    if _is_over(listed.everything, FULL_LISTING, now):
+    if is_over(listed.everything, FULL_LISTING, now):
         return "everything"
-    return "soon" if soon and not _is_over(listed.window, every, now) else "window"
+    return "soon" if soon and not is_over(listed.window, every, now) else "window"
 
 
-def _is_over(last: datetime | None, interval: timedelta, now: datetime) -> bool:
+def is_over(last: datetime | None, interval: timedelta, now: datetime) -> bool:
+    """Whether it is time again; a last time that lies in the future counts for nothing."""
     return last is None or not timedelta(0) <= now - last < interval
 
 
@@ -293,7 +291,7 @@ def entry_changes(
         inputs = inputs_of(event, source, links, profile)
         if event not in entries or entries[event].inputs != inputs:
             changes.append(Render(event, inputs))
-    changes += [Erase(event) for event in entries if event not in sources]
+    changes += [Erase(event) for event, entry in entries.items() if event not in sources and entry.inputs]
     return changes
 
 
@@ -310,83 +308,6 @@ def revision_of(digest: str, versions: Iterable[tuple[int, str]]) -> int:
 def next_revision(versions: Iterable[tuple[int, str]]) -> int:
     """The SEQUENCE above all that an event has had, from 0."""
     return max((revision for revision, _ in versions), default=-1) + 1
-
-
-class Create(Struct, frozen=True):
-    """Put an entry where none of ours is."""
-
-    event: str
-
-
-class Update(Struct, frozen=True):
-    """Put an entry over the one we placed."""
-
-    event: str
-
-
-class Forget(Struct, frozen=True):
-    """Drop our note of somebody else's copy: we do not want the event any more."""
-
-    event: str
-
-
-Write = Create | Update | Delete | Forget
-"""What can be carried out; a ``Hold`` is for a person."""
-
-CalendarAction = Write | Hold
-
-
-def calendar_actions(
-    wanted: Mapping[str, Entry], placed: Mapping[str, Placement], window: Window, now: datetime, guard: Guard
-) -> list[CalendarAction]:
-    """Compare a profile's entries with what we placed in a calendar.
-
-    New entries are those that overlap the window; placed ones stay when it leaves them behind, and when an
-    edit of the configuration does not want them any more. Too many deletions are held (see ``guard.deletions``).
-    """
-    actions: list[CalendarAction] = []
-    for event, entry in wanted.items():
-        if not entry.digest:
-            continue
-        there = placed.get(event)
-        if there is None:
-            if overlaps(entry.start, entry.end, window):
-                actions.append(Create(event))
-        elif there.digest != entry.digest:
-            actions.append(Update(event) if there.state == "placed" else Create(event))
-    unwanted = [
-        place
-        for event, place in placed.items()
-        if (event in wanted and not wanted[event].digest) or (event not in wanted and event in guard.gone)
-    ]
-    actions += [Forget(place.event) for place in unwanted if place.state == "left"]
-    return [*actions, *deletions([place for place in unwanted if place.state != "left"], placed, now, guard)]
-
-
-class Adopt(Struct, frozen=True):
-    """The object at our href is ours: note it as placed; ``done`` if it already is what we want."""
-
-    revision: int
-    digest: str
-    done: bool
-
-
-class Leave(Struct, frozen=True):
-    """The object is somebody else's, or somebody added people to it: do not touch it."""
-
-    why: str
-
-
-def after_conflict(entry: Entry, mark: Mark | None) -> Adopt | Leave:
-    """What to do with the object that lies where we meant to put an entry.
-
-    A copy to which a user added guests is left: rewriting it without them would send them a cancellation.
-    """
-    if mark is None or mark.uid != entry.event or mark.digest is None:
-        return Leave("there is another event of this name in the calendar")
-    if mark.people:
-        return Leave("somebody added people to this event in the calendar")
-    return Adopt(mark.revision, mark.digest, mark.digest == entry.digest)
 
 
 def next_try(failures: int, retry_after: float | None, interval: timedelta, jitter: float) -> timedelta:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes a calendar agree with its entries: conditional writes, four in flight, each noted at once.
+"""Makes a calendar agree with its entries: writes, four in flight, and now and then a look at what is really there.
 
 Only what our ledger has noted, or what bears our mark where we meant to write, is ever changed or removed;
 everything else in the calendar is somebody else's. One entry that fails does not stop the others.
@@ -7,22 +7,20 @@ everything else in the calendar is somebody else's. One entry that fails does no
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from threading import Lock
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from msgspec import Struct
-from msgspec.structs import replace
 
-from syncd import plan
-from syncd.errors import Changed, LoginRefused, NeedsYou, Refused, Stopped, SyncdError, UidTaken, Unavailable
-from syncd.guard import Delete, Guard, Hold, is_coming
+from syncd import audit, writes
+from syncd.copies import Target, carry_out
+from syncd.errors import BadAnswer, Changed, LoginRefused, NeedsYou, Refused, Stopped, SyncdError, Unavailable
+from syncd.guard import LATELY, Delete, Hold
 from syncd.ical.mark import read_mark
-from syncd.ical.render import with_revision
-from syncd.model import Entry, Found, Placement, Profile, Run, Stored, Window
-from syncd.sync import Ledger as SyncLedger
+from syncd.model import Audited, Entry, Placement, Run, Seen, Window
 from syncd.sync import Progress, render_entries, summary
 
 log = logging.getLogger(__name__)
@@ -30,97 +28,142 @@ log = logging.getLogger(__name__)
 IN_FLIGHT = 4
 TROUBLES = 3
 REFUSALS = 20
-ROUNDS = 3
-LATELY = timedelta(days=1)
-
-
-class Calendar(Protocol):
-    """A CalDAV calendar; ``href`` is relative to it."""
-
-    def check(self) -> None:
-        """Raise NeedsYou if this is not a calendar that can be written."""
-
-    def create(self, href: str, body: bytes) -> Stored:
-        """Put an object where none is. Raises Changed if one is."""
-
-    def update(self, href: str, body: bytes, etag: str | None) -> Stored:
-        """Put an object over the one with this ETag. Raises Changed if it has another, or is gone."""
-
-    def delete(self, href: str, etag: str | None) -> None:
-        """Remove the object with this ETag; fine if it is gone. Raises Changed if it has another."""
-
-    def fetch(self, href: str) -> Found | None:
-        """What lies there."""
-
-
-class Ledger(SyncLedger, Protocol):
-    """What a push needs of the ledger besides."""
-
-    # fmt: off
-    def placements(self, calendar: str) -> dict[str, Placement]: ...
-    def save_placement(self, placement: Placement, body: bytes) -> None: ...
-    def forget_placement(self, calendar: str, event: str) -> None: ...
-    def guard(self, calendar: str, accounts: Sequence[str], since: datetime) -> Guard: ...
-    def save_hold(self, name: str, hold: Hold | None) -> None: ...
-    # fmt: on
-
-
-class Target(Struct, frozen=True):
-    """The calendar of one push: its name in the configuration, its server, its profile, our notes."""
-
-    name: str
-    calendar: Calendar
-    profile: Profile
-    ledger: Ledger
-    now: datetime
+EVERY = timedelta(hours=1)
 
 
 Told = Callable[[str, str], None]
 """Hears of every action that was carried out: its word in ``syncd sync`` and the event."""
 
 
-def push(target: Target, window: Window, progress: Progress, told: Told, *, workers: int = IN_FLIGHT) -> Run:
-    """Carry out what ``plan.calendar_actions`` finds, nearest meeting first; deletions before all.
+def push(
+    target: Target,
+    window: Window,
+    progress: Progress,
+    told: Told,
+    *,
+    workers: int = IN_FLIGHT,
+    audit_every: timedelta = EVERY,
+) -> Run:
+    """Carry out what ``writes.calendar_actions`` finds, nearest meeting first; deletions before all.
 
-    Counts: ``created``, ``updated``, ``deleted``, ``adopted``, ``left``, ``failed``, ``entries`` that are
-    in the calendar afterwards, ``unasked`` deletions of coming entries, ``held`` ones. A server that fails
-    three times is left alone for the rest of this run. What was done before a stop is told, too.
+    Where the last audit is ``audit_every`` old, what is really there is asked for first, and what is not as we
+    noted it is looked at. Counts: ``created``, ``updated``, ``deleted``, ``adopted``, ``left``, ``removed`` by
+    somebody else, ``failed``, ``entries`` that are in the calendar afterwards, ``held`` deletions, ``leftovers``
+    of another ledger. A server that fails three times is left alone for the rest of this run. What was done
+    before a stop is told, too.
     """
     name, ledger, now = target.name, target.ledger, target.now
     problems = list(render_entries(ledger, target.profile, now, progress).problems)
     wanted, placed = ledger.entries(target.profile.key), ledger.placements(name)
+    found, trouble = _audit(target, placed, audit_every)
     guard = ledger.guard(name, target.profile.accounts, now - LATELY)
-    actions = plan.calendar_actions(wanted, placed, window, now, guard)
+    actions = writes.calendar_actions(wanted, placed, window, now, guard)
     held = next((action for action in actions if isinstance(action, Hold)), None)
-    work: list[plan.Write] = [action for action in actions if not isinstance(action, Hold)]
-    work.sort(key=lambda action: max(wanted[action.event].start, now) if _puts(action) else window.since)
+    work = _with_looks(actions, found.looks if found else [], wanted)
+    work.sort(key=lambda action: _turn(action, wanted, window, now))
     if work:
         target.calendar.check()
     outcome = _Outcome(target.name, len(work), progress, told)
 
-    def carry_out(action: plan.Write) -> None:
-        outcome.note(action, lambda: _carry_out(target, action, wanted, placed))
+    def do(action: writes.Write) -> None:
+        outcome.note(action, lambda: carry_out(target, action, wanted, placed))
 
-    _in_parallel(work, carry_out, workers)
-    counts, after = outcome.counts, ledger.placements(name)
+    _in_parallel(work, do, workers)
+    after = ledger.placements(name)
     if not guard.confirmed & {event for event in after if event in guard.gone}:
-        ledger.save_hold(name, held)  # a confirmed one stands until it is carried out
-    gone = {action.event for action in work if isinstance(action, Delete)} - after.keys() - guard.confirmed
-    counts["unasked"] = sum(is_coming(placed[event], now) for event in gone)
-    counts["held"] = len(held.events) if held else 0
-    counts["entries"] = sum(place.state == "placed" for place in after.values())
-    problems += outcome.problems
-    state, message = outcome.state, summary(problems)
-    if state == "ok" and held:
+        ledger.save_hold(name, held, now)  # a confirmed one stands until it is carried out
+    if found and outcome.state == "ok" and not outcome.troubles:  # else it is asked for again with the next try
+        found.save(target, after, clean=not outcome.counts["failed"] + outcome.counts["created"])
+    leftovers = sum(ledger.leftovers(name).values())
+    outcome.counts["held"] = len(held.events) if held else 0
+    outcome.counts["entries"] = sum(place.state == "placed" for place in after.values())
+    outcome.counts["leftovers"] = leftovers
+    needs_you, message = outcome.needs_you or bool(problems), summary([*problems, *outcome.problems])
+    state = outcome.state
+    if state == "ok" and trouble:
+        state, message = trouble.state, str(trouble)
+    elif state == "ok" and held:
         state, message = "held", f"would delete {len(held.events)} of {held.coming}: syncd confirm {name}"
-    elif state == "ok" and problems:
-        state = NeedsYou.state
+    elif state == "ok" and message:
+        state = NeedsYou.state if needs_you else Unavailable.state
+    elif state == "ok" and leftovers:
+        message = f"{leftovers} more that syncd wrote are unknown to this ledger and left alone"
     next_try = now + timedelta(seconds=outcome.retry_after) if outcome.retry_after else None
-    return Run(kind="push", name=name, ended=now, state=state, counts=dict(counts), message=message, next_try=next_try)
+    if state in ("ok", "held"):
+        audited = ledger.audited(name)
+        next_try = (audited.at if audited else now) + audit_every
+    return Run(
+        kind="push",
+        name=name,
+        ended=now,
+        state=state,
+        scope="audit" if found else "",
+        counts=dict(outcome.counts),
+        message=message,
+        next_try=next_try,
+    )
 
 
-def _puts(action: plan.Write) -> bool:
-    return isinstance(action, plan.Create | plan.Update)
+def _with_looks(
+    actions: Sequence[writes.CalendarAction], looks: Sequence[writes.Look], wanted: Mapping[str, Entry]
+) -> list[writes.Write]:
+    """What is to be carried out, each event once: a look, which writes what is needed, instead of an update."""
+    waiting = {event for action in actions if isinstance(action, Hold) for event in action.events}
+    others = {action.event for action in actions if not isinstance(action, Hold | writes.Update)} | waiting
+    shown = {event for event, entry in wanted.items() if entry.digest}
+    looked = {look.event: look for look in looks if look.event in shown - others}
+    rest = [action for action in actions if not isinstance(action, Hold) and action.event not in looked]
+    return [*looked.values(), *rest]
+
+
+def _turn(action: writes.Write, wanted: Mapping[str, Entry], window: Window, now: datetime) -> datetime:
+    """Deletions come before all, then what comes next."""
+    gone = isinstance(action, Delete | writes.Forget)
+    return window.since if gone else max(wanted[action.event].start, now)
+
+
+class _Audit(Struct, frozen=True):
+    """What an audit saw, and what of it is worth a look."""
+
+    whole: datetime
+    seen: Seen
+    looks: list[writes.Look]
+
+    def save(self, target: Target, placed: Mapping[str, Placement], *, clean: bool) -> None:
+        """Note it, so that the next one asks for what changes from now on; if it was not ``clean``, for all."""
+        seen, unknown = self.seen, audit.unknown(placed, self.seen)
+        known = target.ledger.leftovers(target.name)
+        if not seen.complete:
+            unknown += [href for href in known if href not in seen.etags]
+        leftovers = {href: known[href] if href in known else _is_ours(target, href) for href in unknown}
+        cursor = seen.cursor if clean else None
+        target.ledger.save_audit(target.name, Audited(target.now, self.whole, target.calendar.url, cursor), leftovers)
+
+
+def _audit(target: Target, placed: Mapping[str, Placement], every: timedelta) -> tuple[_Audit | None, BadAnswer | None]:
+    """Ask the calendar what is there, if it is time; that it cannot tell keeps nobody from writing."""
+    before = target.ledger.audited(target.name)
+    if not audit.is_due(before, target.now, every):
+        return None, None
+    if before is None or audit.is_daily(before, target.now, target.calendar.url):
+        before = None
+    try:
+        seen = target.calendar.seen(before.cursor if before else None)
+    except BadAnswer as error:
+        return None, error
+    looks = audit.looks(placed, seen, restore=target.restore, daily=before is None)
+    return _Audit(before.whole if before else target.now, seen, looks), None
+
+
+def _is_ours(target: Target, href: str) -> bool:
+    """Whether an object that our ledger does not know was written by this installation."""
+    try:
+        found = target.calendar.fetch(href)
+    except SyncdError as error:
+        log.info("caldav.%s: an object could not be looked at: %s", target.name, error)
+        return False
+    mark = read_mark(found.body) if found else None
+    return mark is not None and mark.installation == target.profile.installation
 
 
 class _Outcome:
@@ -133,15 +176,17 @@ class _Outcome:
         self.counts: Counter[str] = Counter(dict.fromkeys(WORDS, 0))
         self.problems: list[str] = []
         self.state = "ok"
+        self.troubles = 0
+        self.needs_you = False
         self.retry_after: float | None = None
         self._name = name
         self._total = total
-        self._done = self._troubles = self._refused = 0
+        self._done = self._refused = 0
         self._progress = progress
         self._told = told
         self._lock = Lock()
 
-    def note(self, action: plan.Write, work: Callable[[], str]) -> None:
+    def note(self, action: writes.Write, work: Callable[[], str]) -> None:
         """Do the work, unless the rest is not to be done, and note its word or its failure."""
         if self.state != "ok":
             return
@@ -164,15 +209,16 @@ class _Outcome:
         self.counts["failed"] += 1
         self._refused += isinstance(error, Refused)
         if isinstance(error, Unavailable):
-            self._troubles += 1
+            self.troubles += 1
             self.retry_after = max(self.retry_after or 0.0, error.retry_after or 0.0) or None
-        given_up = self._troubles >= TROUBLES or self._refused >= REFUSALS
+        self.needs_you |= not isinstance(error, Unavailable | Changed)
+        given_up = self.troubles >= TROUBLES or self._refused >= REFUSALS
         if given_up or isinstance(error, LoginRefused | NeedsYou):
             self.state = error.state
             self.problems.insert(0, str(error))
         else:
             self.problems.append(f"event {event}: {error}")
-        log.warning("caldav.%s: event %s: %s", self._name, event, error)
+        log.debug("caldav.%s: event %s: %s", self._name, event, error)  # the run tells it, once
 
 
 WORDS = ("created", "updated", "deleted", "adopted", "left", "failed")
@@ -189,124 +235,3 @@ def _in_parallel(work: Sequence[T], do: Callable[[T], None], workers: int) -> No
     with ThreadPoolExecutor(workers, thread_name_prefix="push") as pool:
         for _ in pool.map(do, work):
             pass
-
-
-def _carry_out(target: Target, action: plan.Write, wanted: dict[str, Entry], placed: dict[str, Placement]) -> str:
-    match action:
-        case plan.Create(event):
-            return _create(target, wanted[event])
-        case plan.Update(event):
-            return _update(target, wanted[event], placed[event])
-        case Delete(event):
-            return _delete(target, placed[event])
-        case plan.Forget(event):
-            target.ledger.forget_placement(target.name, event)
-            return "forgotten"
-
-
-def _body(target: Target, entry: Entry) -> bytes:
-    return target.ledger.body(target.profile.key, entry.event)
-
-
-def _create(target: Target, entry: Entry) -> str:
-    href, body = f"syncd-{entry.event}.ics", _body(target, entry)
-    # Whoever is killed between the PUT and its record must still find the object if the meeting goes meanwhile.
-    target.ledger.save_placement(replace(_placement(target, entry, href, None), digest="", state="placing"), b"")
-    try:
-        stored = target.calendar.create(href, body)
-    except UidTaken as error:
-        return _leave(target, entry, href, str(error))
-    except Changed:
-        return _resolve(target, entry, href)
-    return _placed(target, entry, stored, body, "created")
-
-
-def _update(target: Target, entry: Entry, there: Placement) -> str:
-    if there.etag is None:  # Cyrus and sabre tell none where they add to an object: look before writing over it
-        return _resolve(target, entry, there.href)
-    body = _body(target, entry)
-    try:
-        stored = target.calendar.update(there.href, body, there.etag)
-    except Changed:
-        return _resolve(target, entry, there.href)
-    return _placed(target, entry, stored, body, "updated")
-
-
-def _resolve(target: Target, entry: Entry, href: str) -> str:
-    """Look at what lies where we meant to write: adopt ours, write it anew if it is gone, leave theirs."""
-    body = _body(target, entry)
-    for _ in range(ROUNDS):
-        found = target.calendar.fetch(href)
-        try:
-            if found is None:
-                return _placed(target, entry, target.calendar.create(href, body), body, "created")
-            match plan.after_conflict(entry, read_mark(found.body)):
-                case plan.Leave(why):
-                    return _leave(target, entry, href, why)
-                case plan.Adopt(revision, digest, done):
-                    ours = replace(_placement(target, entry, href, found.etag), revision=revision, digest=digest)
-                    target.ledger.save_placement(ours, found.body)
-                    if done:
-                        return "adopted"
-                    entry, body = _raised(target, entry, body)
-                    return _placed(target, entry, target.calendar.update(href, body, found.etag), body, "updated")
-        except UidTaken as error:
-            return _leave(target, entry, href, str(error))
-        except Changed:
-            continue
-    raise Changed("somebody keeps changing it; it is tried again with the next run")
-
-
-def _raised(target: Target, entry: Entry, body: bytes) -> tuple[Entry, bytes]:
-    """The entry with a SEQUENCE above the one in the calendar: a lost ledger has forgotten how high it was."""
-    revision = plan.next_revision(
-        (other, digest) for other, digest in target.ledger.versions(entry.event) if digest != entry.digest
-    )
-    if revision <= entry.revision:
-        return entry, body
-    entry, body = replace(entry, revision=revision), with_revision(body, revision)
-    target.ledger.save_entries(target.profile.key, [(entry, body)], [], target.now)
-    return entry, body
-
-
-def _delete(target: Target, there: Placement) -> str:
-    word = "deleted"
-    try:
-        if there.etag is None:
-            raise Changed("no ETag is known")
-        target.calendar.delete(there.href, there.etag)
-    except Changed:
-        found = target.calendar.fetch(there.href)
-        mark = read_mark(found.body) if found else None
-        if found and mark and mark.digest is not None and not mark.people:
-            target.calendar.delete(there.href, found.etag)
-        elif found:
-            word = "left"
-    target.ledger.forget_placement(target.name, there.event)
-    return word
-
-
-def _placement(target: Target, entry: Entry, href: str, etag: str | None) -> Placement:
-    return Placement(
-        calendar=target.name,
-        event=entry.event,
-        href=href,
-        etag=etag,
-        revision=entry.revision,
-        digest=entry.digest,
-        start=entry.start,
-        end=entry.end,
-    )
-
-
-def _placed(target: Target, entry: Entry, stored: Stored, body: bytes, word: str) -> str:
-    target.ledger.save_placement(_placement(target, entry, stored.href, stored.etag), body)
-    return word
-
-
-def _leave(target: Target, entry: Entry, href: str, why: str) -> str:
-    """Note that the calendar has somebody else's copy, so that it is not looked at until ours changes."""
-    note = replace(_placement(target, entry, href, None), state="left")
-    target.ledger.save_placement(note, b"")
-    log.info("caldav.%s: event %s is left alone: %s", target.name, entry.event, why)
-    return "left"

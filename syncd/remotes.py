@@ -8,12 +8,12 @@ from msgspec import Struct
 
 from syncd import config as configuration
 from syncd import sync
+from syncd.copies import Calendar
 from syncd.dav import CalDAVCalendar
-from syncd.model import Found, Identity, Invite, Meeting, Snapshot, Stored, Visitor, Window
+from syncd.model import Found, Identity, Invite, Meeting, Seen, Snapshot, Stored, Visitor, Window
 from syncd.openmeetings import OpenMeetings
 from syncd.opentalk.client import OpenTalk
 from syncd.opentalk.oidc import Logins
-from syncd.push import Calendar
 from syncd.store import SignIns
 
 Clock = Callable[[], datetime]
@@ -116,10 +116,20 @@ class _RehearsedMinter(sync.LinkMinter):
 
 
 class _RehearsedCalendar(Calendar):
-    """A calendar that says yes to everything and does nothing."""
+    """A calendar that is read, says yes to everything else and does nothing."""
+
+    def __init__(self, calendar: Calendar) -> None:
+        self._calendar = calendar
+
+    @property
+    def url(self) -> str:
+        return self._calendar.url
 
     def check(self) -> None:
         return
+
+    def seen(self, cursor: str | None) -> Seen:
+        return self._calendar.seen(cursor)
 
     def create(self, href: str, body: bytes) -> Stored:  # noqa: ARG002
         return Stored(href, None)
@@ -130,8 +140,8 @@ class _RehearsedCalendar(Calendar):
     def delete(self, href: str, etag: str | None) -> None:  # noqa: ARG002
         return
 
-    def fetch(self, href: str) -> Found | None:  # noqa: ARG002
-        return None
+    def fetch(self, href: str) -> Found | None:
+        return self._calendar.fetch(href)
 
 
 def rehearse(remotes: Remotes) -> Remotes:
@@ -139,6 +149,6 @@ def rehearse(remotes: Remotes) -> Remotes:
     return Remotes(
         sources={name: _Rehearsed(source) for name, source in remotes.sources.items()},
         minter=_RehearsedMinter() if remotes.minter else None,
-        calendars={name: _RehearsedCalendar() for name in remotes.calendars},
+        calendars={name: _RehearsedCalendar(each) for name, each in remotes.calendars.items()},
         close=remotes.close,
     )

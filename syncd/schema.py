@@ -113,7 +113,45 @@ UNATTENDED = (
 )
 
 
-STEPS = (m001_first, m002_unattended)
+@migrations()
+def m003_audits(db: Database) -> None:
+    """Audits of calendars, feeds that are held, and the decisions of late."""
+    for statement in AUDITS:
+        db.execute(statement)
+
+
+AUDITS = (
+    "ALTER TABLE placement ADD COLUMN edited INTEGER NOT NULL DEFAULT 0",
+    """
+    CREATE TABLE audit (
+        calendar TEXT PRIMARY KEY, at TEXT NOT NULL, whole TEXT NOT NULL, url TEXT NOT NULL, cursor TEXT
+    ) STRICT
+    """,
+    """
+    CREATE TABLE leftover (
+        calendar TEXT NOT NULL, href TEXT NOT NULL, ours INTEGER NOT NULL, PRIMARY KEY (calendar, href)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "ALTER TABLE entry ADD COLUMN erased INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE feed ADD COLUMN built TEXT",
+    """
+    CREATE TABLE released (
+        feed TEXT NOT NULL, event TEXT NOT NULL, PRIMARY KEY (feed, event)
+    ) STRICT, WITHOUT ROWID
+    """,
+    "CREATE TABLE lost (name TEXT NOT NULL, event TEXT NOT NULL, at TEXT NOT NULL) STRICT",
+    "CREATE INDEX lost_lately ON lost (name, at)",
+    """
+    CREATE TABLE decision (
+        id INTEGER PRIMARY KEY, event TEXT NOT NULL, at TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL,
+        word TEXT NOT NULL, why TEXT NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX decision_of ON decision (event, kind, name, id)",
+)
+
+
+STEPS = (m001_first, m002_unattended, m003_audits)
 
 
 def open_writer(folder: Path) -> Database:

@@ -27,30 +27,23 @@ class FeedShelf:
     def feed(self, token_sha256: str) -> FeedState | None:
         """How the feed of this token stands; ``None`` if there is none.
 
-        It is ready when all of its accounts have been listed completely and it was built since.
+        It is ready when it was built, which it is when all of its accounts have been listed completely.
         """
         feed = next((each for each in self._ledger.feeds().values() if each.token_sha256 == token_sha256), None)
         if feed is None:
             return None
-        profile = feed_profile(self._config, self._installation, feed)
-        if profile is None or not self._is_built(feed):
+        if feed.built is None or feed_profile(self._config, self._installation, feed) is None:
             return FeedState(feed.name, "", ready=False)
-        return FeedState(feed.name, _version(feed, self._ledger.edition(profile.key)), ready=True)
+        return FeedState(feed.name, _version(feed, self._ledger.edition(feed)), ready=True)
 
     def body(self, name: str) -> tuple[str, bytes]:
         """A feed's version and its bytes, from one read."""
         feed = self._ledger.feeds().get(name)
         if feed is None:
             raise Refused("the feed was revoked this moment")
-        profile = feed_profile(self._config, self._installation, feed)
-        rows = self._ledger.edition_bodies(profile.key) if profile else []
+        rows = self._ledger.edition_bodies(feed)
         version = _version(feed, [(digest, revision) for digest, revision, _ in rows])
         return version, join_feed((body for *_, body in rows), name=_title(feed))
-
-    def _is_built(self, feed: Feed) -> bool:
-        standings = self._ledger.standings()
-        listed = (standings.get(("pull", account)) for account in feed.accounts)
-        return ("feed", feed.name) in standings and all(each and each.last_success for each in listed)
 
 
 def _title(feed: Feed) -> str:

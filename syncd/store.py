@@ -16,16 +16,17 @@ import msgspec
 from sqlite_utils import Database
 
 from syncd.errors import NeedsYou
-from syncd.guard import Guard, Hold
-from syncd.history import History, insert_run, moment_of, text_of, time_of
-from syncd.model import Entry, Feed, Identity, Link, Meeting, Placement, Run
+from syncd.history import insert_run, moment_of, text_of, time_of
+from syncd.model import Entry, Identity, Link, Meeting, Run
+from syncd.placements import Placements
 from syncd.plan import Drop, Keep, Known, LinkKey, Source
 from syncd.schema import FILE, ledger_errors
+from syncd.subscriptions import Subscriptions
 
 HISTORY = timedelta(days=30)
 
 
-class Ledger(History):
+class Ledger(Placements, Subscriptions):
     """The ledger in ``folder``. Safe to share between threads: each has a connection of its own."""
 
     def rehearsal(self) -> "Rehearsal":
@@ -63,12 +64,19 @@ class Ledger(History):
                     for table in ("meeting", "gone"):
                         db.execute(f"UPDATE OR REPLACE {table} SET account = ? WHERE account = ?", (name, former))  # noqa: S608
                     db.execute("UPDATE OR REPLACE link SET whose = ? WHERE whose = ?", (name, former))
+                    for feed, accounts in db.execute("SELECT name, accounts FROM feed").fetchall():
+                        renamed = [name if account == former else account for account in json.loads(accounts)]
+                        db.execute("UPDATE feed SET accounts = ? WHERE name = ?", (json.dumps(renamed), feed))
             db.execute("INSERT OR REPLACE INTO account VALUES (?, ?, ?, ?, ?, ?)", (name, *now))
 
     def identity(self, name: str) -> Identity | None:
         """Who stands behind an account's name, or ``None`` before its first login."""
         rows = self._rows("SELECT issuer, subject, user_id, firstname, lastname FROM account WHERE name = ?", (name,))
         return Identity(*rows[0]) if rows else None
+
+    def digests(self, account: str) -> dict[str, str]:
+        """What need not be read again where it is still so: event -> digest; not of what listings lacked."""
+        return dict(self._stream("SELECT event, digest FROM meeting WHERE account = ? AND NOT unlisted", (account,)))
 
     def known(self, account: str) -> Iterator[tuple[str, Known]]:
         """All meetings of an account, as far as decisions need them, row by row: (event, Known)."""
@@ -148,9 +156,13 @@ class Ledger(History):
             )
 
     def entries(self, profile: str) -> dict[str, Entry]:
-        """The entries of a profile, in the order of their event ids: event -> Entry."""
+        """The entries of a profile, in the order of their event ids: event -> Entry.
+
+        An erased one has nothing to show, and no inputs where its meeting is gone.
+        """
         rows = self._stream(
-            "SELECT event, inputs, digest, revision, starts, ends FROM entry WHERE profile = ? ORDER BY event",
+            "SELECT event, inputs, CASE WHEN erased THEN '' ELSE digest END, revision, starts, ends FROM entry "
+            "WHERE profile = ? ORDER BY event",
             (profile,),
         )
         return {
@@ -162,20 +174,6 @@ class Ledger(History):
         """The iCalendar bytes of one entry."""
         rows = self._rows("SELECT body FROM entry WHERE profile = ? AND event = ?", (profile, event))
         return bytes(rows[0][0])
-
-    def edition(self, profile: str) -> list[tuple[str, int]]:
-        """The content of a profile's entries in the order of their event ids: (digest, revision)."""
-        rows = self._rows(
-            "SELECT digest, revision FROM entry WHERE profile = ? AND digest != '' ORDER BY event", (profile,)
-        )
-        return [(digest, revision) for digest, revision in rows]
-
-    def edition_bodies(self, profile: str) -> list[tuple[str, int, bytes]]:
-        """The same with the iCalendar bytes, from one read: (digest, revision, bytes)."""
-        rows = self._rows(
-            "SELECT digest, revision, body FROM entry WHERE profile = ? AND digest != '' ORDER BY event", (profile,)
-        )
-        return [(digest, revision, body) for digest, revision, body in rows]
 
     def versions(self, event: str) -> list[tuple[int, str]]:
         """All contents of an event that we rendered or that lie in calendars: (revision, digest)."""
@@ -189,11 +187,17 @@ class Ledger(History):
     def save_entries(
         self, profile: str, entries: Iterable[tuple[Entry, bytes]], erased: Iterable[str], changed: datetime
     ) -> None:
-        """Keep entries of a profile with their bytes, and drop others."""
+        """Keep entries of a profile with their bytes, and erase others.
+
+        What is erased, or has nothing to show any more, keeps its bytes until no feed shows it.
+        """
         with self._transaction() as db:
             for entry, body in entries:
+                if not entry.digest and _erased(db, profile, entry.event, entry.inputs):
+                    continue
                 db.execute(
-                    "INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO entry (profile, event, inputs, digest, revision, starts, ends, changed, "
+                    "body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         profile,
                         entry.event,
@@ -206,121 +210,31 @@ class Ledger(History):
                         body,
                     ),
                 )
+                db.execute(
+                    "DELETE FROM released WHERE event = ? AND feed IN (SELECT name FROM feed WHERE built = ?)",
+                    (entry.event, profile),
+                )
             for event in erased:
-                db.execute("DELETE FROM entry WHERE profile = ? AND event = ?", (profile, event))
+                _erased(db, profile, event, "")
 
-    def forget_profiles(self, used: Iterable[str]) -> None:
-        """Drop the entries of all profiles but these."""
-        unused = {row[0] for row in self._rows("SELECT DISTINCT profile FROM entry")} - set(used)
-        if unused:
-            with self._transaction() as db:
-                for profile in unused:
-                    db.execute("DELETE FROM entry WHERE profile = ?", (profile,))
-
-    def placements(self, calendar: str) -> dict[str, Placement]:
-        """What we placed in a calendar: event -> Placement."""
-        rows = self._stream(
-            "SELECT event, href, etag, revision, digest, starts, ends, state FROM placement WHERE calendar = ?",
-            (calendar,),
+    def sweep_entries(self, used: Iterable[str]) -> None:
+        """Drop what is erased and shown by no feed, and all profiles but these and those that feeds show."""
+        profiles = {row[0] for row in self._rows("SELECT DISTINCT profile FROM entry")}
+        shown = {row[0] for row in self._rows("SELECT built FROM feed")}
+        unused = profiles - {*used} - shown
+        erased = self._rows(
+            "SELECT profile, event, inputs FROM entry WHERE erased AND NOT EXISTS (SELECT 1 FROM feed WHERE built = "
+            "entry.profile AND NOT EXISTS (SELECT 1 FROM released WHERE feed = feed.name AND event = entry.event))"
         )
-        return {
-            event: Placement(calendar, event, href, etag, revision, digest, moment_of(starts), time_of(ends), state)
-            for event, href, etag, revision, digest, starts, ends, state in rows
-        }
-
-    def save_placement(self, placement: Placement, body: bytes) -> None:
-        """Note what was just put, found or left in a calendar."""
-        with self._transaction() as db:
-            db.execute(
-                "INSERT OR REPLACE INTO placement VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    placement.calendar,
-                    placement.event,
-                    placement.href,
-                    placement.etag,
-                    placement.revision,
-                    placement.digest,
-                    text_of(placement.start),
-                    text_of(placement.end),
-                    placement.state,
-                    body,
-                ),
-            )
-
-    def forget_placement(self, calendar: str, event: str) -> None:
-        """An entry is not in a calendar any more, or was never ours."""
-        with self._transaction() as db:
-            db.execute("DELETE FROM placement WHERE calendar = ? AND event = ?", (calendar, event))
-
-    def save_hold(self, name: str, hold: Hold | None) -> None:
-        """Note which deletions of a calendar wait for a person; ``None``: none do."""
-        rows = self._rows("SELECT events, coming FROM hold WHERE name = ?", (name,))
-        new = [(json.dumps(sorted(hold.events)), hold.coming)] if hold else []
-        if rows == new:
+        if not (unused or erased):
             return
         with self._transaction() as db:
-            db.execute("DELETE FROM hold WHERE name = ?", (name,))
-            for events, coming in new:
-                db.execute("INSERT INTO hold VALUES (?, ?, ?, 0)", (name, events, coming))
-
-    def confirm(self, name: str) -> int:
-        """Let the deletion that is held, and only that, pass; the number of events it names, 0 if none is held."""
-        with self._transaction() as db:
-            rows = db.execute("SELECT events FROM hold WHERE name = ?", (name,)).fetchall()
-            db.execute("UPDATE hold SET confirmed = 1 WHERE name = ?", (name,))
-        return len(json.loads(rows[0][0])) if rows else 0
-
-    def guard(self, calendar: str, accounts: Sequence[str], since: datetime) -> Guard:
-        """What the deletions from a calendar of these accounts are judged by; ``since`` is a day ago."""
-        gone: dict[str, set[str]] = {account: set() for account in accounts}
-        for account, event in self._rows("SELECT account, event FROM gone"):
-            gone.get(account, set()).add(event)
-        sizes = self.sizes()
-        holds = self._rows("SELECT events, confirmed FROM hold WHERE name = ?", (calendar,))
-        held = {confirmed: frozenset(json.loads(events)) for events, confirmed in holds}
-        lately = self._rows(
-            "SELECT total(json_extract(counts, '$.unasked')) FROM run WHERE kind = 'push' AND name = ? AND ended >= ?",
-            (calendar, text_of(since)),
-        )
-        return Guard(
-            gone=frozenset().union(*gone.values()),
-            emptied=frozenset().union(*(gone[each] for each in accounts if not sizes.get(("account", each)))),
-            lately=int(lately[0][0]),
-            held=held.get(0, frozenset()),
-            confirmed=held.get(1, frozenset()),
-        )
-
-    def save_feed(self, feed: Feed) -> bool:
-        """Keep a new feed; false if its name is taken."""
-        with self._transaction() as db:
-            cursor = db.execute(
-                "INSERT OR IGNORE INTO feed VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    feed.name,
-                    feed.token_sha256,
-                    json.dumps(feed.accounts),
-                    feed.audience,
-                    feed.passwords,
-                    feed.label,
-                    text_of(feed.made),
-                ),
-            )
-            return cursor.rowcount == 1
-
-    def feeds(self) -> dict[str, Feed]:
-        """All feeds by name."""
-        rows = self._rows(
-            "SELECT name, token_sha256, accounts, audience, passwords, label, made FROM feed ORDER BY name"
-        )
-        return {
-            name: Feed(name, token, tuple(json.loads(accounts)), audience, bool(passwords), label, moment_of(made))
-            for name, token, accounts, audience, passwords, label, made in rows
-        }
-
-    def revoke_feed(self, name: str) -> bool:
-        """Forget a feed, so that its address opens nothing any more; false if there is none of the name."""
-        with self._transaction() as db:
-            return db.execute("DELETE FROM feed WHERE name = ?", (name,)).rowcount == 1
+            for profile in unused:
+                db.execute("DELETE FROM entry WHERE profile = ?", (profile,))
+            for profile, event, inputs in erased:
+                sql = "UPDATE entry SET digest = '', body = x'', erased = 0" if inputs else "DELETE FROM entry"
+                db.execute(f"{sql} WHERE profile = ? AND event = ? AND inputs = ?", (profile, event, inputs))
+            db.execute("DELETE FROM released WHERE event NOT IN (SELECT event FROM entry WHERE erased)")
 
     def refresh_token(self, account: str) -> str | None:
         """What a sign-in in a browser gave for an account."""
@@ -333,6 +247,15 @@ class Ledger(History):
             db.execute("DELETE FROM login WHERE account = ?", (account,))
             if token is not None:
                 db.execute("INSERT INTO login VALUES (?, ?)", (account, token))
+
+
+def _erased(db: Database, profile: str, event: str, inputs: str) -> bool:
+    """Erase an entry; false if there is none that shows anything."""
+    cursor = db.execute(
+        "UPDATE entry SET erased = 1, inputs = ? WHERE profile = ? AND event = ? AND digest != ''",
+        (inputs, profile, event),
+    )
+    return cursor.rowcount == 1
 
 
 class SignIns:

@@ -2,15 +2,17 @@
 """An OpenTalk account and an OpenMeetings in memory, and a small house around them."""
 
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from msgspec.structs import replace
 
+from syncd.copies import Target
 from syncd.errors import SyncdError
 from syncd.model import Identity, Invite, Meeting, Profile, Run, Snapshot, Visitor, When, Window
 from syncd.plan import Keep, known_as, overlaps
-from syncd.push import Target, push
+from syncd.push import push
 from syncd.store import Ledger, Rehearsal
 from syncd.sync import Listing, Progress, Rendering, mint, pull, render_entries
 from tests.contract.memory import MemoryCalendar
@@ -116,6 +118,7 @@ class House:
         self.minter = MemoryMinter()
         self.calendar = MemoryCalendar()
         self.writes: list[tuple[str, str]] = []
+        self.keep = self.restore = False
         self.profile = Profile(
             accounts=("work",),
             urls=("https://meet.example.org",),
@@ -151,7 +154,9 @@ class House:
 
     def push(self, calendar: MemoryCalendar | None = None) -> Run:
         name = calendar.name if calendar else "team"
-        target = Target(name, calendar or self.calendar, self.profile, self.ledger, self.now)
+        target = Target(
+            name, calendar or self.calendar, self.profile, self.ledger, self.now, keep=self.keep, restore=self.restore
+        )
         run = push(target, LISTING.window(self.now), self.progress, self._told, workers=1)
         self.ledger.save_run(run)
         return run

@@ -8,7 +8,8 @@ import pytest
 
 HOUSE = Path(__file__).parent.parent / "syncd"
 NOUNS = {"model", "errors", "recurrence"}
-PURE = {"model", "errors", "recurrence", "plan", "guard", "links", "ical"}
+PURE = {"model", "errors", "recurrence", "plan", "writes", "audit", "guard", "links", "ical"}
+LEDGER = {"store", "history", "placements", "subscriptions", "schema"}
 EDGES = {"opentalk", "openmeetings", "dav"}
 IMPURE = {"socket", "httpx", "sqlite3", "time", "os", "random", "secrets", "threading", "urllib", "pathlib"}
 
@@ -42,10 +43,10 @@ def test_every_room_knows_only_its_neighbours(path: Path) -> None:
         assert known <= NOUNS | {"transport"}
     if here == "transport":
         assert known <= NOUNS
-    if here in {"sync", "push"}:
-        assert known <= PURE | {"sync"}
-    if here in {"store", "history", "schema"}:
-        assert known <= NOUNS | {"plan", "guard", "schema", "history"}
+    if here in {"sync", "push", "copies", "feeds"}:
+        assert known <= PURE | {"sync", "copies"}
+    if here in LEDGER:
+        assert known <= NOUNS | {"plan", "guard"} | LEDGER
     if here == "web":
         assert known <= NOUNS
     if here != "demo":

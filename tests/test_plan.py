@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from syncd import plan
-from syncd.guard import Delete, Guard, Hold
-from syncd.model import Entry, Link, Mark, Meeting, Override, Placement, Profile, Snapshot, When, Window
+from syncd.model import Link, Meeting, Override, Profile, Snapshot, When, Window
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -178,76 +177,6 @@ def test_guests_and_feeds_get_hashes_of_their_own_that_do_not_moderate(change: d
     assert [(wish.whose, wish.moderator) for wish in hashes] == [("guest", False)]
 
 
-def entry(event: str, day: int, content: str = "x") -> Entry:
-    start = NOW + day * DAY
-    return Entry(event, "inputs", content, 0, start, start + timedelta(hours=1))
-
-
-def placement(each: Entry, state: str = "placed") -> Placement:
-    return Placement("team", each.event, f"syncd-{each.event}.ics", '"1"', 0, each.digest, each.start, each.end, state)  # type: ignore[arg-type]
-
-
-GONE = Guard(gone=frozenset(f"e{number}" for number in range(40)))
-
-entries = st.dictionaries(
-    st.sampled_from([f"e{number}" for number in range(40)]),
-    st.tuples(st.integers(-60, 400), st.sampled_from(["x", "y", ""])),
-).map(lambda drawn: {event: entry(event, day, content) for event, (day, content) in drawn.items()})
-
-
-@given(entries, entries)
-def test_carrying_out_a_plan_leaves_nothing_to_plan(wanted: dict[str, Entry], before: dict[str, Entry]) -> None:
-    placed = {event: placement(each) for event, each in before.items() if each.digest}
-    actions = plan.calendar_actions(wanted, placed, WINDOW, NOW, GONE)
-    held = next((action.events for action in actions if isinstance(action, Hold)), ())
-    for action in actions:
-        match action:
-            case plan.Create(event) | plan.Update(event):
-                placed[event] = placement(wanted[event])
-            case Delete(event) | plan.Forget(event):
-                del placed[event]
-    again = plan.calendar_actions(wanted, placed, WINDOW, NOW, replace(GONE, confirmed=frozenset(held)))
-    assert sorted(action.event for action in again if isinstance(action, Delete)) == sorted(held)
-    assert len(again) == len(held)
-
-
-@given(entries, entries, st.integers(0, 30))
-def test_no_more_than_a_fifth_of_what_is_coming_goes_within_a_day_without_a_word(
-    wanted: dict[str, Entry], before: dict[str, Entry], lately: int
-) -> None:
-    placed = {event: placement(each) for event, each in before.items() if each.digest}
-    actions = plan.calendar_actions(wanted, placed, WINDOW, NOW, replace(GONE, lately=lately))
-    coming = {event for event, place in placed.items() if place.end and place.end >= NOW}
-    lost = {action.event for action in actions if isinstance(action, Delete)} & coming
-    assert not lost or len(lost) + lately <= max(5, 0.2 * (len(coming) + lately))
-
-
-def test_a_confirmed_deletion_passes_but_not_more_than_was_shown() -> None:
-    placed = {f"e{n}": placement(entry(f"e{n}", n + 1)) for n in range(20)}
-    guard = Guard(gone=frozenset([*placed, *(f"n{n}" for n in range(20))]))
-    shown = Hold(tuple(placed), 20)
-    assert plan.calendar_actions({}, placed, WINDOW, NOW, guard) == [shown]
-    placed |= {f"n{n}": placement(entry(f"n{n}", n + 1)) for n in range(20)}
-    actions = plan.calendar_actions({}, placed, WINDOW, NOW, replace(guard, confirmed=frozenset(shown.events)))
-    assert sum(isinstance(action, Delete) for action in actions) == 20
-    assert actions[-1] == Hold(tuple(f"n{n}" for n in range(20)), 40)
-
-
-def test_somebody_elses_copy_is_tried_again_only_when_ours_changes() -> None:
-    left = {"e1": placement(entry("e1", 1), "left")}
-    assert plan.calendar_actions({"e1": entry("e1", 1)}, left, WINDOW, NOW, GONE) == []
-    assert plan.calendar_actions({"e1": entry("e1", 1, "y")}, left, WINDOW, NOW, GONE) == [plan.Create("e1")]
-    assert plan.calendar_actions({}, left, WINDOW, NOW, GONE) == [plan.Forget("e1")]
-
-
-def test_only_what_bears_our_mark_and_no_people_is_adopted() -> None:
-    ours = entry("e1", 1)
-    assert plan.after_conflict(ours, Mark("e1", 4, "x", False)) == plan.Adopt(4, "x", True)
-    assert plan.after_conflict(ours, Mark("e1", 4, "old", False)) == plan.Adopt(4, "old", False)
-    for mark in (None, Mark("e2", 0, "x", False), Mark("e1", 0, None, False), Mark("e1", 0, "x", True)):
-        assert isinstance(plan.after_conflict(ours, mark), plan.Leave)
-
-
 @given(st.lists(st.tuples(st.integers(0, 50), st.sampled_from("abc"))), st.sampled_from("abcd"))
 def test_a_revision_never_goes_down_for_a_new_content(versions: list[tuple[int, str]], digest: str) -> None:
     revision = plan.revision_of(digest, versions)
@@ -268,9 +197,7 @@ def test_the_next_try_keeps_to_the_interval_the_limit_and_retry_after(
     assert wait <= max(1.1 * max(interval, plan.LONGEST_WAIT), timedelta(seconds=retry_after or 0))
 
 
-def test_what_no_server_called_gone_is_not_deleted_because_a_configuration_does_not_want_it() -> None:
-    placed = {f"e{n}": placement(entry(f"e{n}", n + 1)) for n in range(3)}
-    assert plan.calendar_actions({}, placed, WINDOW, NOW, Guard()) == []
+def test_a_meeting_that_is_not_wanted_any_more_is_dropped_only_when_it_changes() -> None:
     unwanted = [replace(meeting(), adhoc=True), replace(meeting(), invite_status="declined")]
     for each in unwanted:
         known = {"e1": plan.known_as(each)}
@@ -278,19 +205,6 @@ def test_what_no_server_called_gone_is_not_deleted_because_a_configuration_does_
     known = {"e1": plan.known_as(meeting())}
     declined = Snapshot({"e1": unwanted[1]}, WINDOW)
     assert plan.ledger_changes(declined, known.items(), WINDOW, **WISHES) == [plan.Drop("e1")]
-
-
-def test_an_account_that_lost_all_of_three_meetings_is_held() -> None:
-    placed = {f"e{n}": placement(entry(f"e{n}", n + 1)) for n in range(3)}
-    emptied = Guard(gone=frozenset(placed), emptied=frozenset(placed))
-    assert plan.calendar_actions({}, placed, WINDOW, NOW, emptied) == [Hold(tuple(placed), 3)]
-
-
-def test_what_is_held_does_not_carry_itself_out_by_being_over() -> None:
-    placed = {f"e{n}": placement(entry(f"e{n}", n + 1)) for n in range(20)}
-    held = frozenset(placed)
-    guard = Guard(gone=held, held=held)
-    assert plan.calendar_actions({}, placed, WINDOW, NOW + 60 * DAY, guard) == [Hold(tuple(placed), 0)]
 
 
 def test_a_link_that_several_profiles_want_is_asked_of_all_their_accounts_once() -> None:

@@ -10,10 +10,11 @@ import icalendar
 import pytest
 from msgspec.structs import replace
 
+from syncd.copies import Target
 from syncd.model import Meeting, Window
 from syncd.opentalk.wire import Listing
 from syncd.plan import known_as, overlaps
-from syncd.push import Target, push
+from syncd.push import push
 from syncd.sync import mint, pull
 from tests.demo.replay import recorded
 from tests.memory import LISTING, House, silent

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from sqlite_utils import Database, Migrations
 
 from syncd.errors import LedgerBusy, LedgerError, NeedsYou
@@ -46,6 +47,8 @@ def test_what_is_saved_is_read_back_by_another_process(tmp_path: Path) -> None:
         ledger.save_entries("p", [(entry, b"BEGIN")], [], NOW)
         ledger.save_placement(placed, b"BEGIN")
         assert ledger.save_feed(feed)
+        ledger.build(feed, "p", ())
+    feed = replace(feed, built="p")
     with Ledger(tmp_path, read_only=True) as ledger:
         assert ledger.identity("work") == ALICE
         assert ledger.meeting("work", "e1") == each
@@ -53,8 +56,8 @@ def test_what_is_saved_is_read_back_by_another_process(tmp_path: Path) -> None:
         assert ledger.links() == {("invite", "e1", "guest"): link}
         assert ledger.entries("p") == {"e1": entry}
         assert ledger.body("p", "e1") == b"BEGIN"
-        assert ledger.edition("p") == [("digest", 3)]
-        assert ledger.edition_bodies("p") == [("digest", 3, b"BEGIN")]
+        assert ledger.edition(feed) == [("digest", 3)]
+        assert ledger.edition_bodies(feed) == [("digest", 3, b"BEGIN")]
         assert ledger.placements("team") == {"e1": placed}
         assert ledger.feeds() == {"phone": feed}
         assert ledger.versions("e1") == [(3, "digest")]
@@ -148,7 +151,7 @@ def test_a_full_disk_is_named_and_what_was_there_stays(tmp_path: Path) -> None:
 
 def test_a_hold_is_confirmed_for_exactly_what_was_shown(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
-        ledger.save_hold("team", Hold(("e1", "e2"), 6))
+        ledger.save_hold("team", Hold(("e1", "e2"), 6), NOW)
         guard = ledger.guard("team", ("work",), NOW)
         assert sorted(guard.held) == ["e1", "e2"]
         assert not guard.confirmed
@@ -156,9 +159,9 @@ def test_a_hold_is_confirmed_for_exactly_what_was_shown(tmp_path: Path) -> None:
         guard = ledger.guard("team", ("work",), NOW)
         assert sorted(guard.confirmed) == ["e1", "e2"]
         assert not guard.held
-        ledger.save_hold("team", Hold(("e3",), 6))
+        ledger.save_hold("team", Hold(("e3",), 6), NOW)
         assert ledger.guard("team", ("work",), NOW).confirmed == frozenset()
-        ledger.save_hold("team", None)
+        ledger.save_hold("team", None, NOW)
         assert ledger.confirm("team") == 0
 
 
@@ -187,9 +190,11 @@ def test_runs_older_than_the_history_are_swept_by_the_daily_listing(tmp_path: Pa
 
 def test_deletions_of_a_day_that_nobody_asked_for_are_counted(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
-        ledger.save_run(run("push", "team", counts={"deleted": 4, "unasked": 3}))
-        ledger.save_run(run("push", "team", ended=NOW - timedelta(days=2), counts={"unasked": 9}))
-        assert ledger.guard("team", ("work",), NOW - timedelta(days=1)).lately == 3
+        for event, days in (("e1", 0), ("e2", 0), ("e3", 2)):
+            ledger.forget_placement("team", event, lost_at=NOW - timedelta(days=days))
+        ledger.forget_placement("team", "e4")
+        ledger.forget_placement("other", "e5", lost_at=NOW)
+        assert ledger.guard("team", ("work",), NOW - timedelta(days=1)).lately == 2
 
 
 def test_what_a_pull_dropped_is_gone_until_it_comes_back(tmp_path: Path) -> None:

@@ -99,6 +99,9 @@ class Calendar(_Table, frozen=True, kw_only=True):
     ways_in: Annotated[tuple[Way, ...], Key(keys.several(keys.choice(*_WAYS), "ways in"), '["opentalk"]', derived=True)]
     audience: Annotated[Audience, Key(keys.choice("owner", "guests"), '"guests"', derived=True)]
     passwords: Annotated[bool, Key(keys.flag, "true", derived=True)]
+    on_edit: Annotated[Literal["restore", "keep"], Key(keys.choice("restore", "keep"), '"restore"')] = "restore"
+    on_delete: Annotated[Literal["respect", "restore"], Key(keys.choice("respect", "restore"), '"respect"')] = "respect"
+    audit: Annotated[timedelta, Key(keys.duration(timedelta(minutes=1)), '"1h"')] = timedelta(hours=1)
     enabled: Annotated[bool, _FLAG] = True
     ca_file: Annotated[Path | None, _CA_FILE] = None
     plain_http: Annotated[bool, _FLAG] = False

@@ -38,6 +38,7 @@ class MemoryCalendar:
         self._lock = RLock()
         self._versions = 0
         self._changes: dict[str, int] = {}  # href -> version of its latest change
+        self._made: dict[str, int] = {}  # href -> version of its making
         self._forgotten = 0
 
     def create(self, href: str, body: bytes) -> Stored:
@@ -71,8 +72,10 @@ class MemoryCalendar:
             since = self._version(cursor)
             if since is None:
                 return Seen({href: found.etag for href, found in self._objects.items()}, now, complete=True)
-            changed = [href for href, version in self._changes.items() if version > since]
-            return Seen({href: self._etag(href) for href in changed}, now, complete=False)
+            changed = {href: self._etag(href) for href, version in self._changes.items() if version > since}
+            # as Xandikos does: what was made and deleted since the cursor never was
+            told = {href: etag for href, etag in changed.items() if etag or self._made[href] <= since}
+            return Seen(told, now, complete=False)
 
     def check(self) -> None:
         with self._call("check", ""):
@@ -147,7 +150,10 @@ class MemoryCalendar:
         uid = _uid(body)
         if any(_uid(each.body) == uid for each in self._objects.values() if each.href != href):
             raise UidTaken(f"calendar {self.name}: another object has the UID")
+        new = href not in self._objects
         found = Found(href, f'"{self._change(href)}"', body)
+        if new:
+            self._made[href] = self._versions
         self._objects[href] = found
         return Stored(href, found.etag)
 

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an audit finds: what is really in a calendar against what we placed there. Pure.
+
+It decides what is worth a look; what a look means is decided when the object is there (see ``writes``).
+"""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from syncd.guard import EMPTIED, HELD_COUNT
+from syncd.model import Audited, Placement, Seen
+from syncd.plan import is_over
+from syncd.writes import Look
+
+WHOLE = timedelta(days=1)
+PREFIX = "syncd-"
+
+
+def is_due(audited: Audited | None, now: datetime, every: timedelta) -> bool:
+    """Whether a calendar is to be looked at."""
+    return is_over(audited.at if audited else None, every, now)
+
+
+def is_daily(audited: Audited, now: datetime, url: str) -> bool:
+    """Whether all is to be looked at: once a day, for servers forget changes, and where the calendar is another."""
+    return audited.url != url or is_over(audited.whole, WHOLE, now)
+
+
+def looks(placed: Mapping[str, Placement], seen: Seen, *, restore: bool, daily: bool) -> list[Look]:
+    """What is not as we noted it. What somebody deleted is put again if ``restore``, or if it is most of it.
+
+    Nobody deletes most of our entries one by one: a calendar that was emptied, or restored from an old backup,
+    gets them back. What was left to somebody else is looked at when it changes, and ``daily``.
+    """
+    ours = {event: place for event, place in placed.items() if place.state == "placed"}
+    missing = {event for event, place in ours.items() if _is_missing(place, seen)}
+    restore = restore or len(missing) == len(ours) >= EMPTIED or len(missing) > max(HELD_COUNT, len(ours) / 2)
+    found = [Look(event, restore) for event, place in ours.items() if event in missing or _is_changed(place, seen)]
+    for event, place in placed.items():
+        if place.state == "left":
+            if daily or _is_changed(place, seen):
+                found.append(Look(event, restore=True))
+        elif place.state == "removed" and seen.etags.get(place.href) is not None:
+            found.append(Look(event, restore=False))
+    return found
+
+
+def _is_missing(place: Placement, seen: Seen) -> bool:
+    return seen.etags.get(place.href) is None and (seen.complete or place.href in seen.etags)
+
+
+def _is_changed(place: Placement, seen: Seen) -> bool:
+    """Whether the object bears another ETag. Without one on either side nobody knows: it is looked at."""
+    etag = seen.etags.get(place.href)
+    return etag is not None and (etag == "" or place.etag is None or _weak(etag) != _weak(place.etag))
+
+
+def _weak(etag: str) -> str:
+    """An ETag for comparison alone: proxies mark them as weak, and some servers forget the quotes in a listing."""
+    return etag.removeprefix("W/").strip('"')
+
+
+def unknown(placed: Mapping[str, Placement], seen: Seen) -> list[str]:
+    """The hrefs of objects that look like ours and that we did not place."""
+    known = {place.href for place in placed.values()}
+    return [
+        href for href, etag in seen.etags.items() if etag is not None and href.startswith(PREFIX) and href not in known
+    ]

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is to be written into a calendar, pure: its entries against what we placed there and what was seen there.
+
+Only what our ledger has noted, or what bears our mark where we meant to write, is ever changed or removed.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from msgspec import Struct
+
+from syncd.guard import Delete, Guard, Hold, deletions
+from syncd.model import Entry, Mark, Placement, Window
+from syncd.plan import overlaps
+
+
+class Create(Struct, frozen=True):
+    """Put an entry where none of ours is."""
+
+    event: str
+
+
+class Update(Struct, frozen=True):
+    """Put an entry over the one we placed."""
+
+    event: str
+
+
+class Look(Struct, frozen=True):
+    """The calendar does not say of our object what we noted: look at it, and write it anew if need be.
+
+    If it is gone, somebody deleted it: it is put again only to ``restore`` it.
+    """
+
+    event: str
+    restore: bool
+
+
+class Forget(Struct, frozen=True):
+    """Drop our note of somebody else's copy, or of what somebody deleted: we do not want the event any more."""
+
+    event: str
+
+
+Write = Create | Update | Delete | Forget | Look
+"""What can be carried out; a ``Hold`` is for a person."""
+
+CalendarAction = Write | Hold
+
+
+def calendar_actions(
+    wanted: Mapping[str, Entry], placed: Mapping[str, Placement], window: Window, now: datetime, guard: Guard
+) -> list[CalendarAction]:
+    """Compare a profile's entries with what we placed in a calendar.
+
+    New entries are those that overlap the window; placed ones stay when it leaves them behind, and when an
+    edit of the configuration does not want them any more. What somebody deleted comes back when the meeting
+    changes. Too many deletions are held (see ``guard.deletions``).
+    """
+    actions: list[CalendarAction] = []
+    for event, entry in wanted.items():
+        if not entry.digest:
+            continue
+        there = placed.get(event)
+        if there is None:
+            if overlaps(entry.start, entry.end, window):
+                actions.append(Create(event))
+        elif there.digest != (meeting_of(entry) if there.state == "removed" else entry.digest):
+            actions.append(Update(event) if there.state == "placed" else Create(event))
+    unwanted = [place for event, place in placed.items() if _is_unwanted(event, wanted.get(event), guard)]
+    actions += [Forget(place.event) for place in unwanted if place.state in ("left", "removed")]
+    lost = {place.event: place.end for place in unwanted if place.state in ("placed", "placing")}
+    there_are = {event: place.end for event, place in placed.items() if place.state == "placed"}
+    return [*actions, *deletions(lost, there_are, now, guard)]
+
+
+def _is_unwanted(event: str, entry: Entry | None, guard: Guard) -> bool:
+    if entry and entry.inputs:  # its meeting is there; the entry is empty where every occurrence is cancelled
+        return not entry.digest
+    return event in guard.gone
+
+
+def meeting_of(entry: Entry) -> str:
+    """The digest of the meeting that an entry was made from."""
+    return entry.inputs.split(" ")[1]
+
+
+class Adopt(Struct, frozen=True):
+    """The object at our href is ours, of this revision."""
+
+    revision: int
+
+
+class Leave(Struct, frozen=True):
+    """The object is somebody else's, or somebody added people to it: do not touch it."""
+
+    why: str
+
+
+def after_conflict(entry: Entry, mark: Mark | None, *, placed: bool) -> Adopt | Leave:
+    """What to do with the object that lies where we meant to put an entry.
+
+    Programs drop properties that they do not know: what was ``placed`` is ours without our marks, too. A copy to
+    which a user added guests is left: rewriting it without them would send them a cancellation.
+    """
+    if mark is None or mark.uid != entry.event or (mark.digest is None and not placed):
+        return Leave("there is another event of this name in the calendar")
+    if mark.people:
+        return Leave("somebody added people to this event in the calendar")
+    return Adopt(mark.revision)
