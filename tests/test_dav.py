@@ -327,6 +327,7 @@ def test_an_update_without_an_etag_is_not_blind(stage: Stage) -> None:
         ("other.ics", "other.ics"),
         ("/dav/bob/team/other.ics", HREF),
         (COLLECTION, HREF),
+        ("http://[nonsense", HREF),
     ],
 )
 def test_a_server_may_give_an_object_another_name_in_its_calendar(stage: Stage, location: str, href: str) -> None:

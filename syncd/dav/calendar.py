@@ -226,7 +226,10 @@ class CalDAVCalendar:
         if answer.status in MAYBE_GONE:
             self.check()
             raise problem(answer, self._who)
-        there = urljoin(url, answer.headers.get("location", url))
+        try:
+            there = urljoin(url, answer.headers.get("location", url))
+        except ValueError:  # no address at all: it lies where it was put
+            there = url
         here = unquote(there.rpartition("/")[0]) == unquote(url.rpartition("/")[0])
         return Stored((here and href_of(there)) or href, etag_of(answer))
 
