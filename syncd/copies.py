@@ -151,12 +151,12 @@ def _resolve(target: Target, entry: Entry, href: str, there: Placement | None, *
             placed = there is not None and there.state in ("placed", "removed")
             match writes.after_conflict(entry, read_mark(found.body), placed=placed):
                 case writes.Leave(why):
-                    return _leave(target, entry, href, why, found.etag)
+                    return _leave(target, entry, href, why, found.etag, there)
                 case writes.Adopt(revision):
                     entry = replace(entry, revision=max(entry.revision, revision))
                     return _merge(target, entry, body, found, there)
         except UidTaken as error:
-            return _leave(target, entry, href, str(error))
+            return _leave(target, entry, href, str(error), None, there)
         except Changed:
             continue
     raise Changed("somebody keeps changing it; it is tried again with the next run")
@@ -234,9 +234,14 @@ def _removed(target: Target, entry: Entry, there: Placement) -> str:
     return "removed"
 
 
-def _leave(target: Target, entry: Entry, href: str, why: str, etag: str | None = None) -> str:
+def _leave(
+    target: Target, entry: Entry, href: str, why: str, etag: str | None = None, there: Placement | None = None
+) -> str:
     """Note that the calendar has somebody else's copy, so that it is not looked at until one of both changes."""
     note = replace(_placement(target, entry, href, etag), state="left")
+    if there and there.state == "left":
+        target.ledger.save_placement(note, b"")
+        return "noted"
     target.ledger.save_placement(note, b"", _decision(target, entry.event, "left", why))
     log.info("caldav.%s: event %s is left alone: %s", target.name, entry.event, why)
     return "left"
