@@ -109,12 +109,14 @@ class Snapshot(Struct, frozen=True):
     """A complete listing of an account; it exists only if paging came to its end.
 
     ``window`` is ``None`` if the listing was not filtered by time. ``unreadable`` are events that are
-    there but cannot be read: id -> what is wrong. They are neither changed nor missed.
+    there but cannot be read: id -> what is wrong. They are neither changed nor missed. ``same`` are events that are
+    as the asker said to have them; they are not among the meetings.
     """
 
     meetings: Mapping[str, Meeting]
     window: Window | None
     unreadable: Mapping[str, str] = {}
+    same: Set[str] = frozenset()
 
 
 class Identity(Struct, frozen=True):

@@ -144,6 +144,8 @@ def ledger_changes(
     asks: list[Keep | Ask | Drop] = []
     seen: set[str] = set()
     for event, have in known:
+        if event in snapshot.same:
+            continue
         meeting = snapshot.meetings.get(event)
         if meeting is None:
             if event not in snapshot.unreadable and len(asks) < ASKS and _expected(have, snapshot, window):

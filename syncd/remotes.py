@@ -94,8 +94,8 @@ class _Rehearsed(sync.Source):
     def identity(self) -> Identity:
         return self._source.identity()
 
-    def snapshot(self, window: Window | None) -> Snapshot:
-        return self._source.snapshot(window)
+    def snapshot(self, window: Window | None, have: Mapping[str, str] = {}) -> Snapshot:
+        return self._source.snapshot(window, have)
 
     def event(self, event_id: str) -> Meeting | None:
         return self._source.event(event_id)

@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Protocol
 
 from msgspec import Struct
@@ -55,8 +56,8 @@ class Source(Protocol):
     def identity(self) -> Identity:
         """Who the account is."""
 
-    def snapshot(self, window: Window | None) -> Snapshot:
-        """The complete listing of a window, or of everything."""
+    def snapshot(self, window: Window | None, have: Mapping[str, str] = ...) -> Snapshot:
+        """The complete listing of a window, or of everything; ``have`` are digests by event, see ``Snapshot.same``."""
 
     def event(self, event_id: str) -> Meeting | None:
         """One event by its id; ``None`` if it is gone for this account."""
@@ -84,6 +85,7 @@ class Ledger(Protocol):
     # fmt: off
     def identify(self, name: str, identity: Identity, names: Collection[str]) -> None: ...
     def identity(self, name: str) -> Identity | None: ...
+    def digests(self, account: str) -> dict[str, str]: ...
     def known(self, account: str) -> Iterator[tuple[str, plan.Known]]: ...
     def sizes(self) -> dict[tuple[str, str], int]: ...
     def last_listed(self, account: str) -> plan.Listed: ...
@@ -137,15 +139,16 @@ def pull(account: str, source: Source, ledger: Ledger, listing: Listing, now: da
     listed = ledger.last_listed(account)
     scope = plan.listing_due(listed, now, listing.every, soon=soon)
     window = listing.window(now)
-    snapshot = source.snapshot({"soon": _soon(now), "window": window}.get(scope))
-    planned = plan.ledger_changes(snapshot, ledger.known(account), window, **listing.wishes)
+    snapshot = source.snapshot({"soon": _soon(now), "window": window}.get(scope), ledger.digests(account))
+    before = count()  # how many the ledger has: counting them apart would read them all again
+    known = (row for row, _ in zip(ledger.known(account), before, strict=False))
+    planned = plan.ledger_changes(snapshot, known, window, **listing.wishes)
     planned = list(_with_overrides_outside(planned, account, ledger, snapshot.window))
     changes, asked, unanswered = _answered(planned, source, listing, windowed=scope != "everything")
     for event, reason in snapshot.unreadable.items():
         log.warning("opentalk.%s: event %s is left as it was: %s", account, event, reason)
     kept = [change for change in changes if isinstance(change, plan.Keep)]
     gone = len(changes) - len(kept)
-    before = ledger.sizes().get(("account", account), 0)
     run = Run(
         kind="pull",
         name=account,
@@ -153,7 +156,7 @@ def pull(account: str, source: Source, ledger: Ledger, listing: Listing, now: da
         state="retrying" if unanswered else "ok",
         scope=scope,
         counts={
-            "meetings": before + sum(change.fresh for change in kept) - gone,
+            "meetings": next(before) + sum(change.fresh for change in kept) - gone,
             "changed": len(kept),
             "gone": gone,
             "asked": asked,

@@ -58,7 +58,7 @@ class MemorySource:
     def identity(self) -> Identity:
         return self.person
 
-    def snapshot(self, window: Window | None) -> Snapshot:
+    def snapshot(self, window: Window | None, have: Mapping[str, str] = {}) -> Snapshot:  # noqa: ARG002
         self._ask("snapshot" if window else "full snapshot")
         listed = {
             event: each

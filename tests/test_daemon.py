@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -101,10 +101,10 @@ class SlowSource(MemorySource):
         self.begun = threading.Event()
         self.gate = threading.Event()
 
-    def snapshot(self, window: Window | None) -> Snapshot:
+    def snapshot(self, window: Window | None, have: Mapping[str, str] = {}) -> Snapshot:
         self.begun.set()
         assert self.gate.wait(PATIENCE)
-        return super().snapshot(window)
+        return super().snapshot(window, have)
 
 
 def test_a_stop_waits_for_the_step_in_hand_which_may_still_ring_others(tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ class OpenTalk:
         self._session: _Session | None = None
         self._identity: Identity | None = None
         self._has_invites = True
+        self._seen: set[bytes] = set()
 
     def identity(self) -> Identity:
         """Who the account is; asked for once."""
@@ -111,22 +112,33 @@ class OpenTalk:
             )
         return self._identity
 
-    def snapshot(self, window: Window | None) -> Snapshot:
+    def snapshot(self, window: Window | None, have: Mapping[str, str] = {}) -> Snapshot:
         """The complete listing of a window, or of everything, time-independent events too.
 
         Everything is two listings: up to 0.33 one of both kinds loses events where a page ends with an event
         that has no time. The server takes a series' last start for its end and passes over its moved
         occurrences, so absence from a window proves nothing.
+
+        ``have`` are the digests of the asker's meetings: what was found to be so, and comes as it came then, is not
+        read again. If one of these turns out to be a series that now has exceptions, all is listed once more.
         """
-        listing = Listing(self._name)
+        listing = self._listing(window, have)
+        if listing.mistaken:
+            listing = self._listing(window, {})
+        meetings, unreadable = listing.join()
+        if window is None and len(self._seen) > 2 * (len(meetings) + len(listing.same)):
+            self._seen.clear()  # most of it is of events that have changed or gone since
+        return Snapshot(meetings, window, unreadable, listing.same)
+
+    def _listing(self, window: Window | None, have: Mapping[str, str]) -> Listing:
+        listing = Listing(self._name, have, self._seen)
         if window is None:
             self._list(listing, {"time_independent": "false"})
             self._list(listing, {"time_independent": "true"})
         else:
             times = {"time_min": _stamp(window.since), "time_max": _stamp(window.until)}
             self._list(listing, {"time_independent": "false", **times})
-        meetings, unreadable = listing.join()
-        return Snapshot(meetings, window, unreadable)
+        return listing
 
     def event(self, event_id: str) -> Meeting | None:
         """One event by its id; ``None`` if it is gone for this account. Raises BadEvent if it cannot be read.

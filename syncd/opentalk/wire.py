@@ -6,9 +6,10 @@ words for kinds and states, and none of that may cost an event. Texts are taken 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Annotated
 
 import msgspec
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 
 from syncd import recurrence
 from syncd.errors import BadAnswer
-from syncd.model import CallIn, Meeting, Override, SharedFolder, When
+from syncd.model import CallIn, Meeting, Override, SharedFolder, When, meeting_digest
 
 Instant = Annotated[datetime, Meta(tz=True)]
 
@@ -128,13 +129,19 @@ class RoomInvite(Struct, frozen=True):
 class Listing:
     """A listing while its pages come in; ``name`` is what messages call the account.
 
+    ``have`` are the digests of the asker's meetings. What was read once and found to be what the asker has is noted
+    in ``seen``; while neither changes it is not read again, but counted among the ``same``.
+
     The order of events and exceptions does not matter (before 0.33 an exception follows its series, since
     then it may come first or on another page), and of what comes twice the last one counts: an event whose
     start is edited during paging is listed again.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, have: Mapping[str, str] = {}, seen: set[bytes] | None = None) -> None:
+        self.same: set[str] = set()
         self._name = name
+        self._have = have
+        self._seen = set() if seen is None else seen
         self._meetings: dict[str, Meeting] = {}
         self._overrides: dict[str, dict[datetime, Override]] = {}
         self._unreadable: dict[str, str] = {}
@@ -169,10 +176,20 @@ class Listing:
     def _add_event(self, event: str, item: msgspec.Raw) -> None:
         self._meetings.pop(event, None)
         self._unreadable.pop(event, None)
+        self.same.discard(event)
+        have = self._have.get(event)
+        stamp = _stamp(item, have) if have else None
+        if stamp in self._seen:
+            self.same.add(event)
+            return
         try:
-            self._meetings[event] = self._meeting(msgspec.json.decode(item, type=Event))
+            meeting = self._meeting(msgspec.json.decode(item, type=Event))
         except ValueError as error:  # msgspec's are, too
             self._unreadable[event] = _problem(error)
+            return
+        self._meetings[meeting.id] = meeting  # not another object for the same text
+        if stamp and meeting_digest(meeting) == have:
+            self._seen.add(stamp)
 
     def _add_exception(self, series: str, item: msgspec.Raw) -> None:
         try:
@@ -182,6 +199,11 @@ class Listing:
             return
         self._overrides.setdefault(series, {})[override.original.utc] = override
 
+    @property
+    def mistaken(self) -> bool:
+        """Whether something that was taken for the same has overrides: what the asker has lacks them."""
+        return not self.same.isdisjoint(self._overrides)
+
     def join(self) -> tuple[dict[str, Meeting], dict[str, str]]:
         """The meetings with their overrides, and what cannot be read: event id -> what is wrong.
 
@@ -189,7 +211,8 @@ class Listing:
         unreadable exception is unreadable: without it, a cancelled occurrence would be back.
         """
         for event, problem in self._broken_series.items():
-            if self._meetings.pop(event, None):
+            if self._meetings.pop(event, None) or event in self.same:
+                self.same.discard(event)
                 self._unreadable[event] = problem
         for event, overrides in self._overrides.items():
             if meeting := self._meetings.get(event):
@@ -273,6 +296,16 @@ def read_invites(page: bytes, name: str) -> Iterator[RoomInvite]:
     for item in read_items(page, name):
         with suppress(msgspec.MsgspecError, UnicodeDecodeError):
             yield msgspec.json.decode(item, type=RoomInvite)
+
+
+def _stamp(item: msgspec.Raw, digest: str) -> bytes:
+    """Stands for an event's JSON and the digest of the meeting that it is: a meeting depends on nothing else.
+
+    128 bits of SHA-256, which processors know: it takes half the time of BLAKE2.
+    """
+    stamp = sha256(item)
+    stamp.update(digest.encode())
+    return stamp.digest()[:16]
 
 
 def _problem(error: ValueError) -> str:

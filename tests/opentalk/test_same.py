@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.errors import LedgerError
+from syncd.model import meeting_digest
+from syncd.opentalk.client import OpenTalk
+from syncd.opentalk.wire import Listing
+from syncd.store import Rehearsal
+from syncd.sync import Listing as Wishes
+from syncd.sync import pull
+from tests.opentalk.test_client import NOW, World, here, time
+from tests.opentalk.test_wire import event, exception, series
+
+__all__ = ["here"]
+
+IDS = [f"{number:08}-0000-4000-8000-000000000000" for number in range(3)]
+ONCE = {name: event(id=name) for name in IDS}
+SERIES = {name: series(id=name) for name in IDS}
+WISHES = Wishes(past=timedelta(days=30), ahead=timedelta(days=365))
+
+
+def excepted(name: str, day: int, **fields: Any) -> dict[str, Any]:
+    return {**exception(day, **fields), "id": f"{name}_{day}", "recurring_event_id": name}
+
+
+variants = [
+    lambda _: [],
+    lambda name: [ONCE[name]],
+    lambda name: [{**ONCE[name], "title": "Another"}],
+    lambda name: [{**ONCE[name], "updated_at": "2025-06-04T06:00:01.5Z"}],
+    lambda name: [{**ONCE[name], "title": 7}],
+    lambda name: [{**ONCE[name], "title": "Another"}, ONCE[name]],
+    lambda name: [ONCE[name], {**ONCE[name], "title": 7}],
+    lambda name: [SERIES[name]],
+    lambda name: [SERIES[name], excepted(name, 21, status="cancelled")],
+    lambda name: [excepted(name, 21), SERIES[name], excepted(name, 28)],
+    lambda name: [SERIES[name], excepted(name, 21, title=7)],
+    lambda name: [ONCE[name], excepted(name, 21)],
+]
+polls = st.lists(
+    st.tuples(st.tuples(*[st.sampled_from(variants)] * len(IDS)), st.integers(1, 4), st.booleans()), max_size=8
+)
+
+
+def listed(items: list[Any], size: int, have: dict[str, str], seen: set[bytes]) -> Listing:
+    listing = Listing("opentalk.work", have, seen)
+    for first in range(0, len(items), size):
+        listing.add(msgspec.json.encode(items[first : first + size]))
+    return listing
+
+
+@given(polls)
+def test_what_was_seen_before_is_listed_as_if_it_was_not(sequence: list[Any]) -> None:
+    have: dict[str, str] = {}
+    seen: set[bytes] = set()
+    for chosen, size, saved in (poll for poll in sequence for _ in range(2)):
+        items = [item for name, variant in zip(IDS, chosen, strict=True) for item in variant(name)]
+        listing = listed(items, size, have, seen)
+        if listing.mistaken:
+            listing = listed(items, size, {}, seen)
+        meetings, unreadable = listing.join()
+        truth, wrong = listed(items, size, {}, set()).join()
+        assert unreadable == wrong
+        assert meetings == {name: each for name, each in truth.items() if name not in listing.same}
+        assert listing.same <= truth.keys()
+        assert all(have[name] == meeting_digest(truth[name]) for name in listing.same)
+        if saved:
+            have = {name: meeting_digest(each) for name, each in truth.items()}
+
+
+def test_what_the_asker_has_is_read_once_more_and_then_only_if_it_changes() -> None:
+    digest = meeting_digest(listed([ONCE[IDS[0]]], 1, {}, set()).join()[0][IDS[0]])
+    have, seen = {IDS[0]: digest}, set[bytes]()
+    for same in (set(), {IDS[0]}, {IDS[0]}):
+        assert listed([ONCE[IDS[0]]], 1, have, seen).same == same
+    assert listed([{**ONCE[IDS[0]], "title": "Another"}], 1, have, seen).same == set()
+    assert listed([ONCE[IDS[0]]], 1, {IDS[0]: "another"}, seen).same == set()
+
+
+class FullLedger(Rehearsal):
+    """A ledger that takes nothing while it is ``full``."""
+
+    full = False
+
+    def save_pull(self, *args: Any) -> None:
+        if self.full:
+            raise LedgerError("the disk is full")
+        super().save_pull(*args)
+
+
+def contents(ledger: Rehearsal) -> list[tuple[Any, ...]]:
+    return ledger._rows("SELECT event, digest, starts, ends, unlisted, content FROM meeting ORDER BY event")
+
+
+def test_pulls_by_an_account_that_remembers_are_those_of_one_that_does_not(here: World) -> None:
+    remembering = here.account(per_page=2)
+    once, weekly = here.create(), here.create(days=2, recurrence_pattern=["RRULE:FREQ=WEEKLY"])
+    gone, adhoc = here.create(days=3), here.create(days=4, is_adhoc=True)
+    occurrence = f"{NOW + timedelta(days=9):%Y%m%dT%H%M%SZ}"
+    edits: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: None,
+        lambda: here.opentalk.patch(once, title="Another"),
+        lambda: here.opentalk.patch(once, title="Meeting"),
+        lambda: here.opentalk.cancel(weekly, occurrence),
+        lambda: here.opentalk.change(weekly, occurrence, status="ok"),
+        lambda: here.opentalk.patch(once, starts_at=time(NOW), ends_at=time(NOW + timedelta(hours=2))),
+        lambda: here.opentalk.delete(gone),
+        lambda: here.opentalk.patch(adhoc, title="At once"),
+        lambda: here.opentalk.patch(weekly, description="Agenda"),
+        lambda: None,
+    ]
+    with FullLedger(Path("one")) as one, FullLedger(Path("other")) as other:
+        for number, edit in enumerate(edits):
+            edit()
+            for full in (number % 3 == 2, False, False):
+                one.full = other.full = full
+                counts = [
+                    pulled(account, ledger)
+                    for account, ledger in ((remembering, one), (here.account(per_page=2), other))
+                ]
+                assert counts[0] == counts[1]
+                assert contents(one) == contents(other)
+        assert pulled(remembering, one)["meetings"] == len(contents(one)) > 1
+
+
+def pulled(account: OpenTalk, ledger: FullLedger) -> dict[str, int]:
+    try:
+        return dict(pull("work", account, ledger, WISHES, NOW).counts)
+    except LedgerError:
+        return {}
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_what_could_not_be_saved_is_not_taken_for_what_the_ledger_has(here: World, full: bool) -> None:
+    account, name = here.account(), here.create()
+    with FullLedger(Path("memory")) as ledger:
+        for _ in range(3):
+            pulled(account, ledger)
+        here.opentalk.patch(name, title="Another")
+        for ledger.full in (full, full, False):
+            pulled(account, ledger)
+        saved = ledger.meeting("work", name)
+        assert saved is not None
+        assert saved.title == "Another"
+        here.opentalk.delete(name)
+        assert pulled(account, ledger)["gone"] == 1
