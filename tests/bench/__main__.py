@@ -1,70 +1,73 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m tests.bench``: what a poll costs, as ratios against a floor measured in the same run.
+"""``python -m tests.bench [poll] [round] [rest]``: what syncd costs; without a word, ``poll`` and ``round``.
 
-An embedded OpenTalk with 1,000 and then 10,000 meetings is polled by a process of its own, which tells its
-CPU time and memory. The floor is the bare minimum of the same poll: the same pages through httpx, decoded by
-``json.loads``, and thrown away.
+``poll`` polls one account with 1,000 and then with 10,000 meetings, ``round`` 20 accounts with 500 meetings each as the
+daemon does, both on an embedded OpenTalk and from a process of its own, which tells its CPU time and memory. What
+counts are the ratios to the floor, the bare minimum of the same run: the same pages through the same httpx client,
+decoded by ``json.loads``, and thrown away. ``rest`` watches ``syncd run`` for minutes of real time.
 """
 
 import json
 import subprocess
 import sys
-import tempfile
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-from syncd.demo.stage import Stage
+from tests.bench.crowd import crowd
+from tests.bench.measuring import say
+from tests.bench.rest import rest
 
 SIZES = (1_000, 10_000)
+ACCOUNTS, MEETINGS = 20, 500
 
 
-def load(stage: Stage, size: int) -> None:
-    """Fill Alice's account: four of five meetings are single, one is a series; all start within the window."""
-    first = stage.opentalk.create("alice", title="Meeting", description="Agenda: " + "x" * 200, **_times(0))
-    series = stage.opentalk.create("alice", title="Series", recurrence_pattern=["RRULE:FREQ=WEEKLY"], **_times(0))
-    events = []
-    for number in range(size - 2):
-        like = series if number % 5 == 0 else first
-        event, room = (f"{kind:08x}-0000-4000-8000-{number:012x}" for kind in (1, 2))
-        times = {key: _json(when) for key, when in _times(number).items()}
-        events.append(
-            {**like, "id": event, "room": {**like["room"], "id": room}, "title": f"Meeting {number}", **times}
-        )
-    stage.opentalk.load(events, "alice")
-
-
-def _times(number: int) -> dict[str, datetime]:
-    start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(hours=number % 8000)
-    return {"starts_at": start, "ends_at": start + timedelta(hours=1)}
-
-
-def _json(when: datetime) -> dict[str, str]:
-    return {"datetime": when.strftime("%Y-%m-%dT%H:%M:%SZ"), "timezone": "Europe/Berlin"}
-
-
-def measure(size: int) -> dict[str, float]:
-    """One size: CPU seconds and kilobytes of a fresh process, as ``tests.bench.poll`` tells them."""
-    with Stage(lambda: datetime.now(UTC)) as stage, tempfile.TemporaryDirectory() as folder:
-        load(stage, size)
-        config = stage.write_config(Path(folder), {"team": stage.web + "/"}, openmeetings=False)
-        command = [sys.executable, "-m", "tests.bench.poll", str(config)]
-        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def measure(module: str, people: int, meetings: int) -> dict[str, float]:
+    """What a fresh process tells of so many people with so many meetings each."""
+    with crowd(people, meetings) as config:
+        command = [sys.executable, "-m", f"tests.bench.{module}", str(config)]
+        told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     measured: dict[str, float] = json.loads(told)
     return measured
 
 
-def main() -> None:
-    small, large = (measure(size) for size in SIZES)
-    print(f"{'':34}{SIZES[0]:>10,}{SIZES[1]:>10,}     ratio")  # noqa: T201
+def poll() -> None:
+    small, large = (measure("poll", 1, size) for size in SIZES)
+    say(f"{'':34}{SIZES[0]:>10,}{SIZES[1]:>10,}     ratio")
     for name in small:
         unit = "kB" if "memory" in name else "s CPU"
         ratio = large[name] / small[name] if small[name] else float("nan")
-        print(f"{name:34}{small[name]:10.2f}{large[name]:10.2f}{ratio:10.2f}  {unit}")  # noqa: T201
+        say(f"{name:34}{small[name]:10.2f}{large[name]:10.2f}{ratio:10.2f}  {unit}")
     grown = (large["memory at most"] - large["memory idle"]) / SIZES[1]
-    print(f"\nmemory a meeting: {grown:.2f} kB (at most 2)")  # noqa: T201
-    print(f"a quiet poll costs {large['quiet poll'] / large['floor']:.2f} x its floor")  # noqa: T201
-    beyond = (large["quiet poll"] - large["floor"]) / SIZES[1] * 1e6
-    print(f"a quiet poll costs {beyond:.1f} us a meeting beyond its floor")  # noqa: T201
+    say(f"\nmemory a meeting: {grown:.2f} kB (at most 2)")
+    compare("a quiet poll", large["quiet poll"], large["floor"], SIZES[1])
+
+
+def whole_round() -> None:
+    told = measure("rounds", ACCOUNTS, MEETINGS)
+    size = ACCOUNTS * MEETINGS
+    say(f"\n{ACCOUNTS} accounts with {MEETINGS} meetings each:")
+    for name, seconds in told.items():
+        say(f"{name:34}{seconds:10.3f}  s CPU")
+    compare("a quiet round", told["quiet round"], told["floor"], size)
+    compare("the same one by one", told["pulls one by one"], told["floor one by one"], size)
+    compare("a daily round with links, feeds and calendars", told["daily round"], told["floor"], size)
+
+
+def compare(what: str, seconds: float, floor: float, meetings: int) -> None:
+    """One line: how much more than its floor something costs."""
+    beyond = (seconds - floor) / meetings * 1e6
+    say(f"{what}: {seconds / floor:.2f} x its floor, {beyond:.1f} us a meeting beyond it")
+
+
+def main() -> None:
+    for word in sys.argv[1:] or ("poll", "round"):
+        match word:
+            case "poll":
+                poll()
+            case "round":
+                whole_round()
+            case "rest":
+                rest(ACCOUNTS, MEETINGS)
+            case _:
+                sys.exit(__doc__)
 
 
 if __name__ == "__main__":
