@@ -119,13 +119,15 @@ class Placements(History):
         gone: dict[str, set[str]] = {account: set() for account in accounts}
         for account, event in self._rows("SELECT account, event FROM gone"):
             gone.get(account, set()).add(event)
-        sizes = self.sizes()
+        empty = [
+            name for name in accounts if not self._rows("SELECT 1 FROM meeting WHERE account = ? LIMIT 1", (name,))
+        ]
         holds = self._rows("SELECT events, confirmed FROM hold WHERE name = ?", (name,))
         held = {confirmed: frozenset(json.loads(events)) for events, confirmed in holds}
         lately = self._rows("SELECT count(*) FROM lost WHERE name = ? AND at >= ?", (name, text_of(since)))
         return Guard(
             gone=frozenset().union(*gone.values()),
-            emptied=frozenset().union(*(gone[each] for each in accounts if not sizes.get(("account", each)))),
+            emptied=frozenset().union(*(gone[each] for each in empty)),
             lately=int(lately[0][0]),
             held=held.get(0, frozenset()),
             confirmed=held.get(1, frozenset()),

@@ -34,6 +34,7 @@ class MemoryCalendar:
         self.gone = False
         self.log: list[tuple[str, str]] = []
         self._objects: dict[str, Found] = {}
+        self._uids: dict[bytes, str] = {}
         self._faults: list[_Fault] = []
         self._lock = RLock()
         self._versions = 0
@@ -148,8 +149,11 @@ class MemoryCalendar:
 
     def _store(self, href: str, body: bytes) -> Stored:
         uid = _uid(body)
-        if any(_uid(each.body) == uid for each in self._objects.values() if each.href != href):
+        if self._uids.get(uid, href) != href:
             raise UidTaken(f"calendar {self.name}: another object has the UID")
+        if href in self._objects:
+            del self._uids[_uid(self._objects[href].body)]
+        self._uids[uid] = href
         new = href not in self._objects
         found = Found(href, f'"{self._change(href)}"', body)
         if new:
@@ -158,7 +162,7 @@ class MemoryCalendar:
         return Stored(href, found.etag)
 
     def _remove(self, href: str) -> None:
-        del self._objects[href]
+        del self._uids[_uid(self._objects.pop(href).body)]
         self._change(href)
 
     def _change(self, href: str) -> int:
