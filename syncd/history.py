@@ -2,13 +2,30 @@
 """The runs in the ledger: what was done when, how it went, and how everything stands because of it."""
 
 import json
+import sys
+from collections.abc import Mapping
 from datetime import datetime
 
+from msgspec import Struct
 from sqlite_utils import Database
 
 from syncd.model import Decision, Run, Standing
 from syncd.plan import Listed
 from syncd.schema import LedgerFile
+
+LAST = chr(sys.maxunicode)
+"""Sorts behind every text."""
+
+PROBE = 16 << 10
+"""Bytes that must find room before links are made."""
+
+
+class Whereabouts(Struct, frozen=True):
+    """Which accounts have an event (account -> whether listings lack it), which lost it, and where it was put."""
+
+    accounts: Mapping[str, bool]
+    gone: tuple[str, ...]
+    calendars: tuple[str, ...]
 
 
 class History(LedgerFile):
@@ -18,6 +35,15 @@ class History(LedgerFile):
         """Note how a run went."""
         with self._transaction() as db:
             insert_run(db, run)
+
+    def probe(self) -> None:
+        """Raise what would keep the ledger from taking a few links: they are made where nobody takes them back.
+
+        The pages that it fills are free again afterwards, and written all the same.
+        """
+        with self._transaction() as db:
+            db.execute("INSERT INTO secret VALUES ('probe', ?)", ("-" * PROBE,))
+            db.execute("DELETE FROM secret WHERE name = 'probe'")
 
     def standings(self) -> dict[tuple[str, str], Standing]:
         """How everything stands that ever ran: (kind, name) -> Standing."""
@@ -77,12 +103,51 @@ class History(LedgerFile):
         rows = self._rows("SELECT at, kind, name, word, why FROM decision WHERE event = ? ORDER BY id", (event,))
         return [Decision(event, moment_of(at), kind, name, word, why) for at, kind, name, word, why in rows]
 
+    def find_events(self, beginning: str) -> list[str]:
+        """The ids that begin like this, of all events that the ledger still mentions."""
+        rows = self._rows(
+            "SELECT event FROM meeting WHERE account IN (SELECT name FROM account) AND event BETWEEN ?1 AND ?2 "
+            "UNION SELECT event FROM gone WHERE event BETWEEN ?1 AND ?2 "
+            "UNION SELECT event FROM link WHERE kind IN ('invite', 'hash') AND event BETWEEN ?1 AND ?2 "
+            "UNION SELECT event FROM entry WHERE event BETWEEN ?1 AND ?2 "
+            "UNION SELECT event FROM placement WHERE event BETWEEN ?1 AND ?2 "
+            "UNION SELECT event FROM decision WHERE event BETWEEN ?1 AND ?2 ORDER BY event",
+            (beginning, beginning + LAST),
+        )
+        return [event for (event,) in rows]
+
+    def whereabouts(self, event: str) -> Whereabouts:
+        """Who has an event, who lost it, and where it was put."""
+        have = self._rows(
+            "SELECT account, unlisted FROM meeting WHERE account IN (SELECT name FROM account) AND event = ?", (event,)
+        )
+        gone = self._rows("SELECT account FROM gone WHERE event = ?", (event,))
+        calendars = self._rows("SELECT calendar FROM placement WHERE event = ?", (event,))
+        return Whereabouts(
+            {account: bool(unlisted) for account, unlisted in have},
+            tuple(account for (account,) in gone),
+            tuple(calendar for (calendar,) in calendars),
+        )
+
 
 def insert_decision(db: Database, decision: Decision) -> None:
     """Note a decision in the transaction that carries it out."""
     db.execute(
         "INSERT INTO decision (event, at, kind, name, word, why) VALUES (?, ?, ?, ?, ?, ?)",
         (decision.event, text_of(decision.at), decision.kind, decision.name, decision.word, decision.why),
+    )
+
+
+def sweep_decisions(db: Database, before: datetime) -> None:
+    """Forget decisions from before a moment, but the latest of each kind while anything else mentions their event."""
+    db.execute(
+        "DELETE FROM decision AS old WHERE at < ? AND (EXISTS (SELECT 1 FROM decision WHERE event = old.event "
+        "AND kind = old.kind AND name = old.name AND id > old.id) OR NOT ("
+        "EXISTS (SELECT 1 FROM meeting WHERE account IN (SELECT name FROM account) AND event = old.event) "
+        "OR EXISTS (SELECT 1 FROM link WHERE kind IN ('invite', 'hash') AND event = old.event) "
+        "OR EXISTS (SELECT 1 FROM entry WHERE event = old.event) "
+        "OR EXISTS (SELECT 1 FROM placement WHERE event = old.event)))",
+        (text_of(before),),
     )
 
 

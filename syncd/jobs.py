@@ -16,11 +16,12 @@ from functools import partial
 from msgspec.structs import replace
 
 from syncd import config as configuration
-from syncd import plan, sync
+from syncd import minting, plan, sync
 from syncd.copies import Target
 from syncd.errors import Stopped, SyncdError, Unavailable
 from syncd.feeds import build_feed
 from syncd.model import Feed, Profile, Run
+from syncd.outages import Job, Outages, host_of
 from syncd.profiles import calendar_profile, feed_profile
 from syncd.push import IN_FLIGHT, Told, push
 from syncd.remotes import Remotes
@@ -31,10 +32,15 @@ log = logging.getLogger(__name__)
 Clock = Callable[[], datetime]
 
 SIDE_BY_SIDE = 8
+DONE = ("created", "updated", "deleted", "adopted", "left", "removed")
+WAITING = {"pull": "accounts", "push": "calendars"}
 
 
 class Jobs:
-    """The jobs of one configuration on one ledger. Safe to ring from several threads."""
+    """The jobs of one configuration on one ledger. Safe to ring from several threads.
+
+    ``recovered`` hears, by kind and name, of every job that waits for a host which has just answered another.
+    """
 
     def __init__(
         self,
@@ -46,6 +52,8 @@ class Jobs:
         told: Callable[[str, str, str], None] = lambda _calendar, _word, _event: None,
         workers: int = IN_FLIGHT,
         jitter: Callable[[], float] = random.random,
+        *,
+        recovered: Callable[[str, str], None] = lambda _kind, _name: None,
     ) -> None:
         self.config = config
         self._ledger = ledger
@@ -55,6 +63,8 @@ class Jobs:
         self._told = told
         self._workers = workers
         self._jitter = jitter
+        self._recovered = recovered
+        self._outages = Outages(_hosts(config), clock)
         self._unnoted: dict[tuple[str, str], Run] = {}
         self._troubles: dict[tuple[str, str], datetime] = {}
         self._installation = ledger.secret("installation")
@@ -67,11 +77,16 @@ class Jobs:
 
     def ring_all(self) -> list[Run]:
         """Every job once, servers side by side: accounts, links, calendars, feeds."""
+        self.ask_anyway()
         with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="sync") as pool:
             runs = list(pool.map(self.pull, self._remotes.sources))
             runs += self.mint()
             runs += pool.map(self.push, self._remotes.calendars)
         return [*runs, *self.build_feeds()]
+
+    def ask_anyway(self) -> None:
+        """A person wants it now: hosts that wanted to be left alone are asked once more."""
+        self._outages.ask_anyway()
 
     def pull(self, account: str, *, soon: bool = False) -> Run:
         """Bring one account's meetings up to date; with ``soon`` only the next days while no more is due."""
@@ -96,24 +111,33 @@ class Jobs:
 
     def mint(self) -> list[Run]:
         """Make the links that the meetings of all calendars and feeds lack."""
-        profiles = self._profiles(only_enabled=True)
         servers = (self._remotes.sources, self._remotes.minter)
+        held = {job: self._outages.held(job) for job in _hosts(self.config)}
+        workers = minting.SIDE_BY_SIDE if self._workers > 1 else 1
         try:
-            runs = sync.mint(profiles, *servers, self._ledger, self._clock, self._progress)
+            profiles = self._profiles(only_enabled=True)
+            runs = minting.mint(
+                profiles, *servers, self._ledger, self._clock, self._progress, self._outages, workers=workers
+            )
+            runs += self._settled(runs)
         except Stopped:
             return []
         except SyncdError as error:  # the ledger's: a server's failure is in its run
             return [self._failure("mint", "links", error)]
-        return [self._kept(run) for run in (*runs, *self._settled(runs))]
+        return [
+            self._waiting(*job, until)
+            if (until := held.get(job := (run.kind, run.name))) and run.next_try == until
+            else self._kept(run)
+            for run in runs
+        ]
 
     def _settled(self, runs: list[Run]) -> list[Run]:
         """Servers that failed before and were not asked now: no meeting lacks a link of theirs any more."""
+        failed = {job for job, standing in self._ledger.standings().items() if standing.latest.state != "ok"}
+        failed |= self._unnoted.keys()
         asked = {run.name for run in runs}
-        return [
-            Run("mint", name, self._clock())
-            for (kind, name), standing in self._ledger.standings().items()
-            if kind == "mint" and standing.latest.state != "ok" and name not in asked
-        ]
+        settled = [name for kind, name in sorted(failed) if kind == "mint" and name not in asked]
+        return [Run("mint", name, self._clock()) for name in settled]
 
     def push(self, calendar: str) -> Run:
         """Make one calendar agree with its entries."""
@@ -168,7 +192,9 @@ class Jobs:
         return list({profile.key: profile for profile in (*calendars, *filter(None, feeds))}.values())
 
     def _noted(self, kind: str, name: str, work: Callable[[], Run], *, save: bool = True) -> Run:
-        """The run of some work, well or not."""
+        """The run of some work, well or not; nothing is done while its host wants to be left alone."""
+        if until := self._outages.held((kind, name)):
+            return self._waiting(kind, name, until)
         try:
             run = work()
         except Stopped as end:
@@ -177,12 +203,22 @@ class Jobs:
             return self._failure(kind, name, error)
         return self._kept(run, save=save)
 
+    def _waiting(self, kind: str, name: str, until: datetime) -> Run:
+        """The run of a job that is not begun, because its host wants to be left alone until then."""
+        told = self._outages.told((kind, name))
+        run = Run(kind, name, self._clock(), Unavailable.state, message=told, next_try=until)
+        self._say_outage(run)
+        self._save(run)
+        return run
+
     def _kept(self, run: Run, *, save: bool = True) -> Run:
         """The run, which is in the ledger then, and tells when to try again if it went wrong."""
-        self._say_trouble(run)
-        if run.state not in ("ok", "held"):
-            again = self._next_try(run.kind, run.name, None)
-            run = replace(run, next_try=max(again, run.next_try or again))
+        if run.state in ("ok", "held"):
+            self._say_trouble(run)
+        else:
+            run = self._troubled(run, hosts=_is_outage(run))
+        if _has_answer(run):
+            self._say_end(run)
         if save:
             self._save(run)
         else:
@@ -191,15 +227,47 @@ class Jobs:
 
     def _failure(self, kind: str, name: str, error: SyncdError) -> Run:
         """Say and note that a job could not be done, and when it is tried again."""
-        retry_after = error.retry_after if isinstance(error, Unavailable) else None
-        again = self._next_try(kind, name, retry_after)
-        run = Run(kind, name, self._clock(), error.state, message=str(error), next_try=again)
-        self._say_trouble(run)
+        now, wait = self._clock(), error.retry_after if isinstance(error, Unavailable) else None
+        until = now + timedelta(seconds=wait) if wait else None
+        run = Run(kind, name, now, error.state, message=str(error), next_try=until)
+        run = self._troubled(run, hosts=isinstance(error, Unavailable))
         self._save(run)
         return run
 
+    def _troubled(self, run: Run, *, hosts: bool) -> Run:
+        """Say what is wrong, and when it is tried again; ``hosts`` if it is the trouble of the whole host."""
+        job = (run.kind, run.name)
+        if hosts and run.next_try:
+            self._outages.hold(job, run.next_try)
+        if not (hosts and self._say_outage(run)):
+            self._say_trouble(run)
+        again = self._next_try(*job)
+        return replace(run, next_try=max(again, run.next_try or again))
+
+    def _say_outage(self, run: Run) -> bool:
+        """One line when the host of a job stops answering; whether the trouble is the host's at all."""
+        job = (run.kind, run.name)
+        trouble = self._outages.failed(job)
+        if trouble == "begins":
+            beside = self._outages.beside(job)
+            waiting = {word: len({name for kind, name in beside if kind == of}) for of, word in WAITING.items()}
+            told = " and ".join(f"{count} {word}" for word, count in waiting.items() if count)
+            log.warning("%s is in trouble; %s wait for it: %s", self._outages.host(job), told or "links", run.message)
+        elif trouble == "lasts":
+            log.debug("%s %s: %s", run.kind, run.name, run.message)
+        return trouble != "alone"
+
+    def _say_end(self, run: Run) -> None:
+        """One line when a host answers again, for which others are told to wait no longer."""
+        job = (run.kind, run.name)
+        if ended := self._outages.answered(job):
+            seconds = (self._clock() - ended.begun).total_seconds()
+            log.info("%s answers again after %d s", self._outages.host(job), seconds)
+            for kind, name in ended.waiting:
+                self._recovered(kind, name)
+
     def _say_trouble(self, run: Run) -> None:
-        """One line when trouble begins, and one when it ends."""
+        """One line when trouble begins that is not a whole host's, and one when it ends."""
         key = (run.kind, run.name)
         if run.state == "ok":
             since = self._troubles.pop(key, None)
@@ -210,13 +278,15 @@ class Jobs:
             self._troubles.setdefault(key, run.ended)
             log.log(logging.DEBUG if known else logging.WARNING, "%s %s: %s", run.kind, run.name, run.message)
 
-    def _next_try(self, kind: str, name: str, retry_after: float | None) -> datetime:
+    def _next_try(self, kind: str, name: str) -> datetime:
         interval = self.config.accounts[name].every if kind == "pull" else soonest(self.config)
-        try:
-            failures = self._ledger.failures(kind, name) + 1
-        except SyncdError:  # the ledger is what failed
-            failures = 1
-        return self._clock() + plan.next_try(failures, retry_after, interval, self._jitter())
+        failures = self._outages.rounds((kind, name))
+        if not failures:
+            try:
+                failures = self._ledger.failures(kind, name) + 1
+            except SyncdError:  # the ledger is what failed
+                failures = 1
+        return self._clock() + plan.next_try(failures, None, interval, self._jitter())
 
     def _save(self, run: Run) -> None:
         try:
@@ -232,3 +302,38 @@ class Jobs:
 def soonest(config: configuration.Config) -> timedelta:
     """The shortest interval at which an account is asked."""
     return min((account.every for account in config.accounts.values()), default=timedelta(minutes=5))
+
+
+def _hosts(config: configuration.Config) -> dict[Job, str]:
+    """Where each job has to ask."""
+    accounts = [each for each in config.accounts.values() if each.enabled]
+    hosts = {(kind, each.name): host_of(each.url) for kind in ("pull", "mint") for each in accounts}
+    hosts |= {("push", each.name): host_of(each.url) for each in config.calendars.values() if each.enabled}
+    if config.openmeetings:
+        hosts["mint", minting.OPENMEETINGS] = host_of(config.openmeetings.url)
+    return hosts
+
+
+def _is_outage(run: Run) -> bool:
+    """Whether a run that came to its end tells of a host that does not answer, rather than of one event."""
+    if run.state != Unavailable.state or not run.message:
+        return False
+    match run.kind:
+        case "mint":
+            return True
+        case "push":
+            return run.next_try is not None or not any(run.counts.get(word) for word in DONE)
+    return False
+
+
+def _has_answer(run: Run) -> bool:
+    """Whether the host of a run was asked, and answered: a calendar in which nothing is to be done was not."""
+    match run.kind:
+        case "pull":
+            return True
+        case "push":
+            return not _is_outage(run) and bool(run.scope or run.done)
+        case "mint" if run.state == "ok":
+            own = "hashes" if run.name == minting.OPENMEETINGS else "invites"
+            return own in run.counts or "none" in run.counts
+    return False

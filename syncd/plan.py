@@ -191,13 +191,14 @@ class Source(Struct, frozen=True, gc=False):
 
 
 class Mint(Struct, frozen=True):
-    """A link that a meeting lacks: ``accounts`` may be asked for it in this order."""
+    """A link that a meeting lacks from ``start`` on: ``accounts`` may be asked for it in this order."""
 
     kind: LinkKind
     event: str
     whose: str
     accounts: tuple[str, ...]
     depends: str
+    start: datetime
     moderator: bool = False
 
 
@@ -216,14 +217,18 @@ def hash_key(event: str, source: Source, profile: Profile) -> LinkKey:
 
 
 def merged(wishes: Iterable[Mint]) -> list[Mint]:
-    """Each link once, in the order of the first wish for it; whoever may have it is asked."""
+    """Each link once, nearest meeting first; whoever may have it is asked, in the order of the first wish for it."""
     found: dict[LinkKey, Mint] = {}
     for wish in wishes:
         key = (wish.kind, wish.event, wish.whose)
         first = found.get(key, wish)
         accounts = tuple(dict.fromkeys((*first.accounts, *wish.accounts)))
-        found[key] = replace(first, accounts=accounts)
-    return list(found.values())
+        found[key] = replace(first, accounts=accounts, start=min(first.start, wish.start))
+    return sorted(found.values(), key=_by_start)
+
+
+def _by_start(wish: Mint) -> datetime:
+    return wish.start
 
 
 def links_to_mint(
@@ -233,25 +238,25 @@ def links_to_mint(
 
     Meetings that are over get none. A link that could not be had is asked for again after a day.
     """
-    lacking: list[tuple[datetime, Mint]] = []
+    lacking: list[Mint] = []
     for event, source in sources.items():
         if source.end is not None and source.end < now:
             continue
-        for mint in _mints(event, source, profile):
+        for mint in _mints(event, source, profile, max(source.start, now)):
             link = links.get((mint.kind, event, mint.whose))
-            if link is None or link.depends != mint.depends or (link.code is None and now - link.at >= ASK_AGAIN):
-                lacking.append((max(source.start, now), mint))
-    lacking.sort(key=lambda item: item[0])
-    return [mint for _, mint in lacking]
+            known = link is not None and link.depends == mint.depends
+            if not known or (link and link.code is None and is_over(link.at, ASK_AGAIN, now)):
+                lacking.append(mint)
+    return sorted(lacking, key=_by_start)
 
 
-def _mints(event: str, source: Source, profile: Profile) -> Iterable[Mint]:
+def _mints(event: str, source: Source, profile: Profile, start: datetime) -> Iterable[Mint]:
     if "opentalk" in profile.ways_in:
-        yield Mint(*invite_key(event), source.accounts, digest_of(source.room))
+        yield Mint(*invite_key(event), source.accounts, digest_of(source.room), start)
     if "openmeetings" in profile.ways_in:
         key = hash_key(event, source, profile)
         moderator = source.own and key[2] != GUEST
-        yield Mint(*key, (source.account,), digest_of(profile.openmeetings, moderator), moderator)
+        yield Mint(*key, (source.account,), digest_of(profile.openmeetings, moderator), start, moderator)
 
 
 def inputs_of(event: str, source: Source, links: Mapping[LinkKey, Link], profile: Profile) -> str:
@@ -315,8 +320,8 @@ def next_revision(versions: Iterable[tuple[int, str]]) -> int:
 def next_try(failures: int, retry_after: float | None, interval: timedelta, jitter: float) -> timedelta:
     """When to try again: at the interval, doubled for each failure up to 15 min, not before Retry-After.
 
-    ``jitter`` in [0, 1) spreads the tries of many over a tenth of the wait.
+    ``jitter`` in [0, 1) spreads the tries of many over a tenth of what is added to the interval.
     """
-    wait = interval if not failures else min(max(interval, LONGEST_WAIT), interval * 2 ** min(failures, 10))
-    wait *= 1 + jitter / 10
+    longest = min(interval * 2.0 ** min(failures, 10), max(interval, LONGEST_WAIT))
+    wait = longest - (longest - interval) * jitter / 10
     return max(wait, timedelta(seconds=retry_after)) if retry_after else wait

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shell: carries the plan's decisions out. The Protocols say what it needs of the edges.
 
-``pull`` writes what the meetings are, ``mint`` makes the links that they lack, ``render_entries`` makes
-entries of both (``push`` puts them into calendars). None waits for another, and none holds a transaction
-while a socket is in use. The clock is an argument.
+``pull`` writes what the meetings are, ``render_entries`` makes entries of them and of the links that ``minting``
+makes (``push`` puts them into calendars). None waits for another, and none holds a transaction while a socket is
+in use. The clock is an argument.
 """
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import count
@@ -16,11 +15,10 @@ from typing import Protocol
 from msgspec import Struct
 
 from syncd import plan
-from syncd.errors import BadEvent, Refused, SyncdError, Unavailable
+from syncd.errors import BadEvent, Unavailable
 from syncd.ical.render import render, with_revision
 from syncd.links import ways_in
 from syncd.model import (
-    GUEST,
     Entry,
     Identity,
     Invite,
@@ -42,9 +40,6 @@ BATCH = 200
 
 SOON = timedelta(days=2)
 """How far ahead meetings are looked at more often."""
-
-BUDGET = timedelta(seconds=30)
-"""How long links are made in one run, before what is there goes out."""
 
 Progress = Callable[[str, int, int], None]
 """Hears before every step: of what, how many are done, of how many. May raise Stopped."""
@@ -93,6 +88,7 @@ class Ledger(Protocol):
     def meeting(self, account: str, event: str) -> Meeting | None: ...
     def sources(self, accounts: Sequence[str]) -> dict[str, plan.Source]: ...
     def links(self) -> dict[plan.LinkKey, Link]: ...
+    def probe(self) -> None: ...
     def save_link(self, link: Link) -> None: ...
     def entries(self, profile: str) -> dict[str, Entry]: ...
     def body(self, profile: str, event: str) -> bytes: ...
@@ -230,116 +226,6 @@ def _unreadable(snapshot: Snapshot) -> str | None:
     event, reason = next(iter(snapshot.unreadable.items()))
     others = f", and {len(snapshot.unreadable) - 1} more" if len(snapshot.unreadable) > 1 else ""
     return f"event {event} is left as it was: {reason}{others}"
-
-
-def mint(
-    profiles: Iterable[Profile],
-    sources: Mapping[str, Source],
-    minter: LinkMinter | None,
-    ledger: Ledger,
-    clock: Callable[[], datetime],
-    progress: Progress,
-) -> list[Run]:
-    """Make the links that coming meetings lack, each saved at once; one run for every server that was asked.
-
-    A server that fails is left alone for the rest of this run; the others go on. After ``BUDGET`` the rest
-    waits for the next run, which is wanted at once. Counts: ``invites`` and ``hashes`` that were made, ``none``
-    that could not be had.
-    """
-    begun = clock()
-    minting = _Minting(sources, minter, ledger)
-    links = ledger.links()
-    wanted = plan.merged(
-        wish
-        for profile in profiles
-        for wish in plan.links_to_mint(ledger.sources(profile.accounts), links, profile, begun)
-    )
-    cut = False
-    for done, wish in enumerate(wanted):
-        progress("links", done, len(wanted))
-        cut = clock() - begun > BUDGET
-        if cut:
-            break
-        minting.make(wish, clock())
-    return minting.runs(clock(), cut=cut)
-
-
-class _Minting:
-    """The links of one run: what was made, and which servers have failed."""
-
-    def __init__(self, sources: Mapping[str, Source], minter: LinkMinter | None, ledger: Ledger) -> None:
-        self._sources = sources
-        self._minter = minter
-        self._ledger = ledger
-        self._counts: dict[str, Counter[str]] = {}
-        self._failed: dict[str, SyncdError] = {}
-
-    def make(self, wish: plan.Mint, now: datetime) -> None:
-        """Ask those who may have the link, one after the other, and keep what they answer.
-
-        If somebody could not be asked, nothing is kept: the wish comes again.
-        """
-        made: Invite | None = None
-        unasked = False
-        for account in wish.accounts:
-            try:
-                asked, made = self._ask(wish, account)
-            except SyncdError as error:
-                self._failed[_server(wish, account)] = error
-                asked = False
-            unasked |= not asked
-            if made is not None:
-                break
-        if made is not None or not unasked:
-            code, fresh = (made.code, made.made) if made else (None, False)
-            self._ledger.save_link(Link(wish.kind, wish.event, wish.whose, code, wish.depends, fresh, now))
-
-    def _ask(self, wish: plan.Mint, account: str) -> tuple[bool, Invite | None]:
-        """Whether this account's server was asked, and what it gave."""
-        server = _server(wish, account)
-        meeting = self._ledger.meeting(account, wish.event)
-        if meeting is None:
-            return True, None
-        if server in self._failed or (wish.kind == "invite" and account not in self._sources):
-            return False, None
-        made: Invite | None = None
-        try:
-            if wish.kind == "invite":
-                made = self._sources[account].invite(meeting)
-            elif self._minter is not None:
-                visitor = _visitor(wish, self._ledger.identity(account))
-                made = Invite(self._minter.hash(wish.event, meeting.title, visitor), made=True)
-        except Refused as error:  # this meeting's alone: the others go on
-            log.warning("%s: %s", server, error)
-        word = "none" if made is None else "hashes" if wish.kind == "hash" else "invites"
-        for name in {server, account}:
-            self._counts.setdefault(name, Counter())[word] += made is None or made.made
-        return True, made
-
-    def runs(self, now: datetime, *, cut: bool) -> list[Run]:
-        """One for every server that was asked; ``cut`` if there was more to make than time."""
-        return [
-            Run(
-                kind="mint",
-                name=server,
-                ended=now,
-                state=self._failed[server].state if server in self._failed else "ok",
-                counts=self._counts.get(server, {}),
-                message=str(self._failed[server]) if server in self._failed else None,
-                next_try=now if cut and server not in self._failed else None,
-            )
-            for server in sorted(self._counts.keys() | self._failed.keys())
-        ]
-
-
-def _server(wish: plan.Mint, account: str) -> str:
-    return account if wish.kind == "invite" else "openmeetings"
-
-
-def _visitor(wish: plan.Mint, person: Identity | None) -> Visitor:
-    if wish.whose == GUEST or person is None:
-        return Visitor(external_id=wish.event)
-    return Visitor(person.user_id, person.firstname, person.lastname, moderator=wish.moderator)
 
 
 class Rendering(Struct, frozen=True):

@@ -7,12 +7,13 @@ a status means for the edge that asked; it must not retry.
 """
 
 import logging
+import re
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +32,9 @@ USER_AGENT = f"syncd/{__version__}"
 REDIRECTS = 5
 PATIENCE = 20.0
 """Seconds of silence after which an answer is given up: OpenMeetings is silent for 15 after a wrong password."""
+
+LONGEST_RETRY_AFTER = timedelta(days=1)
+"""Whoever asks for more is asked after this: some send what no calendar can hold."""
 
 
 class Answer(Struct, frozen=True):
@@ -221,13 +225,14 @@ def unavailable(answer: Answer, name: str) -> Unavailable:
 def _retry_after(value: str | None, now: datetime) -> float | None:
     if not value:
         return None
-    if value.strip().isdigit():
-        return float(value)
+    longest = LONGEST_RETRY_AFTER.total_seconds()
+    if re.fullmatch(r"[0-9]+", value.strip()):
+        return min(float(value), longest)
     try:
         when = parsedate_to_datetime(value)
     except ValueError:
         return None
-    return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - now).total_seconds())
+    return min(max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - now).total_seconds()), longest)
 
 
 def _reason(error: httpx.ConnectError) -> str:

@@ -10,11 +10,12 @@ from msgspec.structs import replace
 
 from syncd.copies import Target
 from syncd.errors import SyncdError
+from syncd.minting import mint
 from syncd.model import Identity, Invite, Meeting, Profile, Run, Snapshot, Visitor, When, Window
 from syncd.plan import Keep, known_as, overlaps
 from syncd.push import push
 from syncd.store import Ledger, Rehearsal
-from syncd.sync import Listing, Progress, Rendering, mint, pull, render_entries
+from syncd.sync import Listing, Progress, Rendering, pull, render_entries
 from tests.contract.memory import MemoryCalendar
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

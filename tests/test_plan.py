@@ -194,7 +194,15 @@ def test_the_next_try_keeps_to_the_interval_the_limit_and_retry_after(
     wait = plan.next_try(failures, retry_after, interval, jitter)
     assert wait >= interval
     assert wait >= timedelta(seconds=retry_after or 0)
-    assert wait <= max(1.1 * max(interval, plan.LONGEST_WAIT), timedelta(seconds=retry_after or 0))
+    assert wait <= max(interval, plan.LONGEST_WAIT, timedelta(seconds=retry_after or 0))
+
+
+@given(st.integers(1, 20), st.integers(10, 3600), st.floats(0, 0.99))
+def test_jitter_takes_less_than_a_tenth_of_the_doubled_wait(failures: int, seconds: int, jitter: float) -> None:
+    interval = timedelta(seconds=seconds)
+    whole, less = (plan.next_try(failures, None, interval, each) for each in (0.0, jitter))
+    assert whole == min(interval * 2**failures, max(interval, plan.LONGEST_WAIT))
+    assert 0.9 * whole <= less <= whole
 
 
 def test_a_meeting_that_is_not_wanted_any_more_is_dropped_only_when_it_changes() -> None:
@@ -208,9 +216,23 @@ def test_a_meeting_that_is_not_wanted_any_more_is_dropped_only_when_it_changes()
 
 
 def test_a_link_that_several_profiles_want_is_asked_of_all_their_accounts_once() -> None:
-    wish = plan.Mint("invite", "e1", "guest", ("a",), "d")
+    wish = plan.Mint("invite", "e1", "guest", ("a",), "d", NOW)
     other = replace(wish, accounts=("b", "a"))
     assert plan.merged([wish, other]) == [replace(wish, accounts=("a", "b"))]
+
+
+def test_the_links_of_several_profiles_are_made_nearest_meeting_first() -> None:
+    near = plan.Mint("invite", "near", "guest", ("a",), "d", NOW + DAY)
+    far = plan.Mint("invite", "far", "guest", ("a",), "d", NOW + 9 * DAY)
+    assert plan.merged([far, near]) == [near, far]
+
+
+@pytest.mark.parametrize(("ahead", "asked"), [(timedelta(hours=1), True), (timedelta(0), False)])
+def test_a_link_that_could_not_be_had_in_the_future_says_nothing(ahead: timedelta, asked: bool) -> None:
+    sources = {"near": source("near", 5)}
+    wishes = plan.links_to_mint(sources, {}, PROFILE, NOW)
+    none = links_for(wishes, None, NOW + ahead)
+    assert plan.links_to_mint(sources, none, PROFILE, NOW) == (wishes if asked else [])
 
 
 def test_the_next_days_are_listed_between_two_windows_and_a_wrong_clock_counts_for_nothing() -> None:

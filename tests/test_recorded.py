@@ -11,11 +11,12 @@ import pytest
 from msgspec.structs import replace
 
 from syncd.copies import Target
+from syncd.minting import mint
 from syncd.model import Meeting, Window
 from syncd.opentalk.wire import Listing
 from syncd.plan import known_as, overlaps
 from syncd.push import push
-from syncd.sync import mint, pull
+from syncd.sync import pull
 from tests.demo.replay import recorded
 from tests.memory import LISTING, House, silent
 from tests.servers import Server, radicale, xandikos

@@ -375,18 +375,6 @@ def test_an_account_that_cannot_be_asked_does_not_keep_the_next_one_from_giving_
     assert b"invite=code-e1" in house.shown()["e1"].replace(b"\r\n ", b"")
 
 
-def test_links_stop_being_made_when_the_budget_is_spent_and_go_on_at_once() -> None:
-    house = House(*(meeting(f"e{number}", number) for number in range(1, 11)))
-    house.pull()
-    house.tick = timedelta(seconds=2)
-    runs = {run.name: run for run in house.mint()}
-    assert runs["work"].next_try is not None
-    assert 0 < len(house.minter.made) < 10
-    while any(run.next_try for run in house.mint()):
-        pass
-    assert len(house.minter.made) == 10
-
-
 def test_a_server_that_fails_three_times_is_left_alone_for_this_run() -> None:
     house = House(*(meeting(f"e{number}", number) for number in range(1, 30)))
     house.calendar.fail(Unavailable("in trouble (503)"), verb="create", times=100)

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Makes the links that meetings lack: each server by itself, nearest meeting first, each link saved at once.
+
+What is made here is made outside, where nobody takes it back: nothing is made twice, nothing for a person other
+than the one whose meetings the ledger has, and nothing that the ledger could not note.
+"""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime, timedelta
+from heapq import heappop, heappush
+from typing import TypeVar
+
+from msgspec import Struct
+
+from syncd import plan
+from syncd.errors import NeedsYou, Refused, SyncdError, Unavailable
+from syncd.model import GUEST, Identity, Invite, Link, Profile, Run, Visitor
+from syncd.outages import Outages
+from syncd.sync import Ledger, LinkMinter, Progress, Source
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+OPENMEETINGS = "openmeetings"
+SIDE_BY_SIDE = 8
+
+BUDGET = timedelta(seconds=30)
+"""How long a server makes links in one run, before what is there goes out."""
+
+
+def mint(
+    profiles: Iterable[Profile],
+    sources: Mapping[str, Source],
+    minter: LinkMinter | None,
+    ledger: Ledger,
+    clock: Callable[[], datetime],
+    progress: Progress,
+    outages: Outages | None = None,
+    *,
+    workers: int = 1,
+) -> list[Run]:
+    """Make the links that coming meetings lack; one run for every server that was needed.
+
+    Servers work side by side, each for ``BUDGET``; the rest waits for the next run, which is wanted at once. One
+    that fails is left alone for the rest of this run; the others go on. Counts: ``invites`` and ``hashes`` that
+    were made, ``none`` that could not be had. Raises what the ledger does and Stopped.
+    """
+    begun, links = clock(), ledger.links()
+    wanted = plan.merged(
+        wish
+        for profile in profiles
+        for wish in plan.links_to_mint(ledger.sources(profile.accounts), links, profile, begun)
+    )
+    minting = _Minting(sources, minter, ledger, clock, progress, outages or Outages({}, clock))
+    minting.make(wanted, workers)
+    return minting.runs()
+
+
+class _Way(Struct, order=True):
+    """A wish on its way from account to account. It is in one line at a time, so nothing is made twice."""
+
+    later: bool
+    turn: int
+    wish: plan.Mint
+    stop: int = 0
+    unasked: bool = False
+
+    @property
+    def account(self) -> str:
+        return self.wish.accounts[self.stop]
+
+
+class _Line:
+    """What one server, an account's or without one OpenMeetings, is wanted for; one thread at a time works it off."""
+
+    def __init__(self, account: str | None) -> None:
+        self.account = account
+        self.name = account or OPENMEETINGS
+        self.ways: list[_Way] = []
+        self.busy = False
+        self.begun: datetime | None = None
+        self.cut = False
+        self.known: bool | None = None
+        self.stranger = False
+        self.counts: Counter[str] = Counter()
+        self.failed: SyncdError | None = None
+
+
+class _Minting:
+    """The links of one run."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        minter: LinkMinter | None,
+        ledger: Ledger,
+        clock: Callable[[], datetime],
+        progress: Progress,
+        outages: Outages,
+    ) -> None:
+        self._sources = sources
+        self._minter = minter
+        self._ledger = ledger
+        self._clock = clock
+        self._progress = progress
+        self._outages = outages
+        self._lines: dict[str | None, _Line] = {}
+        self._lock = threading.RLock()
+        self._start: Callable[[Callable[[], None]], object] = lambda _work: None
+        self._ended = False
+        self._done = self._total = 0
+
+    def make(self, wanted: Sequence[plan.Mint], workers: int) -> None:
+        """Work all lines off, side by side or, with one worker, one after the other in this thread."""
+        self._total = len(wanted)
+        if any(self._may_be_made(wish) for wish in wanted):
+            self._ledger.probe()  # what it could not note, every run would make again
+        if workers == 1:
+            works: list[Callable[[], None]] = []
+            self._start = works.append
+            self._begin(wanted)
+            for work in works:
+                work()
+            return
+        with ThreadPoolExecutor(workers, thread_name_prefix="links") as pool:
+            running: list[Future[None]] = []
+            self._start = lambda work: running.append(pool.submit(work))
+            self._begin(wanted)
+            for each in running:  # it grows meanwhile
+                each.exception()
+        for each in running:
+            each.result()
+
+    def _may_be_made(self, wish: plan.Mint) -> bool:
+        return self._minter is not None if wish.kind == "hash" else bool(self._sources.keys() & {*wish.accounts})
+
+    def _begin(self, wanted: Sequence[plan.Mint]) -> None:
+        ways = [_Way(wish.kind == "invite", turn, wish) for turn, wish in enumerate(wanted)]
+        for way in sorted(ways):  # the hashes of owners first: they wait only to hear who the account is
+            if way.wish.kind == "invite":
+                self._ask_next(way)
+            elif way.wish.whose != GUEST and way.account in self._sources:
+                self._put(way.account, way)
+            else:
+                self._put(None, way)
+
+    def _put(self, account: str | None, way: _Way) -> None:
+        with self._lock:
+            line = self._line(account)
+            heappush(line.ways, way)
+            if not line.busy:
+                line.busy = True
+                self._start(lambda: self._work(line))
+
+    def _line(self, account: str | None) -> _Line:
+        return self._lines.setdefault(account, _Line(account))
+
+    def _work(self, line: _Line) -> None:
+        try:
+            while (way := self._next(line)) is not None:
+                self._progress("links", self._done, self._total)
+                self._step(line, way, self._clock())
+        except BaseException:
+            self._ended = True  # what ends one line, the ledger or a stop, ends all
+            raise
+
+    def _next(self, line: _Line) -> _Way | None:
+        with self._lock:
+            line.busy = bool(line.ways) and not self._ended
+            return heappop(line.ways) if line.busy else None
+
+    def _step(self, line: _Line, way: _Way, now: datetime) -> None:
+        line.begun = line.begun or now
+        if line.account and way.wish.kind == "hash":
+            if self._is_known(line, line.account) or not line.stranger:  # an outage is no word about a person
+                self._put(None, way)
+        elif now - line.begun > BUDGET:
+            line.cut = True
+        elif line.account:
+            self._invite(line, line.account, way, now)
+        else:
+            self._hash(line, way, now)
+
+    def _invite(self, line: _Line, account: str, way: _Way, now: datetime) -> None:
+        """Ask an account for a guest invite; if it cannot make it, the next one may."""
+        meeting, source = self._ledger.meeting(account, way.wish.event), self._sources[account]
+        if meeting is None:
+            self._ask_next(way, skip=1)
+            return
+        known = self._is_known(line, account)
+        asked, made = self._asked(line, lambda: source.invite(meeting)) if known else (False, None)
+        if made is not None:
+            self._keep(way.wish, made, now)
+            self._count(account, "invites", made=made.made)
+            return
+        if asked:
+            self._count(account, "none")
+        way.unasked |= not asked
+        self._ask_next(way, skip=1)
+
+    def _ask_next(self, way: _Way, skip: int = 0) -> None:
+        """Let the next account be asked. After the last there is none to be had, unless one was not asked."""
+        way.stop += skip
+        while way.stop < len(way.wish.accounts):
+            if way.account in self._sources:
+                self._put(way.account, way)
+                return
+            way.unasked |= self._ledger.meeting(way.account, way.wish.event) is not None
+            way.stop += 1
+        if not way.unasked:
+            self._keep(way.wish, None, self._clock())
+
+    def _hash(self, line: _Line, way: _Way, now: datetime) -> None:
+        wish, account = way.wish, way.account
+        meeting, minter = self._ledger.meeting(account, wish.event), self._minter
+        person = self._ledger.identity(account) if wish.whose != GUEST else None
+        if meeting is None or minter is None or (wish.whose != GUEST and person is None):
+            return
+        title, visitor = meeting.title, _visitor(wish, person)
+        asked, made = self._asked(line, lambda: Invite(minter.hash(wish.event, title, visitor), made=True))
+        if asked:
+            self._keep(wish, made, now)
+            self._count(None, "hashes" if made else "none")
+            if made:
+                self._count(account, "hashes")
+
+    def _is_known(self, line: _Line, account: str) -> bool:
+        """Whether the person behind an account is the one whose meetings the ledger has."""
+        if line.known is None:
+            before = self._ledger.identity(account)
+            asked, person = self._asked(line, self._sources[account].identity)
+            line.known = person is not None and before is not None and _same(before, person)
+            line.stranger = asked and not line.known
+            if line.stranger:
+                who = "another person than before is" if before else "nobody is known to be"
+                line.failed = NeedsYou(f"opentalk.{account}: {who} behind this login; no link is made with it")
+        return line.known
+
+    def _asked(self, line: _Line, ask: Callable[[], T | None]) -> tuple[bool, T | None]:
+        """Whether a server was asked, and what it gave."""
+        job = ("mint", line.name)
+        if self._outages.held(job):
+            line.failed = line.failed or Unavailable(self._outages.told(job))
+        if line.failed is not None:
+            return False, None
+        try:
+            return True, ask()
+        except Refused as error:  # this meeting's alone: the others go on
+            log.warning("%s: %s", line.name, error)
+            return True, None
+        except SyncdError as error:
+            line.failed = error
+            if isinstance(error, Unavailable) and error.retry_after:
+                self._outages.hold(job, self._clock() + timedelta(seconds=error.retry_after))
+            return False, None
+
+    def _keep(self, wish: plan.Mint, made: Invite | None, now: datetime) -> None:
+        code, fresh = (made.code, made.made) if made else (None, False)
+        self._ledger.save_link(Link(wish.kind, wish.event, wish.whose, code, wish.depends, fresh, now))
+        with self._lock:
+            self._done += 1
+
+    def _count(self, account: str | None, word: str, *, made: bool = True) -> None:
+        with self._lock:
+            self._line(account).counts[word] += made
+
+    def runs(self) -> list[Run]:
+        """One for every server that was asked, or that could not be; wanted again at once if it was cut short."""
+        now = self._clock()
+        return [
+            Run(
+                kind="mint",
+                name=line.name,
+                ended=now,
+                state=line.failed.state if line.failed else "ok",
+                counts=dict(line.counts),
+                message=str(line.failed) if line.failed else None,
+                next_try=self._outages.held(("mint", line.name)) if line.failed else now if line.cut else None,
+            )
+            for line in sorted(self._lines.values(), key=lambda line: line.name)
+            if line.counts or line.failed or line.cut
+        ]
+
+
+def _same(known: Identity, person: Identity) -> bool:
+    return (known.issuer, known.subject) == (person.issuer, person.subject)
+
+
+def _visitor(wish: plan.Mint, person: Identity | None) -> Visitor:
+    if person is None:
+        return Visitor(external_id=wish.event)
+    return Visitor(person.user_id, person.firstname, person.lastname, moderator=wish.moderator)

@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: Apache-2.0
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from apscheduler.triggers.date import DateTrigger
+from sqlite_utils import Database
+
+from syncd.config import Config, load
+from syncd.daemon import Daemon
+from syncd.errors import BadAnswer, LedgerBusy, LoginRefused, NeedsYou, SyncdError, Unavailable
+from syncd.jobs import Jobs
+from syncd.model import Identity, Run
+from syncd.remotes import Remotes
+from syncd.signals import Ending
+from syncd.store import Ledger
+from tests.contract.memory import MemoryCalendar
+from tests.memory import HOUR, NOW, MemoryMinter, MemorySource, meeting
+
+MINUTE = timedelta(minutes=1)
+ACCOUNTS = tuple(f"a{number}" for number in range(20))
+CALENDARS = tuple(f"c{number}" for number in range(5))
+DOWN = Unavailable("cannot be reached: connection refused")
+BUSY = Unavailable("asks for fewer requests (429)", 3600.0)
+
+
+class Office:
+    """Twenty accounts on one host, five calendars on another and an OpenMeetings on a third, and a clock.
+
+    ``told`` are the lines that people read, ``rung`` the jobs that were told to wait no longer.
+    """
+
+    def __init__(self, folder: Path, accounts: Sequence[str] = ACCOUNTS, *, workers: int = 1) -> None:
+        self.now = NOW
+        self.sources = {name: MemorySource(meeting(f"of-{name}")) for name in accounts}
+        for name, source in self.sources.items():
+            source.person = Identity("https://id.example.org", name, f"u-{name}", name, "Adams")
+        self.calendars = {name: MemoryCalendar(name) for name in CALENDARS}
+        self.minter = MemoryMinter()
+        self.config = configure(folder, accounts)
+        self.ledger = Ledger(folder / "state")
+        self.rung: list[tuple[str, str]] = []
+        remotes = Remotes(self.sources, self.minter, self.calendars, lambda: None)
+        self.jobs = Jobs(
+            self.config,
+            self.ledger,
+            remotes,
+            lambda: self.now,
+            workers=workers,
+            jitter=lambda: 0.0,
+            recovered=lambda kind, name: self.rung.append((kind, name)),
+        )
+
+    def pull(self) -> list[Run]:
+        return [self.jobs.pull(name) for name in self.sources]
+
+    def push(self) -> list[Run]:
+        return [self.jobs.push(name) for name in self.calendars]
+
+    def listed(self) -> int:
+        return sum(sum(source.asked.values()) for source in self.sources.values())
+
+    def written(self) -> int:
+        return sum(len(calendar.log) for calendar in self.calendars.values())
+
+    def break_calendars(self, error: SyncdError) -> None:
+        for calendar in self.calendars.values():
+            calendar.fail(error, times=1000)
+
+    def mend_calendars(self) -> None:
+        for calendar in self.calendars.values():
+            calendar._faults.clear()
+
+    def break_accounts(self, error: SyncdError) -> None:
+        for source in self.sources.values():
+            source.broken = {"snapshot": error, "full snapshot": error}
+
+    def mend_accounts(self) -> None:
+        for source in self.sources.values():
+            source.broken = {}
+
+
+def configure(folder: Path, accounts: Sequence[str]) -> Config:
+    (folder / "password").write_text("x", encoding="utf-8")
+    secret = 'password = { file = "password" }'
+    lines = ["[syncd]", f'state = "{folder / "state"}"']
+    for name in accounts:
+        lines += [f"[opentalk.{name}]", 'url = "https://meet.example.org"', f'username = "{name}"', secret]
+    lines += ["[openmeetings]", 'url = "https://om.example.org/openmeetings"', 'username = "syncd"', secret]
+    for name in CALENDARS:
+        lines += [f"[caldav.{name}]", f'url = "https://dav.example.org/{name}/"', 'username = "alice"', secret]
+        lines += [f"accounts = {list(accounts)}"]
+    path = folder / "config.toml"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return load(path, {})
+
+
+@pytest.fixture
+def office(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Office]:
+    caplog.set_level(logging.INFO, "syncd.jobs")
+    office = Office(tmp_path)
+    yield office
+    office.ledger.close()
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+    """The lines since it was last called, with the first letter of their level."""
+
+    def read() -> list[str]:
+        told = [f"{record.levelname[0]} {record.getMessage()}" for record in caplog.records]
+        caplog.clear()
+        return told
+
+    return read
+
+
+def test_an_outage_is_one_line_for_all_calendars_of_a_host_and_one_when_it_ends(
+    office: Office, lines: Callable[[], list[str]]
+) -> None:
+    office.pull()
+    office.break_calendars(DOWN)
+    for _ in range(3):
+        assert {run.state for run in office.push()} == {"retrying"}
+        office.now += HOUR
+    assert lines() == [
+        f"W https://dav.example.org is in trouble; 5 calendars wait for it: {office.push()[0].message}",
+    ]
+    office.mend_calendars()
+    assert {run.state for run in office.push()} == {"ok"}
+    assert lines() == ["I https://dav.example.org answers again after 10800 s"]
+    assert office.rung == [("push", name) for name in CALENDARS[1:]]
+
+
+def test_an_outage_of_many_accounts_is_one_line_too(office: Office, lines: Callable[[], list[str]]) -> None:
+    office.break_accounts(DOWN)
+    office.pull()
+    office.pull()
+    assert lines() == [f"W https://meet.example.org is in trouble; 20 accounts wait for it: {DOWN}"]
+    office.mend_accounts()
+    assert office.jobs.pull("a7").state == "ok"
+    assert {*office.rung} == {("pull", name) for name in ACCOUNTS} - {("pull", "a7")}
+    office.pull()
+    assert lines() == ["I https://meet.example.org answers again after 0 s"]
+
+
+def test_who_waits_for_a_host_has_a_run_of_its_own_that_says_so(office: Office) -> None:
+    office.break_accounts(DOWN)
+    office.pull()
+    standings = office.ledger.standings()
+    assert {standings["pull", name].latest.state for name in ACCOUNTS} == {"retrying"}
+    assert {standings["pull", name].latest.next_try for name in ACCOUNTS} == {NOW + 10 * MINUTE}
+
+
+def test_the_wait_for_a_host_doubles_with_its_rounds_up_to_a_quarter_of_an_hour(office: Office) -> None:
+    office.break_accounts(DOWN)
+    waits = []
+    for _ in range(4):
+        waits.append({run.next_try and run.next_try - office.now for run in office.pull()})
+        office.now += HOUR
+    assert waits == [{10 * MINUTE}, {15 * MINUTE}, {15 * MINUTE}, {15 * MINUTE}]
+
+
+def test_retry_after_is_kept_to_by_all_accounts_of_a_host(office: Office) -> None:
+    office.pull()
+    before = office.listed()
+    office.now += 5 * MINUTE
+    office.break_accounts(BUSY)
+    runs = office.pull()
+    assert office.listed() == before + 1
+    assert {(run.state, run.next_try) for run in runs} == {("retrying", office.now + HOUR)}
+    office.now += HOUR - MINUTE
+    runs = office.pull()
+    assert office.listed() == before + 1
+    assert {run.next_try for run in runs} == {office.now + MINUTE}
+    office.mend_accounts()
+    office.now += MINUTE
+    assert {run.state for run in office.pull()} == {"ok"}
+
+
+def test_retry_after_is_not_overridden_by_a_change_that_rings_a_push_but_by_a_person(office: Office) -> None:
+    office.pull()
+    office.break_calendars(BUSY)
+    office.jobs.push("c0")
+    before = office.written()
+    office.mend_calendars()
+    for _ in range(3):
+        office.sources["a1"].meetings["of-a1"] = meeting("of-a1", title="Another")
+        office.pull()
+        assert {(run.state, run.next_try) for run in office.push()} == {("retrying", NOW + HOUR)}
+    assert office.written() == before
+    runs = {(run.kind, run.name): run.state for run in office.jobs.ring_all()}
+    assert {runs["push", name] for name in CALENDARS} == {"ok"}
+
+
+def test_retry_after_of_openmeetings_is_kept_to_while_invites_are_made(office: Office) -> None:
+    office.pull()
+    office.minter.broken = BUSY
+    office.jobs.mint()
+    office.minter.broken = None
+    runs = {run.name: run for run in office.jobs.mint()}
+    assert (runs["openmeetings"].state, runs["openmeetings"].next_try) == ("retrying", NOW + HOUR)
+    assert office.minter.made == []
+    assert sum(len(source.invites) for source in office.sources.values()) == 20
+    office.now += HOUR
+    assert {run.name: run.state for run in office.jobs.mint()}["openmeetings"] == "ok"
+    assert len(office.minter.made) == 20
+
+
+def test_the_links_wait_for_the_same_host_as_the_listing(office: Office) -> None:
+    office.pull()
+    office.break_accounts(BUSY)
+    office.now += 5 * MINUTE
+    office.pull()
+    before = office.listed()
+    office.jobs.mint()
+    assert office.listed() == before
+    assert len(office.minter.made) == 20
+
+
+@pytest.mark.parametrize("error", [NeedsYou("look at it"), LoginRefused("sign in")])
+def test_trouble_that_is_an_accounts_own_is_told_for_it_alone(
+    office: Office, lines: Callable[[], list[str]], error: SyncdError
+) -> None:
+    for name in ("a1", "a2"):
+        office.sources[name].broken["full snapshot"] = error
+    assert [run.name for run in office.pull() if run.state != "ok"] == ["a1", "a2"]
+    office.pull()
+    assert lines() == [f"W pull a1: {error}", f"W pull a2: {error}"]
+    office.mend_accounts()
+    office.pull()
+    assert lines() == ["I pull a1: well again after 0 s", "I pull a2: well again after 0 s"]
+    assert office.rung == []
+
+
+def test_an_account_that_fails_alone_does_not_let_its_host_flap(office: Office, lines: Callable[[], list[str]]) -> None:
+    office.sources["a1"].broken = dict.fromkeys(("snapshot", "full snapshot"), BadAnswer("answered HTML"))
+    waits = []
+    for _ in range(5):
+        waits.append(next(run.next_try - office.now for run in office.pull() if run.name == "a1" and run.next_try))
+        office.now += HOUR
+    told = lines()
+    assert [line[0] for line in told] == ["W", "I", "W"]
+    assert told[-1] == "W pull a1: answered HTML"
+    assert office.rung == [("pull", "a1")]
+    assert waits == [10 * MINUTE, *[15 * MINUTE] * 4]
+    office.mend_accounts()
+    office.pull()
+    assert [line[:18] for line in lines()] == ["I pull a1: well ag"]
+
+
+def test_a_calendar_in_which_nothing_is_to_be_done_says_nothing_of_its_host(
+    office: Office, lines: Callable[[], list[str]]
+) -> None:
+    office.pull()
+    office.jobs.push("c0")
+    before = office.written()
+    office.break_calendars(DOWN)
+    office.jobs.push("c1")
+    asked = office.written()
+    assert asked > before
+    assert office.jobs.push("c0").state == "ok"
+    assert office.written() == asked
+    assert [line[0] for line in lines()] == ["W"]
+    assert office.rung == []
+
+
+def test_a_disk_that_is_full_makes_no_links_outside_and_heals(office: Office) -> None:
+    office.pull()
+    office.jobs.mint()
+    for name, source in office.sources.items():
+        source.meetings[f"more-{name}"] = meeting(f"more-{name}", 2)
+    office.now += 5 * MINUTE
+    office.pull()
+    made = len(office.minter.made)
+    pages = office.ledger._rows("PRAGMA page_count")[0][0]
+    office.ledger._rows(f"PRAGMA max_page_count={pages}")
+    for _ in range(3):
+        (run,) = office.jobs.mint()
+        assert (run.name, run.state) == ("links", "needs_you")
+    assert len(office.minter.made) == made
+    office.ledger._rows("PRAGMA max_page_count=1000000")
+    office.jobs.mint()
+    assert len(office.minter.made) == made + 20
+
+
+class Locked(Ledger):
+    """A ledger that another program may hold locked."""
+
+    locked = False
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Database]:
+        if self.locked:
+            raise LedgerBusy("another program holds it locked; it is tried again")
+        with super()._transaction() as db:
+            yield db
+
+
+def test_what_a_locked_ledger_could_not_note_of_the_links_is_not_told_for_ever(tmp_path: Path) -> None:
+    office = Office(tmp_path, ACCOUNTS[:1])
+    office.ledger.close()
+    office.ledger = ledger = Locked(office.config.state)
+    remotes = Remotes(office.sources, office.minter, office.calendars, lambda: None)
+    jobs = Jobs(office.config, ledger, remotes, lambda: office.now, workers=1)
+    jobs.pull("a0")
+    ledger.locked = True
+    assert [run.state for run in jobs.mint()] == ["retrying"]
+    assert [(run.kind, run.name) for run in jobs.unnoted] == [("mint", "links")]
+    ledger.locked = False
+    jobs.mint()
+    assert jobs.unnoted == []
+    ledger.close()
+
+
+def test_links_of_all_servers_are_made_side_by_side_on_one_ledger(tmp_path: Path) -> None:
+    office = Office(tmp_path, workers=4)
+    try:
+        runs = {(run.kind, run.name): run for run in office.jobs.ring_all()}
+        assert {run.state for run in runs.values()} == {"ok"}
+        assert runs["mint", "openmeetings"].counts == {"hashes": 20}
+        assert all(len(calendar.objects) == 20 for calendar in office.calendars.values())
+        assert office.jobs.mint() == []
+    finally:
+        office.ledger.close()
+
+
+class Bellboy:
+    """A scheduler that does at once what is due now and keeps the rest: by name, when."""
+
+    def __init__(self) -> None:
+        self.due: list[Callable[[], None]] = []
+        self.later: dict[str, datetime] = {}
+
+    def add_job(
+        self,
+        func: Callable[[], None],
+        trigger: DateTrigger | None = None,
+        *,
+        id: str | None = None,  # noqa: A002
+        replace_existing: bool = False,  # noqa: ARG002
+    ) -> object:
+        if trigger is None:
+            self.due.append(func)
+        else:
+            self.later[str(id)] = trigger.run_date
+        return None
+
+    def start(self) -> None:
+        return
+
+    def shutdown(self) -> None:
+        return
+
+    def run(self) -> None:
+        while self.due:
+            self.due.pop(0)()
+
+
+def test_the_daemon_does_at_once_what_waits_for_a_host_that_answers_again(office: Office) -> None:
+    bellboy = Bellboy()
+    remotes = Remotes(office.sources, office.minter, office.calendars, lambda: None)
+    daemon = Daemon(office.config, office.ledger, remotes, lambda: office.now, Ending(), scheduler=bellboy, workers=1)
+    office.break_accounts(DOWN)
+    daemon.start()
+    bellboy.run()
+    assert bellboy.later["pull a3"] > NOW
+    asked = office.listed()
+    office.mend_accounts()
+    daemon._pulls["a3"].ring()
+    bellboy.run()
+    assert office.listed() == asked + 20 + 20  # each is listed and its invite is made
+    assert office.ledger.standings()["pull", "a9"].latest.state == "ok"

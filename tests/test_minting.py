@@ -1,0 +1,399 @@
+# SPDX-License-Identifier: Apache-2.0
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from threading import Barrier, Event
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from syncd.errors import LedgerError, LoginRefused, NeedsYou, Refused, Stopped, SyncdError, Unavailable
+from syncd.minting import mint
+from syncd.model import Audience, Identity, Invite, Link, Meeting, Profile, Run, Visitor
+from syncd.outages import Outages
+from syncd.plan import Keep, known_as
+from syncd.store import Ledger, Rehearsal
+from tests.memory import DAY, NOW, MemoryMinter, MemorySource, meeting, silent
+
+PATIENCE = 20.0
+
+
+class Town:
+    """Several accounts and an OpenMeetings, one calendar for guests of all, and a clock that requests can move."""
+
+    def __init__(self, ledger: Ledger, accounts: Mapping[str, Sequence[Meeting]], workers: int = 1) -> None:
+        self.now = NOW
+        self.ledger = ledger
+        self.workers = workers
+        self.sources: dict[str, MemorySource] = {}
+        for name, meetings in accounts.items():
+            source = self.sources[name] = MemorySource(*meetings)
+            source.person = Identity("https://id.example.org", name, f"user-{name}", name.title(), "Adams")
+            self.pull(name)
+        self.minter = MemoryMinter()
+        self.profile = Profile(
+            accounts=tuple(accounts),
+            urls=("https://meet.example.org",) * len(accounts),
+            openmeetings="https://om.example.org/openmeetings",
+            audience="guests",
+            passwords=False,
+            ways_in=("opentalk", "openmeetings"),
+            language="en",
+            installation="0123",
+            versions=("1",),
+        )
+        hosts = {("mint", name): "https://meet.example.org" for name in accounts}
+        self.outages = Outages(hosts, lambda: self.now)
+
+    def pull(self, name: str) -> None:
+        source = self.sources[name]
+        self.ledger.identify(name, source.identity(), tuple(self.sources))
+        kept = [Keep(each, known_as(each)) for each in source.meetings.values()]
+        self.ledger.save_pull(name, kept, Run("pull", name, self.now))
+
+    def mint(self) -> dict[str, Run]:
+        runs = mint(
+            [self.profile, replace(self.profile, accounts=self.profile.accounts[::-1])],
+            self.sources,
+            self.minter,
+            self.ledger,
+            lambda: self.now,
+            silent,
+            self.outages,
+            workers=self.workers,
+        )
+        return {run.name: run for run in runs}
+
+    def links(self) -> dict[str, set[str]]:
+        """The events that have a link of a kind."""
+        links = self.ledger.links().values()
+        return {kind: {link.event for link in links if link.kind == kind and link.code} for kind in ("invite", "hash")}
+
+
+WEEK = [meeting(f"e{number}", number) for number in range(1, 8)]
+EVENTS = {each.id for each in WEEK}
+
+
+@pytest.fixture(params=[1, 8], ids=["one after the other", "side by side"])
+def town(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Town]:
+    with Ledger(tmp_path) as ledger:
+        yield Town(ledger, {"alice": WEEK}, workers=request.param)
+
+
+@pytest.fixture
+def memory() -> Iterator[Ledger]:
+    with Rehearsal(Path("memory")) as ledger:
+        yield ledger
+
+
+class SlowSource(MemorySource):
+    """Every invite takes its time."""
+
+    def __init__(self, town: Town, takes: timedelta) -> None:
+        super().__init__(*WEEK)
+        self.person = town.sources["alice"].person
+        self._town = town
+        self._takes = takes
+
+    def invite(self, meeting: Meeting) -> Invite | None:
+        self._town.now += self._takes
+        return super().invite(meeting)
+
+
+class SlowMinter(MemoryMinter):
+    """Every hash takes its time."""
+
+    def __init__(self, town: Town, takes: timedelta) -> None:
+        super().__init__()
+        self._town = town
+        self._takes = takes
+
+    def hash(self, event: str, name: str, visitor: Visitor) -> str:
+        self._town.now += self._takes
+        return super().hash(event, name, visitor)
+
+
+@pytest.mark.parametrize("error", [Unavailable("down"), LoginRefused("no"), NeedsYou("what now")])
+def test_a_dead_openmeetings_keeps_no_invite_waiting(town: Town, error: SyncdError) -> None:
+    town.minter.broken = error
+    runs = town.mint()
+    assert {name: run.state for name, run in runs.items()} == {"alice": "ok", "openmeetings": error.state}
+    assert town.links() == {"invite": EVENTS, "hash": set()}
+    town.minter.broken = None
+    assert town.mint()["openmeetings"].counts == {"hashes": 7}
+
+
+@pytest.mark.parametrize("error", [Unavailable("down"), LoginRefused("no"), NeedsYou("what now")])
+@pytest.mark.parametrize("audience", ["owner", "guests"])
+def test_a_dead_opentalk_keeps_no_hash_waiting(town: Town, error: SyncdError, audience: Audience) -> None:
+    town.profile = replace(town.profile, audience=audience)
+    town.sources["alice"].broken["invite"] = error
+    runs = town.mint()
+    assert {name: run.state for name, run in runs.items()} == {"alice": error.state, "openmeetings": "ok"}
+    assert town.links() == {"invite": set(), "hash": EVENTS}
+    assert town.sources["alice"].asked["invite"] == 1
+
+
+class Waiting(MemoryMinter):
+    """Makes no hash before something has happened."""
+
+    def __init__(self, happened: Event) -> None:
+        super().__init__()
+        self._happened = happened
+
+    def hash(self, event: str, name: str, visitor: Visitor) -> str:
+        assert self._happened.wait(PATIENCE)
+        return super().hash(event, name, visitor)
+
+
+class Telling(MemorySource):
+    """Tells when it has made all its invites."""
+
+    def __init__(self, *meetings: Meeting) -> None:
+        super().__init__(*meetings)
+        self.done = Event()
+
+    def invite(self, meeting: Meeting) -> Invite | None:
+        made = super().invite(meeting)
+        if len(self.invites) == len(self.meetings):
+            self.done.set()
+        return made
+
+
+def test_an_openmeetings_that_hangs_keeps_no_invite_waiting(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        town = Town(ledger, {"alice": WEEK}, workers=8)
+        source = Telling(*WEEK)
+        source.person = town.sources["alice"].person
+        town.sources["alice"], town.minter = source, Waiting(source.done)
+        town.mint()
+        assert town.links() == {"invite": EVENTS, "hash": EVENTS}
+
+
+def test_a_slow_openmeetings_uses_up_its_own_time_alone(memory: Ledger) -> None:
+    town = Town(memory, {"alice": WEEK})
+    town.minter = SlowMinter(town, timedelta(seconds=12))
+    runs = town.mint()
+    assert town.links() == {"invite": EVENTS, "hash": {"e1", "e2", "e3"}}
+    assert (runs["alice"].next_try, runs["openmeetings"].next_try) == (None, town.now)
+    while any(run.next_try for run in town.mint().values()):
+        pass
+    assert town.links()["hash"] == EVENTS
+
+
+def test_a_slow_opentalk_uses_up_its_own_time_alone(memory: Ledger) -> None:
+    town = Town(memory, {"alice": WEEK})
+    town.sources["alice"] = SlowSource(town, timedelta(seconds=12))
+    runs = town.mint()
+    assert town.links() == {"invite": {"e1", "e2", "e3"}, "hash": EVENTS}
+    assert (runs["alice"].next_try, runs["openmeetings"].next_try) == (town.now, None)
+
+
+shared = st.fixed_dictionaries(
+    {name: st.dictionaries(st.sampled_from([f"e{day}" for day in range(1, 9)]), st.booleans()) for name in "abc"}
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(shared, st.sampled_from([None, "a", "b", "c"]))
+def test_whoever_has_a_meeting_each_link_is_made_once_and_nearest_first(
+    having: dict[str, dict[str, bool]], dead: str | None
+) -> None:
+    accounts = {
+        name: [meeting(event, int(event[1:]), own=own) for event, own in events.items()]
+        for name, events in having.items()
+    }
+    with Rehearsal(Path("memory")) as ledger:
+        town = Town(ledger, accounts)
+        if dead:
+            town.sources[dead].broken["invite"] = Unavailable("down")
+        town.mint()
+        makers = {name: list(source.invites) for name, source in town.sources.items()}
+        for name, made in makers.items():  # what another could not make comes when that is known
+            at_once = [event for event in made if next(each for each in having if event in having[each]) == name]
+            assert at_once == sorted(at_once)
+        living = [name for name in having if name != dead]
+        first = {
+            event: next(name for name in living if having[name].get(event))
+            for event in {event for name in living for event, own in having[name].items() if own}
+        }
+        assert {event: name for name, made in makers.items() for event in made} == first
+        assert sum(map(len, makers.values())) == len(first)
+        hashes = [event for event, _ in town.minter.made]
+        assert hashes == sorted({event for events in having.values() for event in events})
+        assert town.links() == {"invite": set(first), "hash": set(hashes)}
+        town.minter.made.clear()
+        town.mint()
+        assert town.minter.made == []
+
+
+def test_many_threads_make_nothing_twice(tmp_path: Path) -> None:
+    many = [meeting(f"e{number}", 1 + number / 10) for number in range(40)]
+    foreign = [replace(each, own=False) for each in many]
+    with Ledger(tmp_path) as ledger:
+        town = Town(ledger, {"a": foreign, "b": foreign[::2] + many[1::2], "c": many}, workers=8)
+        town.mint()
+        made = Counter(event for source in town.sources.values() for event in source.invites)
+        assert made == Counter({each.id for each in many})
+        assert Counter(event for event, _ in town.minter.made) == made
+        assert town.links() == {"invite": set(made), "hash": set(made)}
+        assert town.sources["a"].asked["invite"] == 40
+        assert town.sources["b"].asked["invite"] == 40
+        assert town.sources["c"].asked["invite"] == 20
+
+
+class Together(MemorySource):
+    """Answers only when others are being asked, too."""
+
+    def __init__(self, barrier: Barrier, *meetings: Meeting) -> None:
+        super().__init__(*meetings)
+        self._barrier = barrier
+
+    def invite(self, meeting: Meeting) -> Invite | None:
+        self._barrier.wait(PATIENCE)
+        return super().invite(meeting)
+
+
+def test_accounts_are_worked_off_side_by_side(tmp_path: Path) -> None:
+    barrier = Barrier(3)
+    with Ledger(tmp_path) as ledger:
+        town = Town(ledger, {name: [meeting(f"of-{name}")] for name in "abc"}, workers=8)
+        for name, source in town.sources.items():
+            waiting = Together(barrier, *source.meetings.values())
+            waiting.person = source.person
+            town.sources[name] = waiting
+        town.mint()
+        assert town.links()["invite"] == {"of-a", "of-b", "of-c"}
+
+
+@pytest.mark.parametrize("audience", ["owner", "guests"])
+def test_another_person_behind_the_login_makes_no_link(town: Town, audience: Audience) -> None:
+    town.profile = replace(town.profile, audience=audience)
+    town.sources["alice"].person = Identity("https://id.example.org", "bob", "u2", "Bob", "Burton")
+    runs = town.mint()
+    assert town.sources["alice"].asked["invite"] == 0
+    assert all(visitor.firstname == "" for _, visitor in town.minter.made)
+    assert len(town.minter.made) == (0 if audience == "owner" else 7)
+    assert runs["alice"].state == "needs_you"
+    message = runs["alice"].message or ""
+    assert "opentalk.alice" in message
+    assert not {"Bob", "Burton", "Alice", "Adams"} & set(message.split())
+
+
+def test_an_account_of_which_nobody_is_known_makes_no_link(memory: Ledger) -> None:
+    town = Town(memory, {"alice": WEEK})
+    town.sources["new"] = MemorySource(meeting("of-new"))
+    memory.save_pull("new", [Keep(meeting("of-new"), known_as(meeting("of-new")))], Run("pull", "new", NOW))
+    town.profile = replace(town.profile, accounts=("alice", "new"), urls=("https://meet.example.org",) * 2)
+    assert town.mint()["new"].state == "needs_you"
+    assert town.sources["new"].asked["invite"] == 0
+    assert town.links()["invite"] == EVENTS
+
+
+@pytest.mark.parametrize("broken", ["the first", "none"])
+def test_a_refusal_is_one_meetings_alone(town: Town, broken: str) -> None:
+    class Refusing(MemoryMinter):
+        def hash(self, event: str, name: str, visitor: Visitor) -> str:
+            if event == "e1" and broken == "the first":
+                raise Refused("event e1: openmeetings refuses it")
+            return super().hash(event, name, visitor)
+
+    town.minter = Refusing()
+    run = town.mint()["openmeetings"]
+    assert run.counts == ({"none": 1, "hashes": 6} if broken == "the first" else {"hashes": 7})
+    assert run.state == "ok"
+
+
+def test_nothing_is_made_that_a_full_ledger_could_not_note(memory: Ledger) -> None:
+    town = Town(memory, {"alice": WEEK})
+    pages = memory._rows("PRAGMA page_count")[0][0]
+    memory._rows(f"PRAGMA max_page_count={pages}")
+    for _ in range(3):
+        with pytest.raises(LedgerError):
+            town.mint()
+    assert (town.minter.made, town.sources["alice"].invites) == ([], {})
+    memory._rows("PRAGMA max_page_count=1000000")
+    town.mint()
+    assert town.links() == {"invite": EVENTS, "hash": EVENTS}
+
+
+def test_a_run_without_wishes_writes_nothing_and_asks_nobody(town: Town) -> None:
+    town.mint()
+    before = town.ledger._db().conn.total_changes
+    town.sources["alice"].broken["invite"] = town.minter.broken = Unavailable("down")
+    assert town.mint() == {}
+    assert town.ledger._db().conn.total_changes == before
+
+
+def test_a_stop_ends_all_lines_and_what_was_made_is_kept(town: Town) -> None:
+    def stop(_name: str, done: int, total: int) -> None:
+        assert total == 14
+        if done >= 4:
+            raise Stopped("syncd is ending")
+
+    with pytest.raises(Stopped):
+        mint(
+            [town.profile],
+            town.sources,
+            town.minter,
+            town.ledger,
+            lambda: town.now,
+            stop,
+            workers=town.workers,
+        )
+    links = town.links()
+    assert links["invite"] == set(town.sources["alice"].invites)
+    assert links["hash"] == {event for event, _ in town.minter.made}
+    assert 4 <= len(links["invite"]) + len(links["hash"]) <= 5
+
+
+def test_a_host_that_wants_to_be_left_alone_is_by_all_its_accounts(memory: Ledger) -> None:
+    town = Town(memory, {name: [meeting(f"of-{name}")] for name in "abc"})
+    town.sources["a"].broken["invite"] = Unavailable("asks for fewer requests (429)", 600.0)
+    runs = town.mint()
+    assert sum(source.asked["invite"] for source in town.sources.values()) == 1
+    assert {runs[name].next_try for name in "abc"} == {NOW + timedelta(minutes=10)}
+    assert runs["openmeetings"].state == "ok"
+    town.now += timedelta(minutes=9)
+    town.mint()
+    assert sum(source.asked["invite"] for source in town.sources.values()) == 1
+    town.now += timedelta(minutes=1)
+    town.sources["a"].broken.clear()
+    town.mint()
+    assert town.links()["invite"] == {"of-a", "of-b", "of-c"}
+
+
+def test_an_account_may_be_called_openmeetings(memory: Ledger) -> None:
+    town = Town(memory, {"openmeetings": WEEK})
+    town.mint()
+    assert town.links() == {"invite": EVENTS, "hash": EVENTS}
+
+
+def test_what_one_account_has_no_right_to_make_the_next_one_makes_and_nobody_asks_again_that_day(
+    memory: Ledger,
+) -> None:
+    foreign = [replace(each, own=False) for each in WEEK]
+    town = Town(memory, {"a": foreign, "b": foreign})
+    assert town.mint()["b"].counts == {"none": 7}
+    town.now = NOW + DAY / 2
+    assert town.mint() == {}
+    town.now = NOW + DAY
+    assert town.mint()["a"].counts["none"] == 7
+
+
+class Broken(Ledger):
+    """A ledger that takes no link."""
+
+    def save_link(self, link: Link) -> None:  # noqa: ARG002
+        raise LedgerError("the disk is full")
+
+
+def test_a_ledger_that_breaks_ends_all_lines_before_each_has_made_something(tmp_path: Path) -> None:
+    with Broken(tmp_path) as ledger:
+        town = Town(ledger, {name: [meeting(f"of-{name}")] for name in "abcdefgh"}, workers=2)
+        with pytest.raises(LedgerError):
+            town.mint()
+        assert 1 <= len(town.minter.made) + sum(len(source.invites) for source in town.sources.values()) <= 2
