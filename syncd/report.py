@@ -16,6 +16,9 @@ from syncd.schema import Syncing
 TROUBLED = {"retrying", "held", "needs_login", "needs_you"}
 WRITES = ("created", "updated", "deleted", "adopted")
 
+RUNS = {"pull": "account {}", "mint": "links of {}", "push": "calendar {}", "feed": "feed {}"}
+"""What each kind of run is about."""
+
 Json = dict[str, object]
 
 
@@ -68,13 +71,12 @@ def worst(runs: Sequence[Run | None]) -> str:
 
 def sync_lines(runs: Iterable[Run]) -> list[str]:
     """``syncd sync`` for people: a line a server, calendar or feed."""
-    names = {"pull": "account {}", "mint": "links of {}", "push": "calendar {}", "feed": "feed {}"}
     lines = []
     for run in runs:
         counts = ", ".join(f"{count} {word}" for word, count in run.counts.items() if count or word == "meetings")
         what = "; ".join(filter(None, [counts, run.message])) or "nothing to do"
         mark = "" if run.state == "ok" else f"{run.state}: "
-        lines.append(f"{names[run.kind].format(run.name)}: {mark}{what}")
+        lines.append(f"{RUNS[run.kind].format(run.name)}: {mark}{what}")
     return lines
 
 

@@ -16,14 +16,16 @@ import msgspec
 from sqlite_utils import Database
 
 from syncd.errors import NeedsYou
-from syncd.history import insert_run, moment_of, text_of, time_of
-from syncd.model import Entry, Identity, Link, Meeting, Run
+from syncd.history import insert_decision, insert_run, moment_of, sweep_decisions, text_of, time_of
+from syncd.model import Decision, Entry, Identity, Link, Meeting, Run
 from syncd.placements import Placements
 from syncd.plan import Drop, Keep, Known, LinkKey, Source
 from syncd.schema import FILE, ledger_errors
 from syncd.subscriptions import Subscriptions
 
 HISTORY = timedelta(days=30)
+NOT_WANTED = "it was declined, or is an instant meeting now"
+NOT_THERE = "its account has it no more, or it was declined"
 
 
 class Ledger(Placements, Subscriptions):
@@ -85,14 +87,20 @@ class Ledger(Placements, Subscriptions):
             yield event, Known(digest, time_of(starts), time_of(ends), bool(unlisted))
 
     def save_pull(self, account: str, changes: Iterable[Keep | Drop], run: Run) -> None:
-        """All that one pull changes, and its run: everything or nothing. A full listing sweeps old runs away."""
+        """All that one pull changes, why, and its run: everything or nothing. A full listing sweeps old ones away."""
         with self._transaction() as db:
             for change in changes:
                 match change:
                     case Drop(event):
                         db.execute("DELETE FROM meeting WHERE account = ? AND event = ?", (account, event))
                         db.execute("INSERT OR IGNORE INTO gone VALUES (?, ?)", (account, event))
-                    case Keep(meeting, known, _):
+                        why = NOT_THERE if run.counts.get("asked") else NOT_WANTED
+                        insert_decision(db, Decision(event, run.ended, "pull", account, "gone", why))
+                    case Keep(meeting, known, fresh):
+                        if fresh:
+                            insert_decision(db, Decision(meeting.id, run.ended, "pull", account, "new"))
+                        elif names := _changed_fields(db, account, meeting):
+                            insert_decision(db, Decision(meeting.id, run.ended, "pull", account, "changed", names))
                         db.execute("DELETE FROM gone WHERE account = ? AND event = ?", (account, meeting.id))
                         db.execute(
                             "INSERT OR REPLACE INTO meeting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -114,6 +122,7 @@ class Ledger(Placements, Subscriptions):
                     "(SELECT max(id) FROM run WHERE state = 'ok' GROUP BY kind, name)",
                     (text_of(run.ended - HISTORY),),
                 )
+                sweep_decisions(db, run.ended - HISTORY)
             insert_run(db, run)
 
     def meeting(self, account: str, event: str) -> Meeting | None:
@@ -154,6 +163,9 @@ class Ledger(Placements, Subscriptions):
                 "INSERT OR REPLACE INTO link VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (link.kind, link.event, link.whose, link.code, link.depends, link.made, text_of(link.at)),
             )
+            word = "none" if link.code is None else link.kind
+            why = "none to be had" if link.code is None else "made" if link.made else "found"
+            insert_decision(db, Decision(link.event, link.at, "mint", _server(db, link), word, why))
 
     def entries(self, profile: str) -> dict[str, Entry]:
         """The entries of a profile, in the order of their event ids: event -> Entry.
@@ -247,6 +259,23 @@ class Ledger(Placements, Subscriptions):
             db.execute("DELETE FROM login WHERE account = ?", (account,))
             if token is not None:
                 db.execute("INSERT INTO login VALUES (?, ?)", (account, token))
+
+
+def _changed_fields(db: Database, account: str, meeting: Meeting) -> str:
+    """The names of what changed of a meeting since it was last written, never what it is."""
+    sql = "SELECT content FROM meeting WHERE account = ? AND event = ?"
+    rows = db.execute(sql, (account, meeting.id)).fetchall()
+    known = msgspec.json.decode(rows[0][0], type=Meeting) if rows else None
+    published = [name for name in Meeting.__struct_fields__ if name != "updated"]
+    return ", ".join(name for name in published if known and getattr(known, name) != getattr(meeting, name))
+
+
+def _server(db: Database, link: Link) -> str:
+    """Who was asked for a link: the OpenMeetings, or the accounts that have the meeting."""
+    if link.kind == "hash":
+        return "openmeetings"
+    sql = "SELECT account FROM meeting WHERE account IN (SELECT name FROM account) AND event = ? ORDER BY account"
+    return ", ".join(account for (account,) in db.execute(sql, (link.event,)).fetchall()) or link.whose
 
 
 def _erased(db: Database, profile: str, event: str, inputs: str) -> bool:

@@ -12,6 +12,7 @@ import pytest
 
 from syncd.demo.serve import Traffic
 from syncd.schema import sync_lock
+from syncd.store import Ledger
 from syncd.transport import Answer, Remote
 from tests.memory import NOW
 from tests.servers import radicale, xandikos
@@ -181,6 +182,7 @@ def test_a_feed_is_shown_without_its_address_and_its_name_is_taken_once(town: To
 def test_reading_commands_create_no_ledger(town: Town) -> None:
     for words in (("status",), ("feed", "list"), ("events",), ("check",)):
         assert town.syncd(*words).code == 0
+    assert town.syncd("explain", "0").code == 1
     assert not (town.folder / "state").exists()
 
 
@@ -194,6 +196,95 @@ def test_too_many_deletions_are_held_with_exit_code_4_until_they_are_confirmed(t
     assert town.syncd("confirm", "team").code == 0
     assert town.syncd("sync").code == 0
     assert town.objects() == {}
+
+
+def test_a_name_is_confirmed_for_the_calendar_and_the_feed_that_bear_it(town: Town) -> None:
+    assert town.syncd("confirm", "team").code == 1
+    assert not (town.folder / "state").exists()
+    assert town.syncd("feed", "add", "phone").code == 0
+    town.syncd("sync")
+    assert town.syncd("feed", "add", "team").code == 0
+    nobody = town.syncd("confirm", "nobody")
+    assert (nobody.code, "there is team, phone" in nobody.err) == (2, True)
+    assert town.syncd("confirm", "phone").code == 1
+    for event in list(town.coming()):
+        town.stage.opentalk.delete(event)
+    assert town.syncd("sync").code == 4
+    assert "phone: 6 deletions pass" in town.syncd("confirm", "phone").err
+    assert "team: 12 deletions pass" in town.syncd("confirm", "team").err
+    assert town.syncd("sync").code == 0
+    assert town.objects() == {}
+    status = json.loads(town.syncd("status", "--json").out)
+    assert {name: feed["entries"] for name, feed in status["feeds"].items()} == {"phone": 0, "team": 0}
+
+
+def codes(town: Town) -> list[str]:
+    with Ledger(town.folder / "state", read_only=True) as ledger:
+        return [link.code for link in ledger.links().values() if link.code]
+
+
+def test_explain_tells_why_an_entry_looks_as_it_does_and_no_secret(town: Town) -> None:
+    budget = town.week.budget
+    assert town.syncd("explain", budget).code == 1
+    assert not (town.folder / "state").exists()
+    address = town.syncd("feed", "add", "phone").out.strip()
+    town.syncd("sync")
+    first = town.syncd("explain", budget[:8].upper())
+    assert (first.code, first.err) == (0, "")
+    assert first.out.startswith(f"Budget 2027\nevent {budget}\n")
+    for line in ("Europe/Berlin", f"placed as syncd-{budget}.ics", "feed phone", "calendar team          created: "):
+        assert line in first.out
+    moved = {key: {"datetime": f"2027-01-01T1{hour}:00:00Z", "timezone": "UTC"} for hour, key in enumerate(TIMES)}
+    town.stage.opentalk.patch(budget, title="Budget 2028", **moved)
+    (town.folder / "calendar.password").write_text("wrong", encoding="utf-8")
+    town.syncd("sync")
+    waiting = town.syncd("explain", budget)
+    assert "next     it is written anew because title, start, end changed" in waiting.out
+    assert "trouble  needs_login: " in waiting.out
+    town.configure()
+    town.syncd("sync")
+    second = town.syncd("explain", budget)
+    assert second.out.startswith("Budget 2028\n")
+    assert "Fri 2027-01-01 10:00 to 11:00 UTC" in second.out
+    assert "account alice          changed: title, start, end" in second.out
+    assert "calendar team          updated: " in second.out
+    assert "written anew" not in second.out
+    secrets = [*codes(town), "s3cret", address.rsplit("/", 1)[1].removesuffix(".ics"), "://"]
+    assert len(secrets) > 12
+    assert not [secret for secret in secrets for said in (first, waiting, second) if secret in said.out]
+
+
+TIMES = ("starts_at", "ends_at")
+
+
+def test_explain_asks_for_more_where_a_beginning_is_of_none_or_of_several(town: Town) -> None:
+    town.syncd("sync")
+    nothing = town.syncd("explain", "nothing")
+    assert (nothing.code, nothing.out) == (2, "")
+    assert "the ledger has no event nothing" in nothing.err
+    several = town.syncd("explain", "")
+    assert several.code == 2
+    assert sorted(line[:36] for line in several.out.splitlines()) == sorted(event["id"] for event in town._events())
+    assert all(title in several.out and title not in several.err for title in town.coming().values())
+
+
+def test_explain_tells_of_a_held_deletion_and_works_beside_the_daemon(town: Town) -> None:
+    town.syncd("sync")
+    events = list(town.coming())
+    for event in events:
+        town.stage.opentalk.delete(event)
+    town.syncd("sync")
+    with subprocess.Popen(town.command("run"), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        try:
+            assert any("push team" in line for line in process.stderr)
+            said = town.syncd("explain", events[0])
+        finally:
+            process.send_signal(signal.SIGTERM)
+        process.stderr.read()
+    assert said.code == 0
+    assert "next     its deletion is held, one of 6: waits for `syncd confirm team`" in said.out
+    assert "calendar team          held: its deletion waits for a person" in said.out
 
 
 def test_the_daemon_reads_its_configuration_again_and_keeps_the_old_one_if_the_new_is_wrong(town: Town) -> None:

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every command gets: the configuration, the clock, and the few words that commands share.
+
+The one place where the clock and the environment come from.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from syncd.config import Config, find, load
+from syncd.errors import SyncdError
+
+
+def clock() -> datetime:
+    """Now; nothing else in syncd reads the clock on its own."""
+    return datetime.now(UTC)
+
+
+class Context:
+    """What every command gets: where the configuration is asked for."""
+
+    def __init__(self, config: Path | None) -> None:
+        self._config = config
+
+    def load(self) -> Config:
+        """The configuration. Raises ConfigError with every problem of it."""
+        return load(find(self._config, os.environ), os.environ)
+
+
+pass_context = click.make_pass_decorator(Context)
+
+
+def tell(line: str) -> None:
+    """Say something that is for people alone."""
+    click.echo(line, err=True)
+
+
+@contextmanager
+def collecting(problems: list[SyncdError]) -> Iterator[None]:
+    """Go on after a problem, which is kept."""
+    try:
+        yield
+    except SyncdError as problem:
+        problems.append(problem)
+
+
+def code_of(problems: Iterable[SyncdError]) -> int:
+    """The exit code of a command that could do nothing because of these."""
+    codes = {problem.code for problem in problems}
+    return codes.pop() if len(codes) == 1 else 1

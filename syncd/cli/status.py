@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that read the ledger: how everything stands, and why an entry looks as it does."""
+
+import json
+from collections.abc import Mapping
+
+import click
+
+from syncd import report
+from syncd.cli.context import Context, clock, pass_context
+from syncd.config import Config
+from syncd.errors import LedgerBusy
+from syncd.model import Standing
+from syncd.schema import FILE, Syncing, syncing
+
+LISTED = 20
+"""How many events are shown where a beginning fits several."""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@pass_context
+def status(context: Context, *, as_json: bool) -> None:
+    """How each account, calendar and feed stands, and what needs a person."""
+    config = context.load()
+    shown = read_status(config)
+    click.echo(json.dumps(shown, indent=1) if as_json else "\n".join(report.status_lines(shown, clock())))
+
+
+def read_status(config: Config) -> report.Json:
+    """``syncd status --json``, from the ledger; before its first run everything is new."""
+    from syncd.profiles import feed_profile  # noqa: PLC0415
+    from syncd.store import Ledger  # noqa: PLC0415
+
+    if not (config.state / FILE).exists():
+        return report.status_json(config, {}, {}, {}, {}, syncing(config.state))
+    daemon = syncing(config.state)
+    with Ledger(config.state, read_only=True) as ledger:
+        sizes = ledger.sizes()
+        feeds = ledger.feeds()
+        installation = ledger.secret("installation") if feeds else ""
+        profiles = {name: feed_profile(config, installation, feed) for name, feed in feeds.items()}
+        return report.status_json(
+            config,
+            ledger.standings() | _unnoted(config, daemon, ledger.standings()),
+            sizes,
+            {name: profile.accounts if profile else None for name, profile in profiles.items()},
+            {name: sizes.get(("profile", profile.key), 0) for name, profile in profiles.items() if profile},
+            daemon,
+        )
+
+
+def _unnoted(
+    config: Config, daemon: Syncing | None, standings: Mapping[tuple[str, str], Standing]
+) -> dict[tuple[str, str], Standing]:
+    """What only the daemon knows while its ledger is locked or full."""
+    from syncd.control import Line  # noqa: PLC0415
+
+    if daemon is None or not daemon.daemon:
+        return {}
+    try:
+        runs = Line(config.state).unnoted()
+    except LedgerBusy as problem:
+        click.echo(str(problem), err=True)
+        return {}
+    found = {}
+    for run in runs:
+        noted = standings.get((run.kind, run.name))
+        found[run.kind, run.name] = Standing(run, noted.last_success if noted else None)
+    return found
+
+
+@click.command()
+@click.argument("event")
+@pass_context
+def explain(context: Context, event: str) -> None:
+    """Why an entry looks as it does: source, links, decisions, history. EVENT is an id or a beginning of one."""
+    from syncd.explain import choice_lines, lines  # noqa: PLC0415
+    from syncd.foresight import choices, explanation  # noqa: PLC0415
+    from syncd.store import Ledger  # noqa: PLC0415
+
+    config = context.load()
+    with Ledger(config.state, read_only=True) as ledger:
+        found = ledger.find_events(event.lower())
+        if not found:
+            raise click.UsageError(
+                f"the ledger has no event {event}; those that were declined, instant or outside the window at first "
+                "sight are not in it"
+            )
+        if len(found) > 1:
+            click.echo("\n".join(choice_lines(choices(ledger, found[:LISTED]))))
+            raise click.UsageError(f"{len(found)} events begin with {event}: say more of the one that you mean")
+        click.echo("\n".join(lines(explanation(config, ledger, found[0], clock()))))

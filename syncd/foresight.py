@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of one event, and what the next run does with it: found by what the daemon calls, nothing else.
+
+The ledger is only read. What servers would say is not foreseen: an audit may find more.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from syncd import plan, writes
+from syncd.config import Config
+from syncd.explain import Explanation, Next, Sight, Stand, Validity
+from syncd.guard import LATELY, Delete, Hold, deletions
+from syncd.model import Entry, Feed, Link, Meeting, Profile, Standing
+from syncd.profiles import calendar_profile, feed_profile
+from syncd.store import Ledger
+from syncd.sync import Listing, render_entries
+
+
+class Excerpt(Ledger):
+    """The ledger as far as one event goes, to render that alone; ``rendered`` is kept here and nowhere else."""
+
+    def __init__(self, folder: Path, event: str) -> None:
+        super().__init__(folder, read_only=True)
+        self._event = event
+        self.rendered: Entry | None = None
+
+    def sources(self, accounts: Iterable[str]) -> dict[str, plan.Source]:
+        """Those of the event."""
+        return {event: source for event, source in super().sources([*accounts]).items() if event == self._event}
+
+    def entries(self, profile: str) -> dict[str, Entry]:
+        """The event's."""
+        return {event: entry for event, entry in super().entries(profile).items() if event == self._event}
+
+    def save_entries(
+        self,
+        profile: str,  # noqa: ARG002
+        entries: Iterable[tuple[Entry, bytes]],
+        erased: Iterable[str],  # noqa: ARG002
+        changed: datetime,  # noqa: ARG002
+    ) -> None:
+        """Keep what was rendered."""
+        for entry, _ in entries:
+            self.rendered = entry
+
+
+class _Facts(Struct, frozen=True):
+    """What all calendars and feeds are judged by."""
+
+    config: Config
+    ledger: Ledger
+    event: str
+    now: datetime
+    installation: str
+    links: Mapping[plan.LinkKey, Link]
+    standings: Mapping[tuple[str, str], Standing]
+
+
+def explanation(config: Config, ledger: Ledger, event: str, now: datetime) -> Explanation:
+    """All that is known of an event of the ledger."""
+    where = ledger.whereabouts(event)
+    facts = _Facts(config, ledger, event, now, ledger.secret("installation"), ledger.links(), ledger.standings())
+    concerned = {*where.accounts, *where.gone}
+    wishes: list[plan.Mint] = []
+    stands: list[Stand] = []
+    for name, calendar in config.calendars.items():
+        if name in where.calendars or concerned & {*calendar.accounts}:
+            profile = calendar_profile(config, facts.installation, name)
+            stands.append(_calendar(facts, name, profile))
+            wishes += _wishes(facts, profile, stands[-1].source)
+    stands += [_retired(facts, name) for name in where.calendars if name not in config.calendars]
+    for feed in ledger.feeds().values():
+        if concerned & {*feed.accounts}:
+            known = feed_profile(config, facts.installation, feed)
+            stands.append(_feed(facts, feed, known))
+            wishes += _wishes(facts, known, stands[-1].source) if known else []
+    accounts = sorted(concerned, key=lambda name: (name not in where.accounts, [*config.accounts, name].index(name)))
+    return Explanation(
+        event,
+        tuple(_sight(facts, account, unlisted=where.accounts.get(account, False)) for account in accounts),
+        tuple(_validity(link, wishes) for link in _links_of(facts)),
+        tuple(stands),
+        tuple(ledger.decisions(event)),
+    )
+
+
+def choices(ledger: Ledger, events: Iterable[str]) -> dict[str, Meeting | None]:
+    """Each event as the first account has it that has it at all."""
+    found = {}
+    for event in events:
+        account = next(iter(ledger.whereabouts(event).accounts), None)
+        found[event] = ledger.meeting(account, event) if account else None
+    return found
+
+
+def _sight(facts: _Facts, account: str, *, unlisted: bool) -> Sight:
+    settings = facts.config.accounts.get(account)
+    state = "retired" if settings is None else "" if settings.enabled else "disabled"
+    pulled = facts.standings.get(("pull", account))
+    said = (pulled.latest.message if pulled else None) or ""
+    unreadable = said if said.startswith(f"event {facts.event} ") else ""
+    return Sight(account, state, facts.ledger.meeting(account, facts.event), unlisted, unreadable)
+
+
+def _links_of(facts: _Facts) -> list[Link]:
+    """The event's links, guest links first."""
+    found = [link for link in facts.links.values() if link.event == facts.event]
+    return sorted(found, key=lambda link: (link.kind != "invite", link.whose))
+
+
+def _wishes(facts: _Facts, profile: Profile, source: plan.Source | None) -> list[plan.Mint]:
+    """The links that a profile would ask for if there were none and the meeting were to come."""
+    if source is None:
+        return []
+    return plan.links_to_mint({facts.event: source}, {}, profile, min(facts.now, source.start))
+
+
+def _validity(link: Link, wishes: Iterable[plan.Mint]) -> Validity:
+    """Whether a link is the one that somebody would ask for."""
+    same = [wish for wish in wishes if (wish.kind, wish.whose) == (link.kind, link.whose)]
+    if not same:
+        return Validity(link, "unused")
+    return Validity(link, "valid" if any(wish.depends == link.depends for wish in same) else "outdated")
+
+
+def _calendar(facts: _Facts, name: str, profile: Profile) -> Stand:
+    """As ``push`` finds it."""
+    settings, ledger, now = facts.config.calendars[name], facts.ledger, facts.now
+    sources, placed = ledger.sources(profile.accounts), ledger.placements(name)
+    entries = ledger.entries(profile.key)
+    wanted, ahead = _rendered(facts, profile, sources, entries)
+    window = _window(facts.config, profile)
+    actions = writes.calendar_actions(
+        wanted, placed, window.window(now), now, ledger.guard(name, profile.accounts, now - LATELY)
+    )
+    action = next((each for each in actions if facts.event in _events(each)), None)
+    return Stand(
+        kind="push",
+        name=name,
+        accounts=profile.accounts,
+        state="" if settings.enabled else "disabled",
+        trouble=_trouble(facts, "push", name),
+        source=sources.get(facts.event),
+        entry=entries.get(facts.event),
+        place=placed.get(facts.event),
+        next=replace(ahead, action=action, window=window.window(now)),
+    )
+
+
+def _events(action: writes.CalendarAction) -> tuple[str, ...]:
+    return action.events if isinstance(action, Hold) else (action.event,)
+
+
+def _window(config: Config, profile: Profile) -> Listing:
+    accounts = [config.accounts[account] for account in profile.accounts]
+    return Listing(max(each.past for each in accounts), max(each.ahead for each in accounts))
+
+
+def _retired(facts: _Facts, name: str) -> Stand:
+    place = facts.ledger.placements(name)[facts.event]
+    return Stand(kind="push", name=name, state="retired", place=place)
+
+
+def _feed(facts: _Facts, feed: Feed, profile: Profile | None) -> Stand:
+    """As ``build_feed`` finds it."""
+    key = feed.built or (profile.key if profile else "")
+    shown = facts.ledger.shown(replace(feed, built=key))
+    entry = facts.ledger.entries(key).get(facts.event)
+    stand = Stand(
+        kind="feed",
+        name=feed.name,
+        accounts=feed.accounts,
+        trouble=_trouble(facts, "feed", feed.name),
+        entry=entry,
+        shown=facts.event in shown,
+    )
+    if profile is None:
+        return replace(stand, state="retired")
+    sources, entries = facts.ledger.sources(profile.accounts), facts.ledger.entries(profile.key)
+    wanted, ahead = _rendered(facts, profile, sources, entries)
+    ends = {event: end for event, (end, _) in shown.items()}
+    lost = {event: ends[event] for event, (_, erased) in shown.items() if erased or event not in sources}
+    if ahead.after and ahead.after.digest:
+        lost.pop(facts.event, None)
+    elif facts.event in shown and ahead.after:
+        lost[facts.event] = ends[facts.event]
+    there = {event: entry.end for event, entry in wanted.items() if entry.digest} | ends
+    guard = facts.ledger.guard(f"feed/{feed.name}", profile.accounts, facts.now - LATELY)
+    judged: list[Delete | Hold] = deletions(lost, there, facts.now, guard)
+    action = next((each for each in judged if facts.event in _events(each)), None)
+    listed = (facts.standings.get(("pull", account)) for account in profile.accounts)
+    state = "" if all(each and each.last_success for each in listed) else "waiting"
+    return replace(stand, state=state, source=sources.get(facts.event), next=replace(ahead, action=action))
+
+
+def _trouble(facts: _Facts, kind: str, name: str) -> str:
+    standing = facts.standings.get((kind, name))
+    if standing is None or standing.latest.state in ("ok", "held"):
+        return ""
+    return f"{standing.latest.state}: {standing.latest.message or 'see `syncd status`'}"
+
+
+def _rendered(
+    facts: _Facts, profile: Profile, sources: Mapping[str, plan.Source], entries: Mapping[str, Entry]
+) -> tuple[dict[str, Entry], Next]:
+    """A profile's entries as they are after the next rendering, the event's in truth; and what that does to it."""
+    event, wanted = facts.event, dict(entries)
+    changes = plan.entry_changes(sources, facts.links, entries, profile)
+    for each in changes:
+        if isinstance(each, plan.Erase):
+            wanted[each.event] = replace(entries[each.event], inputs="", digest="")
+    change = next((each for each in changes if each.event == event), None)
+    problem = ""
+    if isinstance(change, plan.Render):
+        with Excerpt(facts.ledger.folder, event) as excerpt:
+            problem = "; ".join(render_entries(excerpt, profile, facts.now, _silent).problems)
+        if excerpt.rendered:
+            wanted[event] = excerpt.rendered
+    alone = {event: sources[event]} if event in sources else {}
+    mints = plan.links_to_mint(alone, facts.links, profile, facts.now)
+    enabled = {name for name, account in facts.config.accounts.items() if account.enabled}
+    unasked = tuple(mint for mint in mints if mint.kind == "invite" and not enabled & {*mint.accounts})
+    asked = tuple(mint for mint in mints if mint not in unasked)
+    return wanted, Next(mints=asked, unasked=unasked, change=change, after=wanted.get(event), problem=problem)
+
+
+def _silent(_name: str, _done: int, _total: int) -> None:
+    return
