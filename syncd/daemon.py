@@ -6,19 +6,16 @@ account or calendar never waits for another.
 """
 
 import logging
-import threading
+import random
 import time
-import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Literal, Protocol
 
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.date import DateTrigger
-
+from syncd.bells import Background, Bell, Scheduler
 from syncd.config import Config
 from syncd.control import Control
 from syncd.errors import NeedsYou, SyncdError
@@ -26,6 +23,7 @@ from syncd.jobs import Jobs
 from syncd.model import Run
 from syncd.notify import Notifier
 from syncd.plan import LONGEST_WAIT
+from syncd.push import IN_FLIGHT
 from syncd.remotes import Remotes, connect
 from syncd.schema import sync_lock
 from syncd.shelf import FeedShelf
@@ -47,104 +45,48 @@ GRACE = timedelta(seconds=10)
 """How long calendars wait for links that are being made: a slow OpenMeetings delays no meeting by more."""
 
 
-class Pool(ThreadPoolExecutor):
-    """The threads of the jobs, which can be waited for on their own.
+class Daemon:
+    """The bells of one configuration: a pull for each account, then links, then the calendars and feeds.
 
-    APScheduler's own ``shutdown(wait=True)`` holds a lock meanwhile that a job needs which rings another.
-    """
-
-    def join(self) -> None:
-        """Wait until what is running has ended; what has not begun never does."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-class Bell:
-    """Rings one piece of work in the scheduler's pool: never twice at once, and no ring is lost.
-
-    APScheduler drops a ring that comes while the job runs; this one rings again when it is done. ``work``
-    answers when it wants to be rung next, or ``None``.
+    It is also the desk at which commands ask (``control.Desk``). Rung by another ``scheduler`` than APScheduler's
+    in one thread, with one of the ``workers``, it lives on that one's clock.
     """
 
     def __init__(
         self,
-        scheduler: BackgroundScheduler,
+        config: Config,
+        ledger: Ledger,
+        remotes: Remotes,
         clock: Callable[[], datetime],
-        name: str,
-        work: Callable[[], datetime | None],
-    ) -> None:
-        self._scheduler = scheduler
-        self._clock = clock
-        self._name = name
-        self._work = work
-        self._lock = threading.Lock()
-        self._running = self._again = False
-        self._asking: list[Future[None]] = []
-
-    def ask(self) -> "Future[None]":
-        """Ring, and tell when work that began after this moment is done."""
-        done: Future[None] = Future()
-        with self._lock:
-            self._asking.append(done)
-        self.ring()
-        return done
-
-    def ring(self) -> None:
-        """Do the work now, or once more if it is being done."""
-        with self._lock:
-            if self._running:
-                self._again = True
-                return
-            self._running = True
-        self._scheduler.add_job(self._run)  # without an id: a job that is just ending would make it drop this one
-
-    def ring_at(self, moment: datetime) -> None:
-        """Ring at a moment instead of the one told before."""
-        self._scheduler.add_job(self.ring, DateTrigger(moment), id=self._name, replace_existing=True)
-
-    def _run(self) -> None:
-        moment: datetime | None = None
-        with self._lock:
-            asking, self._asking = self._asking, []
-        try:
-            moment = self._work()
-        except Exception as error:  # noqa: BLE001 -- whatever it is, no account is given up for it
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            log.error("%s: unforeseen %s at %s:%s", self._name, type(error).__name__, where.filename, where.lineno)
-            moment = self._clock() + LONGEST_WAIT
-        with self._lock:
-            self._running, again = False, self._again
-            self._again = False
-        for done in asking:
-            done.set_result(None)
-        if again:
-            self.ring()
-        elif moment:
-            self.ring_at(moment)
-
-
-class Daemon:
-    """The bells of one configuration: a pull for each account, then links, then the calendars and feeds.
-
-    It is also the desk at which commands ask (``control.Desk``).
-    """
-
-    def __init__(
-        self, config: Config, ledger: Ledger, remotes: Remotes, clock: Callable[[], datetime], ending: Ending
+        ending: Ending,
+        *,
+        scheduler: Scheduler | None = None,
+        workers: int = IN_FLIGHT,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._ending = ending
         self._clock = clock
         self._ledger = ledger
-        self._jobs = Jobs(config, ledger, remotes, clock, lambda _name, _done, _total: ending.check())
+        self._jobs = Jobs(
+            config,
+            ledger,
+            remotes,
+            clock,
+            lambda _name, _done, _total: ending.check(),
+            workers=workers,
+            jitter=jitter,
+            recovered=self._ring,
+        )
         self._runs: dict[str, list[Run]] = {}
         self._whole: set[str] = set()
-        self._pool = Pool(THREADS)
-        self._scheduler = BackgroundScheduler(
-            timezone="UTC", executors={"default": self._pool}, job_defaults={"misfire_grace_time": None}
-        )
-        bell = partial(Bell, self._scheduler, clock)
-        self._pushes = {name: bell(f"push {name}", partial(self._push, name)) for name in remotes.calendars}
-        self._mint = bell("links", self._mint_and_build)
-        self._pulls = {name: bell(f"pull {name}", partial(self._pull, name)) for name in remotes.sources}
+        self._scheduler = scheduler or Background(THREADS)
+        self._pushes = {name: self._bell("push", name, self._push) for name in remotes.calendars}
+        self._mint = Bell(self._scheduler, clock, "links", self._mint_and_build)
+        self._pulls = {name: self._bell("pull", name, self._pull) for name in remotes.sources}
+
+    def _bell(self, kind: str, name: str, work: Callable[[str], datetime | None]) -> Bell:
+        failed = partial(self._note_unforeseen, kind, name)
+        return Bell(self._scheduler, self._clock, f"{kind} {name}", partial(work, name), failed)
 
     def start(self) -> None:
         """Begin: every account is pulled now, every calendar looked at."""
@@ -161,8 +103,7 @@ class Daemon:
     def stop(self) -> None:
         """End: every job finishes the step in hand, nothing new begins."""
         self._ending.tell()
-        self._scheduler.shutdown(wait=False)
-        self._pool.join()
+        self._scheduler.shutdown()
 
     def sync(self) -> list[Run]:
         """Pull and push everything now. Raises Stopped if the daemon ends meanwhile."""
@@ -199,10 +140,15 @@ class Daemon:
         return self._jobs.unnoted
 
     def _asked(self, bells: dict[str, Bell]) -> list[Run]:
+        self._jobs.ask_anyway()
         waiting = [bell.ask() for bell in bells.values()]
         while wait(waiting, timeout=1.0).not_done:
             self._ending.check()
         return [run for name in bells for run in self._runs.get(name, [])]
+
+    def _ring(self, kind: str, name: str) -> None:
+        """Do now what waits for a host that answers again."""
+        {"pull": self._pulls, "push": self._pushes}.get(kind, {}).get(name, self._mint).ring()
 
     def _pull(self, account: str) -> datetime | None:
         whole = account in self._whole
@@ -231,6 +177,14 @@ class Daemon:
         self._note(f"push {calendar}", [run])
         return run.next_try
 
+    def _note_unforeseen(self, kind: str, name: str, error: str) -> None:
+        """What nobody foresaw is told like everything else, not in the log alone."""
+        now, message = self._clock(), f"an unforeseen {error}: look at the log, and tell the authors"
+        try:
+            self._ledger.save_run(Run(kind, name, now, NeedsYou.state, message=message, next_try=now + LONGEST_WAIT))
+        except SyncdError as problem:
+            log.error("%s %s could not be noted: %s", kind, name, problem)
+
     def _note(self, name: str, runs: list[Run]) -> None:
         self._runs[name] = runs
         for run in runs:
@@ -255,16 +209,39 @@ def serve(read: Callable[[], Config], clock: Callable[[], datetime], notifier: N
         with running(config, clock) as house:
             notifier.ready(house.told)
             log.info("running; %s", house.told)
-            _attend(house, read, ending, notifier)
+            attend(house, read, ending, notifier, Clocks(house.clock))
             notifier.stopping("what is being done is finished first")
             log.info("ending; what is being done is finished first")
         return ending.interrupted
 
 
-def _attend(house: "House", read: Callable[[], Config], ending: Ending, notifier: Notifier) -> None:
-    """The main thread's life: tell systemd that it lives, notice a clock that jumped, read the configuration."""
+class Attended(Protocol):
+    """What is attended to: ``House`` tells what each method does."""
+
+    @property
+    def told(self) -> str:
+        """What it is."""
+
+    def reload(self, config: Config) -> None:
+        """Go on with another configuration."""
+
+    def wake(self) -> None:
+        """Look at everything now."""
+
+
+class Wishes(Protocol):
+    """What may be wished of a daemon: ``signals.Ending`` hears of it by signals."""
+
+    def wish(self, seconds: float) -> Literal["end", "reload"] | None:
+        """Wait for a wish, for some seconds at most."""
+
+
+def attend(house: Attended, read: Callable[[], Config], ending: Wishes, notifier: Notifier, clocks: "Clocks") -> None:
+    """The main thread's life: tell systemd that it lives, notice a clock that jumped, read the configuration.
+
+    It waits in one place, ``wish``, and comes back from there once in ``TICK`` seconds if nothing is wished.
+    """
     tick = min(TICK, notifier.interval or TICK)
-    clocks = Clocks(house.clock)
     while (wish := ending.wish(tick)) != "end":
         notifier.alive()
         if wish == "reload":
@@ -277,7 +254,7 @@ def _attend(house: "House", read: Callable[[], Config], ending: Ending, notifier
             notifier.ready(house.told)
         elif clocks.have_parted():
             log.info("the clock has jumped, or this machine has slept: everything is looked at now")
-            house.daemon.wake()
+            house.wake()
 
 
 class Clocks:
@@ -335,6 +312,10 @@ class House:
         self._end()
         if self._served:
             self._served.close()
+
+    def wake(self) -> None:
+        """As the present daemon's."""
+        self.daemon.wake()
 
     def sync(self) -> list[Run]:
         """As the present daemon's."""

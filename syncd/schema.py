@@ -154,7 +154,7 @@ AUDITS = (
 STEPS = (m001_first, m002_unattended, m003_audits)
 
 
-def open_writer(folder: Path) -> Database:
+def open_writer(folder: Path, patience: float = BUSY_SECONDS) -> Database:
     """Open the ledger in ``folder``, making or bringing it up as needed; the file is its owner's alone.
 
     ``synchronous=FULL``: a link that was made must not be forgotten by a power cut.
@@ -163,7 +163,7 @@ def open_writer(folder: Path) -> Database:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / FILE
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-        db = _connect(str(path))
+        db = _connect(str(path), patience)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         return db
@@ -178,17 +178,17 @@ def migrate(db: Database, folder: Path) -> None:
         migrations.apply(db)
 
 
-def open_reader(folder: Path) -> Database:
+def open_reader(folder: Path, patience: float = BUSY_SECONDS) -> Database:
     """Open the ledger to read only; it is never created. Raises LedgerError if there is none."""
     path = folder / FILE
     if not path.exists():
         raise LedgerError(f"there is no ledger in {folder} yet: run `syncd sync` or `syncd run` first")
     with ledger_errors(folder):
-        return _connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        return _connect(f"{path.resolve().as_uri()}?mode=ro", patience, uri=True)
 
 
-def _connect(target: str, *, uri: bool = False) -> Database:
-    connection = sqlite3.connect(target, timeout=BUSY_SECONDS, check_same_thread=False, isolation_level=None, uri=uri)
+def _connect(target: str, patience: float, *, uri: bool = False) -> Database:
+    connection = sqlite3.connect(target, timeout=patience, check_same_thread=False, isolation_level=None, uri=uri)
     return Database(connection)
 
 
@@ -215,10 +215,14 @@ def ledger_errors(folder: Path) -> Iterator[None]:
 
 
 class LedgerFile:
-    """The ledger's file in ``folder``: a connection for each thread, and transactions. Raises LedgerError."""
+    """The ledger's file in ``folder``: a connection for each thread, and transactions. Raises LedgerError.
 
-    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+    For ``patience`` seconds it waits for another program that holds the file locked.
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool = False, patience: float = BUSY_SECONDS) -> None:
         self.folder = folder
+        self._patience = patience
         self._read_only = read_only
         self._local = threading.local()
         self._opened: list[tuple[threading.Thread, Database]] = []
@@ -261,7 +265,7 @@ class LedgerFile:
         self._opened = [(thread, db) for thread, db in self._opened if thread.is_alive()]
 
     def _open(self) -> Database:
-        return open_reader(self.folder) if self._read_only else open_writer(self.folder)
+        return (open_reader if self._read_only else open_writer)(self.folder, self._patience)
 
     def _check_place(self) -> None:
         """Whoever moves the ledger away under a process that writes it would lose all that comes after."""

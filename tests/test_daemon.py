@@ -1,22 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
+import signal
+import socket
+import subprocess
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from apscheduler.schedulers.background import BackgroundScheduler
 
-from syncd.daemon import Bell, Clocks, Daemon, Pool
+from syncd.bells import Background, Bell
+from syncd.daemon import Clocks, Daemon
 from syncd.errors import NeedsYou
 from syncd.model import Snapshot, Window
 from syncd.plan import LONGEST_WAIT
 from syncd.remotes import Remotes
 from syncd.signals import Ending
 from syncd.store import Ledger
+from syncd.transport import Answer, Remote
 from tests.contract.memory import MemoryCalendar
+from tests.killing import Behind
 from tests.memory import MemorySource, meeting
+from tests.servers import radicale
 from tests.test_report import config_of
+from tests.town import Town
 
 PATIENCE = 30
 
@@ -26,13 +34,11 @@ def clock() -> datetime:
 
 
 @pytest.fixture
-def scheduler() -> Iterator[BackgroundScheduler]:
-    pool = Pool(4)
-    scheduler = BackgroundScheduler(timezone="UTC", executors={"default": pool})
+def scheduler() -> Iterator[Background]:
+    scheduler = Background(4)
     scheduler.start()
     yield scheduler
-    scheduler.shutdown(wait=False)
-    pool.join()
+    scheduler.shutdown()
 
 
 class Work:
@@ -55,7 +61,7 @@ class Work:
         return None
 
 
-def test_rings_during_the_work_are_kept_as_one_and_never_overlap(scheduler: BackgroundScheduler) -> None:
+def test_rings_during_the_work_are_kept_as_one_and_never_overlap(scheduler: Background) -> None:
     work = Work()
     bell = Bell(scheduler, clock, "work", work)
     bell.ring()
@@ -70,7 +76,7 @@ def test_rings_during_the_work_are_kept_as_one_and_never_overlap(scheduler: Back
     assert (work.times, work.at_once) == (2, 1)
 
 
-def test_a_bell_rings_again_after_its_work_is_done(scheduler: BackgroundScheduler) -> None:
+def test_a_bell_rings_again_after_its_work_is_done(scheduler: Background) -> None:
     work = Work()
     bell = Bell(scheduler, clock, "work", work)
     for number in range(1, 4):
@@ -80,7 +86,7 @@ def test_a_bell_rings_again_after_its_work_is_done(scheduler: BackgroundSchedule
         assert work.times >= number - 1
 
 
-def test_work_that_fails_unforeseen_does_not_silence_the_bell(scheduler: BackgroundScheduler) -> None:
+def test_work_that_fails_unforeseen_does_not_silence_the_bell(scheduler: Background) -> None:
     done = threading.Semaphore(0)
 
     def work() -> datetime | None:
@@ -124,7 +130,7 @@ def test_a_stop_waits_for_the_step_in_hand_which_may_still_ring_others(tmp_path:
 
 
 def test_a_failed_pull_is_tried_again_and_a_day_of_unforeseen_errors_ends_no_account(
-    scheduler: BackgroundScheduler,
+    scheduler: Background,
 ) -> None:
     def work() -> datetime | None:
         raise KeyError("unforeseen")
@@ -166,3 +172,62 @@ def test_commands_ask_a_daemon_that_lists_the_whole_window_for_them(tmp_path: Pa
             assert daemon.confirm("team") == (0, [])
         finally:
             daemon.stop()
+
+
+STOPS = 25
+"""Seconds within which a daemon ends, before systemd kills it."""
+
+
+@contextmanager
+def alive(town: Town) -> Iterator[None]:
+    """A daemon that has begun, until it was told to end and has ended."""
+    with subprocess.Popen(town.command("run"), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        try:
+            assert any("running; " in line for line in process.stderr)
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=STOPS)
+        assert (process.returncode, "Traceback" in said) == (0, False), said
+
+
+def get(url: str, **headers: str) -> Answer:
+    with closing(Remote("test")) as remote:
+        return remote.send("GET", url, headers=headers)
+
+
+def made(town: Town, behind: Behind) -> tuple[int, int, int]:
+    """How much was ever written into the calendar, and how many links were made."""
+    invites = [path for method, path in town.opentalk_log if method == "POST" and path.endswith("/invites")]
+    return behind.writes, len(town.stage.openmeetings.hashes), len(invites)
+
+
+def test_a_daemon_that_is_started_again_writes_nothing_and_serves_what_it_served(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with closing(Behind(radicale())) as behind, Town(tmp_path, before=behind, server=radicale()) as town:
+        town.configure(feeds=f"127.0.0.1:{port}")
+        address = town.syncd("feed", "add", "phone").out.strip()
+        with alive(town):
+            assert town.syncd("sync").code == 0
+            first = get(address)
+        objects, before = town.objects(), made(town, behind)
+        assert objects.keys() == {f"syncd-{event}.ics" for event in town.coming()}
+        with alive(town):
+            again = get(address)
+            assert (again.body, again.headers["etag"]) == (first.body, first.headers["etag"])
+            assert town.syncd("sync").code == 0
+            assert get(address).body == first.body
+            assert get(address, **{"If-None-Match": first.headers["etag"]}).status == 304
+        assert (town.objects(), made(town, behind)) == (objects, before)
+        event = next(iter(town.coming()))
+        town.stage.opentalk.patch(event, title="Changed meanwhile")
+        with alive(town):
+            assert town.syncd("sync").code == 0
+            changed = get(address, **{"If-None-Match": first.headers["etag"]})
+        assert changed.status == 200
+        assert b"SUMMARY:Changed meanwhile" in changed.body
+        assert b"SUMMARY:Changed meanwhile" in town.objects()[f"syncd-{event}.ics"]
+        assert made(town, behind) == (before[0] + 1, *before[1:])
+        assert behind.faults == []
