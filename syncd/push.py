@@ -111,7 +111,13 @@ def _with_looks(
     waiting = {event for action in actions if isinstance(action, Hold) for event in action.events}
     others = {action.event for action in actions if not isinstance(action, Hold | writes.Update)} | waiting
     shown = {event for event, entry in wanted.items() if entry.digest}
-    looked = {look.event: look for look in looks if look.event in shown - others}
+    # what somebody deleted comes back when it changes, also when an audit and the change meet
+    updated = {action.event for action in actions if isinstance(action, writes.Update)}
+    looked = {
+        look.event: writes.Look(look.event, look.restore or look.event in updated)
+        for look in looks
+        if look.event in shown - others
+    }
     rest = [action for action in actions if not isinstance(action, Hold) and action.event not in looked]
     return [*looked.values(), *rest]
 
