@@ -5,14 +5,14 @@ An entry that is erased stays in a feed until the feed has released it; so nobod
 meetings to a mistake.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from msgspec.structs import replace
 
 from syncd.guard import LATELY, Delete, Guard, Hold, deletions
-from syncd.model import Feed, Profile, Run, Standing
+from syncd.model import Feed, Profile, Run
 from syncd.sync import Ledger as SyncLedger
 from syncd.sync import Progress, render_entries, summary
 
@@ -21,7 +21,6 @@ class Ledger(SyncLedger, Protocol):
     """What a feed needs of the ledger besides."""
 
     # fmt: off
-    def standings(self) -> Mapping[tuple[str, str], Standing]: ...
     def build(self, feed: Feed, profile: str, known: Collection[str]) -> None: ...
     def shown(self, feed: Feed) -> dict[str, tuple[datetime | None, bool]]: ...
     def release(self, feed: Feed, events: Iterable[str], lost: Collection[str], at: datetime) -> None: ...

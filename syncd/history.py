@@ -51,8 +51,9 @@ class History(LedgerFile):
             "SELECT kind, name, ended, state, scope, counts, message, next_try FROM run WHERE id IN "
             "(SELECT max(id) FROM run GROUP BY kind, name)"
         )
-        good = self._rows("SELECT kind, name, max(ended) FROM run WHERE state = 'ok' GROUP BY kind, name")
-        success = {(kind, name): time_of(ended) for kind, name, ended in good}
+        # the latest by id: a clock that was wrong may have dated an earlier run later
+        good = self._rows("SELECT kind, name, ended, max(id) FROM run WHERE state = 'ok' GROUP BY kind, name")
+        success = {(kind, name): time_of(ended) for kind, name, ended, _ in good}
         return {
             (kind, name): Standing(
                 Run(
@@ -91,12 +92,12 @@ class History(LedgerFile):
     def last_listed(self, account: str) -> Listed:
         """When the window and everything of an account were last listed to their ends."""
         rows = self._rows(
-            "SELECT max(ended) FILTER (WHERE scope = 'everything'), max(ended) FROM run "
-            "WHERE kind = 'pull' AND name = ? AND state = 'ok' AND scope IN ('window', 'everything')",
+            "SELECT scope, ended, max(id) FROM run WHERE kind = 'pull' AND name = ? AND state = 'ok' "
+            "AND scope IN ('window', 'everything') GROUP BY scope ORDER BY max(id)",
             (account,),
         )
-        everything, window = rows[0]
-        return Listed(time_of(window), time_of(everything))
+        last = {scope: time_of(ended) for scope, ended, _ in rows}
+        return Listed(list(last.values())[-1] if last else None, last.get("everything"))
 
     def decisions(self, event: str) -> list[Decision]:
         """What was decided of an event, oldest first."""

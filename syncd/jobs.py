@@ -67,6 +67,7 @@ class Jobs:
         self._outages = Outages(_hosts(config), clock)
         self._unnoted: dict[tuple[str, str], Run] = {}
         self._troubles: dict[tuple[str, str], datetime] = {}
+        self._remarks: dict[tuple[str, str], str | None] = {}
         self._installation = ledger.secret("installation")
         self.profiles = {name: calendar_profile(config, self._installation, name) for name in config.calendars}
 
@@ -171,6 +172,8 @@ class Jobs:
             self._ledger.sweep_entries(profile.key for profile in self._profiles(only_enabled=False))
         except SyncdError as error:
             return [] if isinstance(error, Stopped) else [self._failure("feed", "all", error)]
+        if ("feed", "all") in {*self._troubles, *self._unnoted}:
+            self._kept(Run("feed", "all", self._clock()))
         return runs
 
     def _build(self, feed: Feed) -> Run | None:
@@ -273,6 +276,9 @@ class Jobs:
             since = self._troubles.pop(key, None)
             if since:
                 log.info("%s %s: well again after %d s", run.kind, run.name, (run.ended - since).total_seconds())
+            if run.message and run.message != self._remarks.get(key):
+                log.warning("%s %s: %s", run.kind, run.name, run.message)
+            self._remarks[key] = run.message
         elif run.message:
             known = key in self._troubles
             self._troubles.setdefault(key, run.ended)

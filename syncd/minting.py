@@ -195,7 +195,7 @@ class _Minting:
         known = self._is_known(line, account)
         asked, made = self._asked(line, lambda: source.invite(meeting)) if known else (False, None)
         if made is not None:
-            self._keep(way.wish, made, now)
+            self._keep(way.wish, made, account, now)
             self._count(account, "invites", made=made.made)
             return
         if asked:
@@ -213,7 +213,7 @@ class _Minting:
             way.unasked |= self._ledger.meeting(way.account, way.wish.event) is not None
             way.stop += 1
         if not way.unasked:
-            self._keep(way.wish, None, self._clock())
+            self._keep(way.wish, None, ", ".join(way.wish.accounts), self._clock())
 
     def _hash(self, line: _Line, way: _Way, now: datetime) -> None:
         wish, account = way.wish, way.account
@@ -224,7 +224,7 @@ class _Minting:
         title, visitor = meeting.title, _visitor(wish, person)
         asked, made = self._asked(line, lambda: Invite(minter.hash(wish.event, title, visitor), made=True))
         if asked:
-            self._keep(wish, made, now)
+            self._keep(wish, made, OPENMEETINGS, now)
             self._count(None, "hashes" if made else "none")
             if made:
                 self._count(account, "hashes")
@@ -259,9 +259,9 @@ class _Minting:
                 self._outages.hold(job, self._clock() + timedelta(seconds=error.retry_after))
             return False, None
 
-    def _keep(self, wish: plan.Mint, made: Invite | None, now: datetime) -> None:
+    def _keep(self, wish: plan.Mint, made: Invite | None, by: str, now: datetime) -> None:
         code, fresh = (made.code, made.made) if made else (None, False)
-        self._ledger.save_link(Link(wish.kind, wish.event, wish.whose, code, wish.depends, fresh, now))
+        self._ledger.save_link(Link(wish.kind, wish.event, wish.whose, code, wish.depends, fresh, now), by)
         with self._lock:
             self._done += 1
 

@@ -313,7 +313,6 @@ CHANGES = frozenset(
     {
         "changed",
         "gone",
-        "unreadable",
         "invites",
         "hashes",
         "created",

@@ -117,9 +117,9 @@ class Placements(History):
     def guard(self, name: str, accounts: Sequence[str], since: datetime) -> Guard:
         """What deletions of these accounts' entries are judged by; ``since`` is a day ago."""
         gone: dict[str, set[str]] = {account: set() for account in accounts}
-        # of what lost its time OpenTalk says all there is to say: no calendar shows it
-        gone_or_untimed = "SELECT account, event FROM gone UNION SELECT account, event FROM meeting WHERE starts IS NULL"
-        for account, event in self._rows(gone_or_untimed):
+        # what lost its time is still there, but for no calendar
+        no_more = "SELECT account, event FROM gone UNION SELECT account, event FROM meeting WHERE starts IS NULL"
+        for account, event in self._rows(no_more):
             gone.get(account, set()).add(event)
         empty = [
             name for name in accounts if not self._rows("SELECT 1 FROM meeting WHERE account = ? LIMIT 1", (name,))

@@ -31,6 +31,7 @@ ASKS = 200
 ASK_AGAIN = timedelta(days=1)
 FULL_LISTING = timedelta(days=1)
 LONGEST_WAIT = timedelta(minutes=15)
+NOT_WANTED = "it was declined, or is an instant meeting now"
 
 
 class Known(Struct, frozen=True, gc=False):
@@ -65,6 +66,7 @@ class Drop(Struct, frozen=True):
     """The meeting is gone for this account, or is not to be published any more."""
 
     event: str
+    why: str = ""
 
 
 class Listed(Struct, frozen=True):
@@ -154,7 +156,7 @@ def ledger_changes(
         seen.add(meeting.id)
         if have.digest != meeting_digest(meeting):
             wanted = publishes(meeting, adhoc=adhoc, declined=declined)
-            changes.append(Keep(meeting, known_as(meeting)) if wanted else Drop(event))
+            changes.append(Keep(meeting, known_as(meeting)) if wanted else Drop(event, NOT_WANTED))
         elif have.unlisted and snapshot.window:
             changes.append(Keep(meeting, known_as(meeting)))
     for event, meeting in snapshot.meetings.items():
@@ -173,9 +175,16 @@ def _expected(have: Known, snapshot: Snapshot, window: Window) -> bool:
 
 def answered(ask: Ask, meeting: Meeting | None, *, windowed: bool, adhoc: bool, declined: bool) -> Keep | Drop:
     """What the answer to an ``Ask`` means; ``None`` is the server's word that the event is gone for us."""
-    if meeting is None or not publishes(meeting, adhoc=adhoc, declined=declined):
-        return Drop(ask.event)
+    if meeting is None:
+        return Drop(ask.event, "its account has it no more")
+    if not publishes(meeting, adhoc=adhoc, declined=declined):
+        return Drop(ask.event, NOT_WANTED)
     return Keep(meeting, known_as(meeting, unlisted=windowed))
+
+
+def is_emptied(changes: Iterable[Keep | Drop], listed: int) -> bool:
+    """Whether a part of the window turned empty: then all of it may have, which is another thing."""
+    return listed == 0 and any(isinstance(change, Drop) for change in changes)
 
 
 class Source(Struct, frozen=True, gc=False):

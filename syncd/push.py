@@ -218,7 +218,7 @@ class _Outcome:
             self.troubles += 1
             self.retry_after = max(self.retry_after or 0.0, error.retry_after or 0.0) or None
         self.needs_you |= not isinstance(error, Unavailable | Changed)
-        given_up = self.troubles >= TROUBLES or self._refused >= REFUSALS
+        given_up = self.troubles >= TROUBLES or self.retry_after or self._refused >= REFUSALS
         if given_up or isinstance(error, LoginRefused | NeedsYou):
             self.state = error.state
             self.problems.insert(0, str(error))

@@ -24,8 +24,6 @@ from syncd.schema import FILE, ledger_errors
 from syncd.subscriptions import Subscriptions
 
 HISTORY = timedelta(days=30)
-NOT_WANTED = "it was declined, or is an instant meeting now"
-NOT_THERE = "its account has it no more, or it was declined"
 
 
 class Ledger(Placements, Subscriptions):
@@ -91,10 +89,9 @@ class Ledger(Placements, Subscriptions):
         with self._transaction() as db:
             for change in changes:
                 match change:
-                    case Drop(event):
+                    case Drop(event, why):
                         db.execute("DELETE FROM meeting WHERE account = ? AND event = ?", (account, event))
                         db.execute("INSERT OR IGNORE INTO gone VALUES (?, ?)", (account, event))
-                        why = NOT_THERE if run.counts.get("asked") else NOT_WANTED
                         insert_decision(db, Decision(event, run.ended, "pull", account, "gone", why))
                     case Keep(meeting, known, fresh):
                         if fresh:
@@ -156,8 +153,8 @@ class Ledger(Placements, Subscriptions):
             for kind, event, whose, code, depends, made, at in rows
         }
 
-    def save_link(self, link: Link) -> None:
-        """Keep a link at once: what was made must never be forgotten."""
+    def save_link(self, link: Link, by: str) -> None:
+        """Keep a link at once: what was made must never be forgotten. ``by`` tells who was asked for it."""
         with self._transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO link VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -165,7 +162,7 @@ class Ledger(Placements, Subscriptions):
             )
             word = "none" if link.code is None else link.kind
             why = "none to be had" if link.code is None else "made" if link.made else "found"
-            insert_decision(db, Decision(link.event, link.at, "mint", _server(db, link), word, why))
+            insert_decision(db, Decision(link.event, link.at, "mint", by, word, why))
 
     def entries(self, profile: str) -> dict[str, Entry]:
         """The entries of a profile, in the order of their event ids: event -> Entry.
@@ -268,14 +265,6 @@ def _changed_fields(db: Database, account: str, meeting: Meeting) -> str:
     known = msgspec.json.decode(rows[0][0], type=Meeting) if rows else None
     published = [name for name in Meeting.__struct_fields__ if name != "updated"]
     return ", ".join(name for name in published if known and getattr(known, name) != getattr(meeting, name))
-
-
-def _server(db: Database, link: Link) -> str:
-    """Who was asked for a link: the OpenMeetings, or the accounts that have the meeting."""
-    if link.kind == "hash":
-        return "openmeetings"
-    sql = "SELECT account FROM meeting WHERE account IN (SELECT name FROM account) AND event = ? ORDER BY account"
-    return ", ".join(account for (account,) in db.execute(sql, (link.event,)).fetchall()) or link.whose
 
 
 def _erased(db: Database, profile: str, event: str, inputs: str) -> bool:

@@ -13,6 +13,7 @@ from itertools import count
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd import plan
 from syncd.errors import BadEvent, Unavailable
@@ -28,6 +29,7 @@ from syncd.model import (
     Run,
     Scope,
     Snapshot,
+    Standing,
     Visitor,
     Window,
     meeting_digest,
@@ -83,13 +85,14 @@ class Ledger(Protocol):
     def digests(self, account: str) -> dict[str, str]: ...
     def known(self, account: str) -> Iterator[tuple[str, plan.Known]]: ...
     def sizes(self) -> dict[tuple[str, str], int]: ...
+    def standings(self) -> Mapping[tuple[str, str], Standing]: ...
     def last_listed(self, account: str) -> plan.Listed: ...
     def save_pull(self, account: str, changes: Iterable[plan.Keep | plan.Drop], run: Run) -> None: ...
     def meeting(self, account: str, event: str) -> Meeting | None: ...
     def sources(self, accounts: Sequence[str]) -> dict[str, plan.Source]: ...
     def links(self) -> dict[plan.LinkKey, Link]: ...
     def probe(self) -> None: ...
-    def save_link(self, link: Link) -> None: ...
+    def save_link(self, link: Link, by: str) -> None: ...
     def entries(self, profile: str) -> dict[str, Entry]: ...
     def body(self, profile: str, event: str) -> bytes: ...
     def versions(self, event: str) -> list[tuple[int, str]]: ...
@@ -134,6 +137,50 @@ def pull(account: str, source: Source, ledger: Ledger, listing: Listing, now: da
     ledger.identify(account, source.identity(), listing.names)
     listed = ledger.last_listed(account)
     scope = plan.listing_due(listed, now, listing.every, soon=soon)
+    changes, told = _listed(account, source, ledger, listing, now, scope)
+    if scope == "soon" and plan.is_emptied(changes, told.listed):  # look at the rest before any of it is let go
+        scope = "everything"
+        changes, told = _listed(account, source, ledger, listing, now, scope)
+    before = ledger.standings().get(("pull", account)) if scope == "soon" and not told.message else None
+    if before and before.latest.state == "ok":  # what is further away is as unreadable as it was
+        told = replace(told, unreadable=before.latest.counts.get("unreadable", 0), message=before.latest.message)
+    kept = [change for change in changes if isinstance(change, plan.Keep)]
+    gone = len(changes) - len(kept)
+    run = Run(
+        kind="pull",
+        name=account,
+        ended=now,
+        state="retrying" if told.unanswered else "ok",
+        scope=scope,
+        counts={
+            "meetings": told.known + sum(change.fresh for change in kept) - gone,
+            "changed": len(kept),
+            "gone": gone,
+            "asked": told.asked,
+            "unreadable": told.unreadable,
+        },
+        message=told.unanswered or told.message,
+        next_try=_next_listing(listed, listing, now, scope, soon=soon),
+    )
+    ledger.save_pull(account, changes, run)
+    return run
+
+
+class _Told(Struct, frozen=True):
+    """What a listing told besides its changes."""
+
+    listed: int
+    known: int
+    asked: int
+    unanswered: str
+    unreadable: int
+    message: str | None
+
+
+def _listed(
+    account: str, source: Source, ledger: Ledger, listing: Listing, now: datetime, scope: Scope
+) -> tuple[list[plan.Keep | plan.Drop], _Told]:
+    """List, and find what has changed."""
     window = listing.window(now)
     snapshot = source.snapshot({"soon": _soon(now), "window": window}.get(scope), ledger.digests(account))
     before = count()  # how many the ledger has: counting them apart would read them all again
@@ -142,27 +189,10 @@ def pull(account: str, source: Source, ledger: Ledger, listing: Listing, now: da
     planned = list(_with_overrides_outside(planned, account, ledger, snapshot.window))
     changes, asked, unanswered = _answered(planned, source, listing, windowed=scope != "everything")
     for event, reason in snapshot.unreadable.items():
-        log.warning("opentalk.%s: event %s is left as it was: %s", account, event, reason)
-    kept = [change for change in changes if isinstance(change, plan.Keep)]
-    gone = len(changes) - len(kept)
-    run = Run(
-        kind="pull",
-        name=account,
-        ended=now,
-        state="retrying" if unanswered else "ok",
-        scope=scope,
-        counts={
-            "meetings": next(before) + sum(change.fresh for change in kept) - gone,
-            "changed": len(kept),
-            "gone": gone,
-            "asked": asked,
-            "unreadable": len(snapshot.unreadable),
-        },
-        message=unanswered or _unreadable(snapshot),
-        next_try=_next_listing(listed, listing, now, scope, soon=soon),
-    )
-    ledger.save_pull(account, changes, run)
-    return run
+        log.debug("opentalk.%s: event %s is left as it was: %s", account, event, reason)
+    there = len(snapshot.meetings) + len(snapshot.same) + len(snapshot.unreadable)
+    told = _Told(there, next(before), asked, unanswered, len(snapshot.unreadable), _unreadable(snapshot))
+    return changes, told
 
 
 def _soon(now: datetime) -> Window:

@@ -387,7 +387,7 @@ def test_what_one_account_has_no_right_to_make_the_next_one_makes_and_nobody_ask
 class Broken(Ledger):
     """A ledger that takes no link."""
 
-    def save_link(self, link: Link) -> None:  # noqa: ARG002
+    def save_link(self, link: Link, by: str) -> None:  # noqa: ARG002
         raise LedgerError("the disk is full")
 
 

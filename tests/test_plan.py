@@ -212,7 +212,7 @@ def test_a_meeting_that_is_not_wanted_any_more_is_dropped_only_when_it_changes()
         assert plan.ledger_changes(Snapshot({"e1": each}, WINDOW), known.items(), WINDOW, **WISHES) == []
     known = {"e1": plan.known_as(meeting())}
     declined = Snapshot({"e1": unwanted[1]}, WINDOW)
-    assert plan.ledger_changes(declined, known.items(), WINDOW, **WISHES) == [plan.Drop("e1")]
+    assert plan.ledger_changes(declined, known.items(), WINDOW, **WISHES) == [plan.Drop("e1", plan.NOT_WANTED)]
 
 
 def test_a_link_that_several_profiles_want_is_asked_of_all_their_accounts_once() -> None:

@@ -43,7 +43,7 @@ def test_what_is_saved_is_read_back_by_another_process(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
         ledger.identify("work", ALICE, ("work",))
         ledger.save_pull("work", [keep(each)], run())
-        ledger.save_link(link)
+        ledger.save_link(link, "work")
         ledger.save_entries("p", [(entry, b"BEGIN")], [], NOW)
         ledger.save_placement(placed, b"BEGIN")
         assert ledger.save_feed(feed)
@@ -216,7 +216,7 @@ def test_a_renamed_account_takes_everything_along(tmp_path: Path) -> None:
         ledger.identify("work", ALICE, ("work",))
         ledger.save_pull("work", [keep(meeting("e1")), keep(meeting("e2"))], run())
         ledger.save_pull("work", [Drop("e2")], run())
-        ledger.save_link(Link("hash", "e1", "work", "code", "d", True, NOW))
+        ledger.save_link(Link("hash", "e1", "work", "code", "d", True, NOW), "openmeetings")
         ledger.identify("job", ALICE, ("job",))
         assert dict(ledger.known("job")).keys() == {"e1"}
         assert ledger.guard("team", ("job",), NOW).gone == {"e2"}
@@ -291,3 +291,12 @@ def test_sign_ins_are_kept_and_forgotten_and_looking_for_one_makes_no_ledger(tmp
     assert sign_ins.refresh_token("work") == "second"
     sign_ins.save_refresh_token("work", None)
     assert sign_ins.refresh_token("work") is None
+
+
+def test_runs_of_a_clock_that_was_wrong_count_until_the_next(tmp_path: Path) -> None:
+    later = NOW + timedelta(days=400)
+    with Ledger(tmp_path) as ledger:
+        ledger.save_pull("work", [], run(ended=later, scope="everything"))
+        ledger.save_pull("work", [], run(scope="everything", counts={"changed": 1}))
+        assert ledger.last_listed("work") == Listed(NOW, NOW)
+        assert ledger.standings()["pull", "work"].last_success == NOW

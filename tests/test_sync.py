@@ -10,6 +10,7 @@ from syncd.errors import LoginRefused, NeedsYou, Refused, Stopped, Unavailable
 from syncd.ical.mark import read_mark
 from syncd.model import Meeting, Override, Run, When
 from syncd.plan import overlaps
+from syncd.sync import pull
 from tests.contract.memory import MemoryCalendar
 from tests.memory import DAY, HOUR, LISTING, House, meeting
 
@@ -417,3 +418,27 @@ def test_a_series_without_any_occurrence_left_leaves_the_calendar_and_can_come_b
     assert house.sync().counts["created"] == 1
     mark = read_mark(house.shown()["e1"])
     assert mark is not None
+
+
+def test_a_server_that_lost_everything_is_asked_for_everything_before_the_next_meetings_are_let_go() -> None:
+    house = House(*(meeting(f"e{number}", number / 2) for number in range(1, 11)))
+    house.sync()
+    house.source.meetings.clear()
+    house.source.asked.clear()
+    house.now += timedelta(minutes=1)
+    run = pull("work", house.source, house.ledger, LISTING, house.now, soon=True)
+    assert (run.scope, run.counts["gone"]) == ("everything", 10)
+    assert (house.source.asked["snapshot"], house.source.asked["full snapshot"]) == (1, 1)
+    assert house.push().counts["held"] == 10
+
+
+def test_what_cannot_be_read_further_away_is_told_by_the_listings_of_the_next_days_too() -> None:
+    house = House(meeting("e1", 1), meeting("e2", 30))
+    house.source.unreadable["e2"] = "its rule is none"
+    house.sync()
+    told = house.ledger.standings()["pull", "work"].latest
+    house.now += timedelta(minutes=1)
+    house.source.unreadable.clear()  # it is not listed
+    run = pull("work", house.source, house.ledger, LISTING, house.now, soon=True)
+    assert (run.scope, run.message, run.counts["unreadable"]) == ("soon", told.message, 1)
+    assert run.message
