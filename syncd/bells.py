@@ -10,9 +10,14 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
+from apscheduler.events import JobExecutionEvent
+from apscheduler.executors.base import run_job
 from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.job import Job
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.date import DateTrigger
 
@@ -44,6 +49,15 @@ class Scheduler(Protocol):
 class Pool(ThreadPoolExecutor):
     """The threads of the jobs, which can be waited for on their own."""
 
+    def _do_submit_job(self, job: Job, run_times: list[datetime]) -> None:
+        """As APScheduler does, whose callback takes a job that was cancelled for one that ended."""
+        future = self._pool.submit(run_job, job, job._jobstore_alias, run_times, self._logger.name)  # noqa: SLF001
+        future.add_done_callback(partial(self._ended, job.id))
+
+    def _ended(self, job: str, future: Future[list[JobExecutionEvent]]) -> None:
+        if not future.cancelled():
+            self._run_job_success(job, future.result())
+
     def join(self) -> None:
         """Wait until what is running has ended; what has not begun never does."""
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -56,6 +70,16 @@ class Background(BackgroundScheduler):
         self._threads = Pool(threads)
         late = {"misfire_grace_time": None}
         super().__init__(timezone="UTC", executors={"default": self._threads}, job_defaults=late)
+
+    def _process_jobs(self) -> float | None:
+        """APScheduler, when it is stopped meanwhile, does not find the job any more that it is just ringing."""
+        try:
+            wait: float | None = super()._process_jobs()
+        except JobLookupError:
+            if self.running:
+                raise
+            return None
+        return wait
 
     def shutdown(self) -> None:
         """End. APScheduler's ``wait=True`` holds a lock meanwhile that a job needs which rings another."""

@@ -41,6 +41,9 @@ TICK = 30.0
 JUMP = 60.0
 """Seconds by which a clock must have jumped to make a difference."""
 
+SETTLED = timedelta(hours=1)
+"""How long after its start the daemon sees to the ledger."""
+
 GRACE = timedelta(seconds=10)
 """How long calendars wait for links that are being made: a slow OpenMeetings delays no meeting by more."""
 
@@ -83,6 +86,7 @@ class Daemon:
         self._pushes = {name: self._bell("push", name, self._push) for name in remotes.calendars}
         self._mint = Bell(self._scheduler, clock, "links", self._mint_and_build)
         self._pulls = {name: self._bell("pull", name, self._pull) for name in remotes.sources}
+        self._housekeeping = self._bell("housekeeping", "ledger", lambda _name: self._jobs.keep_house().next_try)
 
     def _bell(self, kind: str, name: str, work: Callable[[str], datetime | None]) -> Bell:
         failed = partial(self._note_unforeseen, kind, name)
@@ -99,6 +103,7 @@ class Daemon:
         for pull in self._pulls.values():
             pull.ring()
         self._ring_links()
+        self._housekeeping.ring_at(self._clock() + SETTLED)
 
     def stop(self) -> None:
         """End: every job finishes the step in hand, nothing new begins."""

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 Clock = Callable[[], datetime]
 
 SIDE_BY_SIDE = 8
+HOUSEKEEPING = timedelta(days=1)
 DONE = ("created", "updated", "deleted", "adopted", "left", "removed")
 WAITING = {"pull": "accounts", "push": "calendars"}
 
@@ -184,6 +185,16 @@ class Jobs:
         before = self._ledger.standings().get(("feed", feed.name))
         quiet = run.state == "ok" and not run.counts["changed"] and before and before.latest.state == "ok"
         return None if quiet else self._kept(run)
+
+    def keep_house(self) -> Run:
+        """Let the ledger forget what nobody needs any more, once a day."""
+
+        def work() -> Run:
+            now = self._clock()
+            self._ledger.sweep(now)
+            return Run("housekeeping", "ledger", now, next_try=now + HOUSEKEEPING)
+
+        return self._noted("housekeeping", "ledger", work)
 
     def _profiles(self, *, only_enabled: bool) -> list[Profile]:
         calendars = [

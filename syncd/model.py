@@ -246,7 +246,6 @@ class Mark(Struct, frozen=True):
     revision: int
     digest: str | None
     people: bool
-    installation: str | None = None
 
 
 class Stored(Struct, frozen=True):

@@ -73,7 +73,8 @@ def push(
     if not guard.confirmed & {event for event in after if event in guard.gone}:
         ledger.save_hold(name, held, now)  # a confirmed one stands until it is carried out
     if found and outcome.state == "ok" and not outcome.troubles:  # else it is asked for again with the next try
-        found.save(target, after, clean=not outcome.counts["failed"] + outcome.counts["created"])
+        settled = {look.event for look in found.looks} <= {action.event for action in work}
+        found.save(target, after, clean=settled and not outcome.counts["failed"] + outcome.counts["created"])
     leftovers = sum(ledger.leftovers(name).values())
     outcome.counts["held"] = len(held.events) if held else 0
     outcome.counts["entries"] = sum(place.state == "placed" for place in after.values())
@@ -162,14 +163,14 @@ def _audit(target: Target, placed: Mapping[str, Placement], every: timedelta) ->
 
 
 def _is_ours(target: Target, href: str) -> bool:
-    """Whether an object that our ledger does not know was written by this installation."""
+    """Whether an object that our ledger does not know bears our marks: a lost ledger's are all that is left of it."""
     try:
         found = target.calendar.fetch(href)
     except SyncdError as error:
         log.info("caldav.%s: an object could not be looked at: %s", target.name, error)
         return False
     mark = read_mark(found.body) if found else None
-    return mark is not None and mark.installation == target.profile.installation
+    return mark is not None and mark.digest is not None
 
 
 class _Outcome:

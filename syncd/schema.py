@@ -121,6 +121,7 @@ def m003_audits(db: Database) -> None:
 
 
 AUDITS = (
+    "CREATE INDEX meeting_untimed ON meeting (account, event) WHERE starts IS NULL",
     "ALTER TABLE placement ADD COLUMN edited INTEGER NOT NULL DEFAULT 0",
     """
     CREATE TABLE audit (

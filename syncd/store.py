@@ -85,7 +85,7 @@ class Ledger(Placements, Subscriptions):
             yield event, Known(digest, time_of(starts), time_of(ends), bool(unlisted))
 
     def save_pull(self, account: str, changes: Iterable[Keep | Drop], run: Run) -> None:
-        """All that one pull changes, why, and its run: everything or nothing. A full listing sweeps old ones away."""
+        """All that one pull changes, why, and its run: everything or nothing."""
         with self._transaction() as db:
             for change in changes:
                 match change:
@@ -113,14 +113,24 @@ class Ledger(Placements, Subscriptions):
                                 msgspec.json.encode(meeting),
                             ),
                         )
-            if run.scope == "everything":
-                db.execute(
-                    "DELETE FROM run WHERE ended < ? AND id NOT IN "
-                    "(SELECT max(id) FROM run WHERE state = 'ok' GROUP BY kind, name)",
-                    (text_of(run.ended - HISTORY),),
-                )
-                sweep_decisions(db, run.ended - HISTORY)
             insert_run(db, run)
+
+    def sweep(self, now: datetime) -> None:
+        """Forget old runs and decisions, and which events are gone where nothing of them is left."""
+        with self._transaction() as db:
+            db.execute(
+                "DELETE FROM run WHERE ended < ? AND id NOT IN "
+                "(SELECT max(id) FROM run WHERE state = 'ok' GROUP BY kind, name, scope)",
+                (text_of(now - HISTORY),),
+            )
+            sweep_decisions(db, now - HISTORY)
+            db.execute(
+                "DELETE FROM gone WHERE event NOT IN (SELECT event FROM placement) "
+                "AND event NOT IN (SELECT event FROM entry)"
+            )
+        with ledger_errors(self.folder):
+            self._db().execute("PRAGMA optimize")
+            self._db().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def meeting(self, account: str, event: str) -> Meeting | None:
         """A meeting as an account sees it."""

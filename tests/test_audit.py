@@ -183,7 +183,7 @@ def test_what_a_lost_ledger_left_is_told_and_not_touched(house: House) -> None:
     ours = house.shown()["e3"]
     leftover = ours.replace(b"UID:e3", b"UID:old")
     house.calendar.user_puts("syncd-old.ics", leftover)
-    house.calendar.user_puts("syncd-else.ics", leftover.replace(b"UID:old", b"UID:else").replace(b"0123", b"4567"))
+    house.calendar.user_puts("syncd-else.ics", leftover.replace(b"UID:old", b"UID:else").replace(b"X-SYNCD", b"X-ELSE"))
     house.calendar.user_puts("theirs.ics", leftover.replace(b"UID:old", b"UID:theirs"))
     house.now += HOUR
     run = house.push()

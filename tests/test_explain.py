@@ -265,7 +265,7 @@ def test_a_link_notes_who_was_asked_and_what_came_of_it(desk: Desk) -> None:
     }
 
 
-def test_a_full_listing_forgets_old_decisions_but_the_latest_of_what_is_still_there(desk: Desk) -> None:
+def test_housekeeping_forgets_old_decisions_but_the_latest_of_what_is_still_there(desk: Desk) -> None:
     desk.house.sync()
     for day in range(1, 4):
         desk.house.now = NOW + day * DAY
@@ -278,7 +278,7 @@ def test_a_full_listing_forgets_old_decisions_but_the_latest_of_what_is_still_th
             db.execute(f"DELETE FROM {table} WHERE event = 'e3'")
     assert len(desk.ledger.decisions("e3")) == 5
     desk.house.now = NOW + 33 * DAY - HOUR
-    desk.house.pull()
+    desk.ledger.sweep(desk.house.now)
     kept = [(each.kind, each.word, each.at) for each in desk.ledger.decisions("e1")]
     assert kept == [
         ("mint", "invite", NOW),
@@ -289,7 +289,7 @@ def test_a_full_listing_forgets_old_decisions_but_the_latest_of_what_is_still_th
     assert [each.word for each in desk.ledger.decisions("e2")] == ["new", "invite", "hash", "created"]
     assert [each.word for each in desk.ledger.decisions("e3")] == ["gone"]
     desk.house.now = NOW + 34 * DAY + HOUR
-    desk.house.pull()
+    desk.ledger.sweep(desk.house.now)
     assert desk.ledger.decisions("e3") == []
 
 

@@ -177,15 +177,18 @@ def test_standings_tell_the_latest_run_and_the_last_good_one(tmp_path: Path) -> 
         assert ledger.failures("pull", "work") == 2
 
 
-def test_runs_older_than_the_history_are_swept_by_the_daily_listing(tmp_path: Path) -> None:
+def test_housekeeping_forgets_old_runs_but_the_last_good_ones_and_what_is_gone_without_a_trace(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
-        ledger.save_run(run("push", "team", ended=NOW - timedelta(days=31)))
-        ledger.save_pull("work", [], run())
-        assert len(ledger._rows("SELECT id FROM run")) == 2
-        ledger.save_pull("work", [], run(scope="everything"))
-        assert len(ledger._rows("SELECT id FROM run WHERE kind = 'pull'")) == 2
+        for days in (41, 40):
+            ledger.save_run(run("push", "team", ended=NOW - timedelta(days=days), counts={"created": 1}))
+        ledger.save_pull("work", [], run(ended=NOW - timedelta(days=40), scope="everything"))
+        ledger.save_pull("work", [keep(meeting("e1")), keep(meeting("e2"))], run())
+        ledger.save_placement(Placement("team", "e1", "syncd-e1.ics", None, 0, "x", NOW, None), b"")
+        ledger.save_pull("work", [Drop("e1"), Drop("e2")], run())
+        ledger.sweep(NOW)
         assert len(ledger._rows("SELECT id FROM run WHERE kind = 'push'")) == 1, "the last good one is kept"
-        assert ledger.last_listed("work") == Listed(NOW, NOW)
+        assert ledger.last_listed("work").everything == NOW - timedelta(days=40)
+        assert ledger.guard("team", ("work",), NOW).gone == {"e1"}
 
 
 def test_deletions_of_a_day_that_nobody_asked_for_are_counted(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def read_mark(body: bytes) -> Mark | None:
     and ATTENDEE count wherever they stand in an event, but not in its alarms (an e-mail alarm has one).
     """
     uids: set[str] = set()
-    digest = installation = None
+    digest: str | None = None
     revisions: dict[bool, int] = {}
     people = False
     for event in _events(body):
@@ -30,12 +30,11 @@ def read_mark(body: bytes) -> Mark | None:
         override = "RECURRENCE-ID" in values
         revisions[override] = max(revisions.get(override, 0), _number(values.get("SEQUENCE", "")))
         digest = digest or values.get("X-SYNCD-DIGEST", "").strip() or None
-        installation = installation or values.get("X-SYNCD-INSTALLATION", "").strip() or None
         people = people or "ORGANIZER" in values or "ATTENDEE" in values
     if len(uids) != 1 or "" in uids:
         return None
     revision = revisions.get(False, revisions.get(True, 0))
-    return Mark(uid=uids.pop(), revision=revision, digest=digest, people=people, installation=installation)
+    return Mark(uid=uids.pop(), revision=revision, digest=digest, people=people)
 
 
 def _events(body: bytes) -> Iterator[list[tuple[str, str]]]:

@@ -1,0 +1,456 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A world for syncd: two accounts of one OpenTalk, an OpenMeetings, two calendars, a feed, and a clock.
+
+Everything is in memory or a real calendar server, and is told to fail; it notes what syncd did to it.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from syncd import config as configuration
+from syncd.config.secret import Secret
+from syncd.copies import Calendar
+from syncd.dav import CalDAVCalendar
+from syncd.errors import BadEvent, NeedsYou, Stopped, SyncdError
+from syncd.ical.mark import read_mark
+from syncd.jobs import Jobs
+from syncd.model import Feed, Found, Identity, Invite, Meeting, Override, Seen, Snapshot, Stored, Visitor, Window
+from syncd.model import meeting_digest as digest_of_meeting
+from syncd.plan import known_as
+from syncd.recurrence import occurrences
+from syncd.remotes import Remotes
+from syncd.store import Ledger, Rehearsal
+from syncd.sync import Listing
+from tests.contract.memory import MemoryCalendar
+from tests.memory import DAY, NOW, MemoryMinter, MemorySource
+from tests.servers import Server
+
+FOREVER = datetime(2100, 1, 1, tzinfo=UTC)
+FEED = Feed("phone", "0" * 64, (), "guests", False, "", NOW)
+
+
+class Faults:
+    """What fails how often, by verb; the empty verb is all of them."""
+
+    def __init__(self) -> None:
+        self._waiting: list[list[object]] = []
+
+    def add(self, verb: str, error: SyncdError, times: int, *, done: bool = False) -> None:
+        self._waiting.append([verb, error, times, done])
+
+    def clear(self) -> None:
+        self._waiting.clear()
+
+    @contextmanager
+    def met(self, verb: str) -> Iterator[None]:
+        """Fail before the work, or, where the answer is lost, behind it."""
+        fault = next((each for each in self._waiting if each[0] in ("", verb)), None)
+        if fault is None:
+            yield
+            return
+        _, error, times, done = fault
+        assert isinstance(error, SyncdError)
+        assert isinstance(times, int)
+        fault[2] = times - 1
+        if times <= 1:
+            self._waiting.remove(fault)
+        if not done:
+            raise error
+        yield
+        raise error
+
+
+class Account(MemorySource):
+    """An account that fails, lies and hides; ``gone`` are the events of which it has said so."""
+
+    def __init__(self, person: Identity, invites: dict[str, str]) -> None:
+        super().__init__()
+        self.person = person
+        self.invites = invites
+        self.faults = Faults()
+        self.lies = False
+        self.gone: set[str] = set()
+        self.given: Counter[str] = Counter()
+
+    def _ask(self, what: str) -> None:
+        self.asked[what] += 1
+        with self.faults.met(what.removeprefix("full ")):
+            pass
+
+    def snapshot(self, window: Window | None, have: Mapping[str, str] = {}) -> Snapshot:
+        listed = super().snapshot(window).meetings
+        if self.lies:
+            self.lies = False
+            return Snapshot({}, window)
+        shown = {event: each if window is None else _as_listed(each, window) for event, each in listed.items()}
+        for event, each in shown.items():
+            (self.gone.discard if is_live(each) else self.gone.add)(event)
+        same = frozenset(event for event, each in shown.items() if have.get(event) == digest_of_meeting(each))
+        rest = {event: each for event, each in shown.items() if event not in same}
+        return Snapshot(rest, window, dict(self.unreadable), same)
+
+    def event(self, event_id: str) -> Meeting | None:
+        found = super().event(event_id)
+        if event_id in self.unreadable:
+            raise BadEvent(event_id, self.unreadable[event_id])
+        if found is None or not is_live(found):
+            self.gone.add(event_id)
+        return found
+
+    def invite(self, meeting: Meeting) -> Invite | None:
+        found = super().invite(meeting)
+        self.given[meeting.id] += found is not None
+        return found
+
+
+def _as_listed(each: Meeting, window: Window) -> Meeting:
+    """A windowed listing hides the exceptions that lie outside the window, as controllers from 0.33 on do."""
+    return replace(each, overrides=tuple(one for one in each.overrides if _touches(one, window)))
+
+
+def _touches(one: Override, window: Window) -> bool:
+    moments = [when.utc for when in (one.original, one.start, one.end) if when]
+    return max(moments) >= window.since and min(moments) <= window.until
+
+
+def is_live(each: Meeting) -> bool:
+    """Whether a meeting is to be seen anywhere."""
+    if each.invite_status == "declined" or each.start is None:
+        return False
+    if not each.recurrence or known_as(each).end is None:
+        return True
+    return bool(occurrences(each, Window(datetime(2000, 1, 1, tzinfo=UTC), FOREVER)))
+
+
+class Minter(MemoryMinter):
+    """An OpenMeetings that fails a few times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.faults = Faults()
+
+    def hash(self, event: str, name: str, visitor: Visitor) -> str:
+        with self.faults.met("hash"):
+            return super().hash(event, name, visitor)
+
+
+class Place(Protocol):
+    """A calendar as its user has it open."""
+
+    calendar: Calendar
+
+    def objects(self) -> dict[str, bytes]: ...
+    def put(self, href: str, body: bytes) -> None: ...
+    def delete(self, href: str) -> None: ...
+    def close(self) -> None: ...
+
+
+class MemoryPlace:
+    def __init__(self, name: str) -> None:
+        self._memory = MemoryCalendar(name)
+        self.calendar: Calendar = self._memory
+
+    def objects(self) -> dict[str, bytes]:
+        return {href: found.body for href, found in self._memory.objects.items()}
+
+    def put(self, href: str, body: bytes) -> None:
+        self._memory.user_puts(href, body)
+
+    def delete(self, href: str) -> None:
+        self._memory.user_deletes(href)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class ServerPlace:
+    """The same on a real server; what did not change is not fetched again."""
+
+    def __init__(self, server: Server) -> None:
+        url = server.fresh_calendar()
+        self._syncd = server.calendar(url)
+        self._somebody: CalDAVCalendar = server.calendar(url)
+        self._known: dict[tuple[str, str], bytes] = {}
+        self.calendar: Calendar = self._syncd
+
+    def objects(self) -> dict[str, bytes]:
+        etags = self._somebody.seen(None).etags
+        return {href: self._body(href, etag or "") for href, etag in etags.items()}
+
+    def _body(self, href: str, etag: str) -> bytes:
+        body = self._known.get((href, etag))
+        if body is None:
+            found = self._somebody.fetch(href)
+            assert found
+            body = self._known[href, etag] = found.body
+        return body
+
+    def put(self, href: str, body: bytes) -> None:
+        found = self._somebody.fetch(href)
+        if found:
+            self._somebody.update(href, body, found.etag)
+        else:
+            self._somebody.create(href, body)
+
+    def delete(self, href: str) -> None:
+        self._somebody.delete(href, None)
+
+    def close(self) -> None:
+        self._syncd.close()
+        self._somebody.close()
+
+
+class Desk:
+    """A calendar between syncd and its user: it fails when told to, and knows what each of them did.
+
+    ``foreign`` are objects, by href, that syncd must not touch. ``written`` are the revisions that syncd gave, by
+    UID, as long as the object lives. ``added`` is what the user added, ``edited`` are the UIDs of what they changed,
+    ``titles`` is (theirs, the meeting's then), ``deleted`` what the meeting may be while our entry stays away.
+    ``adrift`` are entries that an earlier ledger, or this one under another name, has made.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self.faults = Faults()
+        self.gone = False
+        self.cursors = 0
+        self.log: list[tuple[str, str]] = []
+        self.foreign: dict[str, bytes] = {}
+        self.written: dict[str, int] = {}
+        self.added: dict[str, set[bytes]] = {}
+        self.edited: set[str] = set()
+        self.titles: dict[str, tuple[bytes, str]] = {}
+        self.deleted: dict[str, set[str]] = {}
+        self.adrift: set[str] = set()
+        self.lost: list[datetime] = []
+        self.trash: list[tuple[str, bytes]] = []
+
+    @property
+    def url(self) -> str:
+        return self.place.calendar.url
+
+    def check(self) -> None:
+        with self._met("check", ""):
+            self.place.calendar.check()
+
+    def seen(self, cursor: str | None) -> Seen:
+        with self._met("seen", ""):
+            age, _, real = (cursor or "").partition(" ")
+            seen = self.place.calendar.seen(None if age != str(self.cursors) else real)
+            return Seen(seen.etags, f"{self.cursors} {seen.cursor}" if seen.cursor else None, seen.complete)
+
+    def create(self, href: str, body: bytes) -> Stored:
+        with self._met("create", href):
+            stored = self.place.calendar.create(href, body)
+            self._wrote(body)
+        return stored
+
+    def update(self, href: str, body: bytes, etag: str | None) -> Stored:
+        with self._met("update", href):
+            stored = self.place.calendar.update(href, body, etag)
+            self._wrote(body)
+        return stored
+
+    def delete(self, href: str, etag: str | None) -> None:
+        with self._met("delete", href):
+            self.place.calendar.delete(href, etag)
+
+    def fetch(self, href: str) -> Found | None:
+        with self._met("fetch", href):
+            return self.place.calendar.fetch(href)
+
+    @contextmanager
+    def _met(self, verb: str, href: str) -> Iterator[None]:
+        self.log.append((verb, href))
+        with self.faults.met(verb):
+            if self.gone:
+                raise NeedsYou("the calendar is not there")
+            yield
+
+    def _wrote(self, body: bytes) -> None:
+        mark = read_mark(body)
+        assert mark
+        assert mark.revision >= self.written.get(mark.uid, 0), f"the SEQUENCE of {mark.uid} went down"
+        self.written[mark.uid] = mark.revision
+
+    def writes(self) -> list[tuple[str, str]]:
+        return [call for call in self.log if call[0] in ("create", "update", "delete")]
+
+    def forget_own_writes(self) -> None:
+        """What a ledger that knows nothing finds here it goes on from; what bears no mark is not its."""
+        self.written.clear()
+        self.titles.clear()
+        self.lost.clear()
+        for href, body in self.place.objects().items():
+            mark = read_mark(body)
+            assert mark
+            if mark.digest is None:
+                self.foreign.setdefault(href, body)
+            self.written[mark.uid] = mark.revision
+            self.adrift.add(mark.uid)
+
+
+class World:
+    """All of it; ``accounts`` and ``desks`` have names that never change, ``names`` are those of the configuration."""
+
+    def __init__(self, desks: Mapping[str, Desk], rules: Mapping[str, tuple[str, str]]) -> None:
+        self.now = NOW
+        self.desks = dict(desks)
+        self.rules = rules
+        invites: dict[str, str] = {}
+        people = (("work", "Alice", "Adams"), ("home", "Bob", "Burton"))
+        self.accounts = {
+            name: Account(Identity("https://id.example.org", f"sub-{name}", f"user-{name}", first, last), invites)
+            for name, first, last in people
+        }
+        self.archive: dict[str, dict[str, Meeting]] = {name: {} for name in self.accounts}
+        self.minter = Minter()
+        self.names = {name: name for name in (*self.accounts, *self.desks)}
+        self.language = "en"
+        self.version = 1
+        self.past, self.ahead = 3 * DAY, 30 * DAY
+        self.stop_after: int | None = None
+        self.ledger: Ledger = Rehearsal(Path("memory"))
+        self.jobs: Jobs
+        self.shown: set[str] = set()
+        self.dropped: list[datetime] = []
+        self._subscribe()
+        self.configure()
+
+    def orders(self) -> dict[str, tuple[str, ...]]:
+        """The accounts of each calendar and of the feed, in their order, by the names that never change."""
+        return {"mine": ("work",), "team": ("home", "work"), "phone": ("work", "home")}
+
+    def configured(self, what: str) -> tuple[str, ...]:
+        return tuple(self.names[account] for account in self.orders()[what])
+
+    def configure(self) -> None:
+        """Read the configuration, which is also what a restart does."""
+        password = Secret("x", "env", "X", Path("x"), {"X": "x"})
+        accounts = {
+            self.names[name]: configuration.Account(
+                name=self.names[name], url="https://meet.example.org", past=self.past, ahead=self.ahead
+            )
+            for name in self.accounts
+        }
+        calendars = {
+            self.names[name]: configuration.Calendar(
+                name=self.names[name],
+                url="https://dav.example.org/",
+                username="alice",
+                password=password,
+                accounts=self.configured(name),
+                ways_in=("opentalk", "openmeetings"),
+                audience="owner" if name == "mine" else "guests",
+                passwords=name == "mine",
+                on_edit=self.rules[name][0],  # type: ignore[arg-type]
+                on_delete=self.rules[name][1],  # type: ignore[arg-type]
+            )
+            for name in self.desks
+        }
+        om = "https://om.example.org/openmeetings"
+        config = configuration.Config(
+            path=Path("config.toml"),
+            state=Path("memory"),
+            language=self.language,  # type: ignore[arg-type]
+            accounts=accounts,
+            openmeetings=configuration.OpenMeetings(url=om, public_url=om, username="syncd", password=password),
+            calendars=calendars,
+            feeds=None,
+        )
+        remotes = Remotes(
+            {self.names[name]: account for name, account in self.accounts.items()},
+            self.minter,
+            {self.names[name]: desk for name, desk in self.desks.items()},
+            lambda: None,
+        )
+        self.jobs = Jobs(config, self.ledger, remotes, lambda: self.now, self._progress, workers=1, jitter=lambda: 0.0)
+        for name, profile in self.jobs.profiles.items():
+            self.jobs.profiles[name] = replace(profile, versions=(str(self.version),))
+
+    def _progress(self, _name: str, _done: int, _total: int) -> None:
+        if self.stop_after is not None:
+            self.stop_after -= 1
+            if self.stop_after < 0:
+                self.stop_after = None
+                raise Stopped("syncd is ending")
+
+    def _subscribe(self) -> None:
+        self.ledger.save_feed(replace(FEED, accounts=self.configured("phone")))
+
+    def lose_ledger(self) -> None:
+        self.ledger.close()
+        self.ledger = Rehearsal(Path("memory"))
+        self.minter.made.clear()
+        for account in self.accounts.values():
+            account.given.clear()
+        for desk in self.desks.values():
+            desk.forget_own_writes()
+        self.shown.clear()
+        self.dropped.clear()
+        self._subscribe()
+        self.configure()
+
+    def close(self) -> None:
+        self.ledger.close()
+        for desk in self.desks.values():
+            desk.place.close()
+
+    def window(self) -> Window:
+        return Listing(self.past, self.ahead).window(self.now)
+
+    def seen_by(self, event: str, what: str) -> tuple[str, Meeting] | None:
+        """The first account of a calendar or the feed that has a live meeting, and what it sees."""
+        for name in self.orders()[what]:
+            each = self.accounts[name].meetings.get(event)
+            if each is not None and each.invite_status != "declined" and each.start is not None:
+                return name, each
+        return None
+
+    def possible(self, event: str, what: str) -> set[str]:
+        """The digests of a meeting as the source has it, and as the ledger has it still."""
+        source, here = self.ledger.sources(self.configured(what)).get(event), self.seen_by(event, what)
+        return {*([source.digest] if source else ()), *([digest_of_meeting(here[1])] if here else ())}
+
+    def feed_bodies(self) -> dict[str, bytes]:
+        """What the feed shows, by UID."""
+        feed = self.ledger.feeds()["phone"]
+        if feed.built is None:
+            return {}
+        bodies = [body for *_, body in self.ledger.edition_bodies(feed)]
+        result = {uid_of(body): body for body in bodies}
+        assert len(result) == len(bodies), "the feed shows an event twice"
+        return result
+
+    def change(self, event: str, edit: Callable[[Meeting], Meeting]) -> None:
+        """Edit an event as all accounts see it, or would if they were invited again."""
+        for name, account in self.accounts.items():
+            for meetings in (account.meetings, self.archive[name]):
+                if event in meetings:
+                    meetings[event] = edit(meetings[event])
+
+
+@lru_cache(maxsize=10_000)
+def uid_of(body: bytes) -> str:
+    mark = read_mark(body)
+    assert mark
+    return mark.uid
+
+
+@lru_cache(maxsize=10_000)
+def unfolded(body: bytes) -> bytes:
+    return re.sub(rb"\r?\n[ \t]", b"", body)
+
+
+def in_events(body: bytes, edit: Callable[[bytes], bytes]) -> bytes:
+    """The object with its events edited, and its zones as they are."""
+    pattern = re.compile(rb"^BEGIN:VEVENT\r?$.*?^END:VEVENT\r?$", re.DOTALL | re.MULTILINE)
+    return pattern.sub(lambda found: edit(found[0]), unfolded(body))

@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole daemon, with the life of its main thread, on clocks of its own: days pass in a second, in one thread.
+
+Its remotes are in memory; a ``Weather`` stands before them.
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any, Literal
+
+from apscheduler.triggers.date import DateTrigger
+from msgspec import Struct
+from msgspec.structs import replace
+
+from syncd import report
+from syncd.bells import Bell
+from syncd.config import Config, load
+from syncd.daemon import TICK, Clocks, Daemon, attend
+from syncd.model import Meeting, Snapshot, Standing, Visitor, Window
+from syncd.notify import Notifier
+from syncd.plan import Known, known_as, overlaps
+from syncd.profiles import feed_profile
+from syncd.remotes import Remotes
+from syncd.schema import FILE, Syncing
+from syncd.signals import Ending
+from syncd.store import Ledger
+from tests.contract.memory import MemoryCalendar
+from tests.memory import MemoryMinter, MemorySource
+
+PASSWORD = 'password = { env = "PASSWORD" }'
+
+
+def configure(folder: Path, *, accounts: Mapping[str, str], calendars: Mapping[str, str]) -> Config:
+    """A configuration of these accounts and calendars, with further lines for the table of each."""
+    lines = ["[openmeetings]", 'url = "https://om.example.org/openmeetings"', 'username = "syncd"', PASSWORD]
+    for name, more in accounts.items():
+        url = [] if "url =" in more else ['url = "https://meet.example.org"']
+        lines += [f"[opentalk.{name}]", *url, f'username = "{name}"', PASSWORD, more]
+    for name, more in calendars.items():
+        lines += [
+            f"[caldav.{name}]",
+            f'url = "https://dav-{name}.example.org/calendar/"',
+            'username = "x"',
+            PASSWORD,
+            more,
+        ]
+    lines += ["[feeds]", 'listen = "127.0.0.1:8080"', 'public_url = "https://syncd.example.org"']
+    path = folder / "config.toml"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return load(path, {"PASSWORD": "pw", "HOME": str(folder)})
+
+
+class Time:
+    """Two clocks: that of the day, which may jump, and a steady one, which stands still while the machine sleeps."""
+
+    def __init__(self, now: datetime) -> None:
+        self.now = now
+        self.steady = 0.0
+
+    def clock(self) -> datetime:
+        return self.now
+
+    def tell(self) -> float:
+        return self.steady
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+        self.steady += seconds
+
+    def jump(self, by: timedelta) -> None:
+        """The clock is set, or the machine sleeps."""
+        self.now += by
+
+
+class Ring(Struct, frozen=True):
+    """Something that was rung: when by each of the clocks, and its name."""
+
+    at: datetime
+    steady: float
+    name: str
+
+
+class Heap:
+    """Rings as APScheduler does: it waits on the steady clock for what the other one says now, or for a new job."""
+
+    def __init__(self, time: Time) -> None:
+        self.rings: list[Ring] = []
+        self.jobs: dict[str, tuple[datetime, int, Callable[[], None]]] = {}
+        self._time = time
+        self._numbers = count()
+        self._waits_for = 0.0
+
+    def add_job(
+        self,
+        func: Callable[[], None],
+        trigger: DateTrigger | None = None,
+        *,
+        id: str | None = None,  # noqa: A002
+        replace_existing: bool = False,
+    ) -> object:
+        number = next(self._numbers)
+        moment = trigger.run_date if trigger else self._time.now
+        assert replace_existing or id not in self.jobs
+        self.jobs[id or f"at once {number}"] = (moment, number, func)
+        self._waits_for = self._time.steady
+        return None
+
+    def start(self) -> None:
+        return
+
+    def shutdown(self) -> None:
+        self.jobs.clear()
+
+    def run(self, seconds: float) -> None:
+        """Let time pass, and do meanwhile what is due."""
+        end = self._time.steady + seconds
+        while True:
+            if self._time.steady >= self._waits_for:
+                self._process()
+            if self._waits_for > end:
+                break
+            self._time.pass_by(max(0.0, self._waits_for - self._time.steady))
+        self._time.pass_by(max(0.0, end - self._time.steady))
+
+    def _process(self) -> None:
+        while due := [(job, name) for name, job in self.jobs.items() if job[0] <= self._time.now]:
+            (_, _, func), name = min(due, key=lambda each: each[0][:2])
+            del self.jobs[name]
+            bell = getattr(func, "__self__", None)
+            if isinstance(bell, Bell) and func.__name__ == "_run":
+                self.rings.append(Ring(self._time.now, self._time.steady, bell._name))
+            func()
+        first = min((moment for moment, _, _ in self.jobs.values()), default=None)
+        wait = (first - self._time.now).total_seconds() if first else float("inf")
+        self._waits_for = self._time.steady + wait
+
+
+class Weather:
+    """Stands before every remote: counts the requests by steady day, and ``rule`` says what becomes of each.
+
+    It hears the server's name and what is asked, and may raise, or let time pass.
+    """
+
+    def __init__(self, time: Time) -> None:
+        self.requests: Counter[tuple[int, str, str]] = Counter()
+        self.rule: Callable[[str, str], None] = calm
+        self._time = time
+
+    def meet(self, server: str, what: str) -> None:
+        self.requests[int(self._time.steady // 86400), server, what] += 1
+        self.rule(server, what)
+
+    def asked(self, *servers: str) -> int:
+        """How many requests these servers got."""
+        return sum(number for (_, server, _), number in self.requests.items() if server in servers)
+
+
+def calm(_server: str, _what: str) -> None:
+    return
+
+
+class Account(MemorySource):
+    """An account that lists quickly. ``listing`` may tell a lie about what is there."""
+
+    def __init__(self, name: str, weather: Weather, *meetings: Meeting) -> None:
+        super().__init__(*meetings)
+        self._name = name
+        self._weather = weather
+        self._known: dict[str, tuple[Meeting, Known]] = {}
+        self.listing: Callable[[dict[str, Meeting]], dict[str, Meeting]] = dict
+        self.person = type(self.person)("https://id.example.org", name, f"user-{name}", "Alice", "Adams")
+
+    def _ask(self, what: str) -> None:
+        super()._ask(what)
+        self._weather.meet(self._name, what)
+
+    def snapshot(self, window: Window | None, have: Mapping[str, str] = {}) -> Snapshot:
+        self._ask("snapshot" if window else "full snapshot")
+        listed = {
+            event: each
+            for event, each in self.listing(self.meetings).items()
+            if window is None or self._touches(each, window)
+        }
+        same = {event for event, each in listed.items() if have.get(event) == self.known(each).digest}
+        return Snapshot({event: each for event, each in listed.items() if event not in same}, window, {}, same)
+
+    def known(self, each: Meeting) -> Known:
+        """As ``plan.known_as``, reckoned once."""
+        meeting, known = self._known.get(each.id, (None, None))
+        if known is None or meeting is not each:
+            known = known_as(each)
+            self._known[each.id] = (each, known)
+        return known
+
+    def _touches(self, each: Meeting, window: Window) -> bool:
+        known = self.known(each)
+        return known.start is not None and overlaps(known.start, known.end, window)
+
+
+class Minter(MemoryMinter):
+    def __init__(self, weather: Weather) -> None:
+        super().__init__()
+        self._weather = weather
+
+    def hash(self, event: str, name: str, visitor: Visitor) -> str:
+        self._weather.meet("openmeetings", "hash")
+        return super().hash(event, name, visitor)
+
+
+class WeatheredCalendar(MemoryCalendar):
+    def __init__(self, name: str, weather: Weather) -> None:
+        super().__init__(name)
+        self._weather = weather
+
+    @contextmanager
+    def _call(self, verb: str, href: str) -> Iterator[None]:
+        self._weather.meet(self.name, verb)
+        with super()._call(verb, href):
+            yield
+
+    def forgive(self) -> None:
+        """Forget the faults that did not happen."""
+        self._faults.clear()
+
+    @property
+    def writes(self) -> int:
+        """How many there were."""
+        return sum(verb in ("create", "update", "delete") for verb, _ in self.log)
+
+
+class Simulation:
+    """A daemon of a configuration that lives when told to ``go``.
+
+    Its accounts and its OpenMeetings are in memory or those that are ``connected``.
+    """
+
+    def __init__(self, config: Config, time: Time, connected: Remotes | None = None) -> None:
+        self.config = config
+        self.time = time
+        self.weather = Weather(self.time)
+        self.accounts = {name: Account(name, self.weather) for name in config.accounts}
+        self.calendars = {name: WeatheredCalendar(name, self.weather) for name in config.calendars}
+        self.minter = Minter(self.weather)
+        self.ledger = Ledger(config.state, patience=0.0)
+        self.ledger._rows("PRAGMA synchronous=OFF")  # no power is cut here
+        self.heap = Heap(self.time)
+        self.looks = 0
+        self._connected = connected or Remotes(self.accounts, self.minter, {}, lambda: None)
+        self.daemon = Daemon(
+            config,
+            self.ledger,
+            replace(self._connected, calendars=self.calendars),
+            self.time.clock,
+            Ending(),
+            scheduler=self.heap,
+            workers=1,
+            jitter=lambda: 0.0,
+        )
+        self.told = "simulated"
+        self._clocks = Clocks(self.time.clock, self.time.tell)
+        self._notifier = Notifier({}, 1)
+        self._end = 0.0
+        self._begun = time.now
+
+    def __enter__(self) -> "Simulation":
+        self.daemon.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.daemon.stop()
+        self._connected.close()
+        self.ledger.close()
+
+    def go(self, span: timedelta) -> None:
+        """Live for so long, on the steady clock."""
+        self._end = self.time.steady + span.total_seconds()
+        attend(self, self._unread, self, self._notifier, self._clocks)
+
+    def wish(self, seconds: float) -> Literal["end"] | None:
+        """The one place where the main thread waits."""
+        assert seconds == TICK
+        self.looks += 1
+        self.heap.run(min(seconds, self._end - self.time.steady))
+        return "end" if self.time.steady >= self._end else None
+
+    def wake(self) -> None:
+        self.daemon.wake()
+
+    def reload(self, _config: Config) -> None:
+        raise AssertionError("nothing is read again")
+
+    def _unread(self) -> Config:
+        raise AssertionError("nothing is read again")
+
+    def status(self) -> report.Json:
+        """``syncd status --json``."""
+        standings = self.ledger.standings()
+        for run in self.daemon.unnoted():
+            noted = standings.get((run.kind, run.name))
+            standings[run.kind, run.name] = Standing(run, noted.last_success if noted else None)
+        sizes, installation = self.ledger.sizes(), self.ledger.secret("installation")
+        profiles = {name: feed_profile(self.config, installation, feed) for name, feed in self.ledger.feeds().items()}
+        return report.status_json(
+            self.config,
+            standings,
+            sizes,
+            {name: profile.accounts if profile else None for name, profile in profiles.items()},
+            {name: sizes.get(("profile", profile.key), 0) for name, profile in profiles.items() if profile},
+            Syncing(1, self._begun, daemon=True),
+        )
+
+    def troubled(self) -> set[str]:
+        """The names of what ``syncd status`` says is in trouble; it says that all is well if there is none."""
+        status = self.status()
+        things: dict[str, Any] = {"openmeetings": status["openmeetings"]}
+        for kind in ("accounts", "calendars", "feeds"):
+            named = status[kind]
+            assert isinstance(named, dict)
+            things |= named
+        found = {name for name, thing in things.items() if thing["state"] in report.TROUBLED}
+        assert status["ok"] == (not found)
+        return found
+
+    def shown(self, calendar: str) -> dict[str, bytes]:
+        """What of ours lies in a calendar: event -> object."""
+        objects = self.calendars[calendar].objects
+        prefix, suffix = "syncd-", ".ics"
+        return {
+            href.removeprefix(prefix).removesuffix(suffix): found.body
+            for href, found in objects.items()
+            if href.startswith(prefix)
+        }
+
+    def wanted(self, accounts: Iterable[str]) -> dict[str, Known]:
+        """The source's meetings of these accounts, as the ledger should know them."""
+        return {
+            event: account.known(each)
+            for account in (self.accounts[name] for name in accounts)
+            for event, each in account.meetings.items()
+        }
+
+    @contextmanager
+    def locking(self) -> Iterator[Callable[[], None]]:
+        """Another program holds the ledger locked from the moment that it is told to."""
+        other = sqlite3.connect(self.config.state / FILE, timeout=0, isolation_level=None)
+
+        def lock() -> None:
+            if not other.in_transaction:
+                other.execute("BEGIN IMMEDIATE")
+
+        try:
+            yield lock
+        finally:
+            other.close()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Another program holds the ledger locked."""
+        with self.locking() as lock:
+            lock()
+            yield
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """The disk that the ledger lies on is full."""
+        pages = self.ledger._rows("PRAGMA page_count")[0][0]
+        self.ledger._rows(f"PRAGMA max_page_count={pages}")
+        try:
+            yield
+        finally:
+            self.ledger._rows("PRAGMA max_page_count=4294967294")

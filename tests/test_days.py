@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A month of a daemon that nobody looks after, among people who change their minds and servers that fail."""
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from msgspec.structs import replace
+
+from syncd.config import Config
+from syncd.daemon import SETTLED, TICK
+from syncd.errors import BadAnswer, Unavailable
+from syncd.jobs import HOUSEKEEPING
+from syncd.model import Feed, Meeting, Override, When
+from syncd.plan import FULL_LISTING, LONGEST_WAIT
+from tests.memory import DAY, HOUR, meeting
+from tests.simulation import Simulation, Time, calm, configure
+
+START = datetime(2026, 10, 19, 5, tzinfo=UTC)  # Berlin puts its clocks back on the 25th, New York on 1 November
+ZONES = ("Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Auckland")
+MINUTE = timedelta(minutes=1)
+PAST = 30 * DAY
+AWAY, DEAD = 4, (8, 9)
+"""The day on which a calendar server is away, and two whole ones on which OpenMeetings is dead."""
+
+RINGS = 12
+"""What no bell does more often in an hour, whatever happens."""
+
+MORE = 10
+"""Requests of a day beyond those of the timers: what failed is asked again, and so is what waited for its host."""
+
+ACCOUNTS = dict.fromkeys(("alice", "bob", "carol"), 'every = "1h"\nsoon_every = "30m"')
+CALENDARS = {
+    "own": 'accounts = ["alice"]\non_delete = "restore"\naudit = "2h"',
+    "team": 'accounts = ["alice", "bob", "carol"]\naudit = "4h"',
+}
+
+
+class People:
+    """They make, change and drop meetings, and meddle with the calendars; chance says what they do."""
+
+    def __init__(self, world: Simulation, chance: random.Random) -> None:
+        self._world = world
+        self._chance = chance
+        self._made = 0
+        self.theirs: dict[tuple[str, str], bytes] = {}
+        for account in world.accounts.values():
+            account.meetings = {each.id: each for each in (self._meeting() for _ in range(6))}
+        shared = self._meeting()
+        for name in ("alice", "bob"):
+            world.accounts[name].meetings[shared.id] = replace(shared, own=name == "bob")
+
+    def _start(self, zone: str) -> datetime:
+        day = self._world.time.now.astimezone(ZoneInfo(zone)).date() + timedelta(days=self._chance.randint(0, 40))
+        clock = datetime(day.year, day.month, day.day, self._chance.randint(0, 23), tzinfo=ZoneInfo(zone))
+        return clock.astimezone(UTC)
+
+    def _meeting(self) -> Meeting:
+        self._made += 1
+        zone = self._chance.choice(ZONES)
+        start = When(self._start(zone), zone)
+        end = When(start.utc + HOUR, zone)
+        kind = self._chance.choice(("single", "single", "all-day", "series", "endless"))
+        if kind == "all-day":
+            midnight = datetime.combine(start.utc.date(), datetime.min.time(), UTC)
+            start = end = When(midnight, zone)
+        rule = {"series": ("RRULE:FREQ=WEEKLY;COUNT=6",), "endless": ("RRULE:FREQ=WEEKLY",)}.get(kind, ())
+        fields: dict[str, Any] = {"start": start, "end": end, "all_day": kind == "all-day", "recurrence": rule}
+        return meeting(f"e{self._made}", **fields)
+
+    def changes_of_mind(self) -> None:
+        """Each account: perhaps something new, something moved, something dropped."""
+        for account in self._world.accounts.values():
+            if self._chance.random() < 0.3:
+                each = self._meeting()
+                account.meetings[each.id] = each
+            coming = [each for each in account.meetings.values() if self._is_coming(each)]
+            for each in self._chance.sample(coming, min(2, len(coming))):
+                account.meetings[each.id] = self._changed(each)
+            if coming and self._chance.random() < 0.25:
+                del account.meetings[self._chance.choice(coming).id]
+
+    def _is_coming(self, each: Meeting) -> bool:
+        return bool(each.recurrence) or (each.end is not None and each.end.utc > self._world.time.now)
+
+    def _changed(self, each: Meeting) -> Meeting:
+        assert each.start
+        word = self._chance.choice(("title", "time", "occurrence", "cancelled"))
+        if word == "time" and not each.all_day:
+            start = When(self._start(each.start.zone), each.start.zone)
+            return replace(each, start=start, end=When(start.utc + HOUR, start.zone), overrides=())
+        if word in ("occurrence", "cancelled") and each.recurrence:
+            local = each.start.utc.astimezone(ZoneInfo(each.start.zone)) + timedelta(weeks=self._chance.randint(1, 4))
+            original = When(local.astimezone(UTC), each.start.zone)
+            more = {} if word == "cancelled" else {"title": f"Special {self._chance.random()}"}
+            override = Override(original, cancelled=word == "cancelled", **more)  # type: ignore[arg-type]
+            return replace(each, overrides=(*(o for o in each.overrides if o.original != original), override))
+        return replace(each, title=f"Meeting {self._chance.random()}")
+
+    def meddle(self) -> None:
+        """Somebody edits one entry, drops one, and adds one of their own."""
+        for name, calendar in self._world.calendars.items():
+            ours = sorted(self._world.shown(name))
+            if ours and self._chance.random() < 0.4:
+                edit(self._world, name, self._chance.choice(ours))
+            ours = sorted(self._world.shown(name))
+            if ours and self._chance.random() < 0.2:
+                calendar.user_deletes(f"syncd-{self._chance.choice(ours)}.ics")
+            if self._chance.random() < 0.2:
+                href = f"theirs-{len(self.theirs)}.ics"
+                self.theirs[name, href] = THEIRS.replace(b"number", str(len(self.theirs)).encode())
+                calendar.user_puts(href, self.theirs[name, href])
+
+    def stumble(self, server: str, _what: str) -> None:
+        """One request in fifty fails."""
+        if self._chance.random() < 0.02:
+            wait = self._chance.choice((None, 90.0, 600.0))
+            raise self._chance.choice(
+                (Unavailable(f"{server} is in trouble (503)", wait), BadAnswer(f"{server} sent half an answer"))
+            )
+
+    def lose_answers(self) -> None:
+        """Calendars do what they are asked, and the line breaks before they can tell."""
+        for calendar in self._world.calendars.values():
+            calendar.lose_answer(verb=self._chance.choice(("create", "update", "delete")))
+
+
+THEIRS = b"\r\n".join(
+    [b"BEGIN:VCALENDAR", b"VERSION:2.0", b"BEGIN:VEVENT", b"UID:theirs-number", b"END:VEVENT", b"END:VCALENDAR", b""]
+)
+
+
+def edit(world: Simulation, calendar: str, event: str) -> None:
+    """Somebody gives an entry another title, in a program that counts SEQUENCE up."""
+    body = world.shown(calendar)[event]
+    lines = [b"SUMMARY:Mine" if line.startswith(b"SUMMARY:") else line for line in body.split(b"\r\n")]
+    world.calendars[calendar].user_puts(f"syncd-{event}.ics", b"\r\n".join(lines))
+
+
+def without(*servers: str, then: Callable[[str, str], None]) -> Callable[[str, str], None]:
+    def rule(server: str, what: str) -> None:
+        if server in servers:
+            raise Unavailable(f"{server} does not answer")
+        then(server, what)
+
+    return rule
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return configure(tmp_path, accounts=ACCOUNTS, calendars=CALENDARS)
+
+
+@pytest.fixture(params=["a known month", "a new month"])
+def chance(request: pytest.FixtureRequest) -> random.Random:
+    seed = 1 if request.param == "a known month" else random.randrange(2**32)
+    print("the seed of this month:", seed)  # noqa: T201 -- pytest shows it if the month went wrong
+    return random.Random(seed)
+
+
+def live_through(world: Simulation, chance: random.Random) -> People:
+    """Thirty days; what happens to the machine and the servers, happens on days of its own."""
+    people = People(world, chance)
+    for day in range(30):
+        world.weather.rule = people.stumble
+        with ExitStack() as stack:
+            if day == AWAY:
+                world.weather.rule = without("team", then=people.stumble)
+            if 7 <= day < 10:
+                world.weather.rule = without("openmeetings", then=people.stumble)
+            if day == 12:
+                world.time.jump(8 * HOUR)
+            if day in (14, 15):
+                world.time.jump(3 * HOUR if day == 14 else -3 * HOUR)
+            if day == 17:
+                world.calendars["own"].expire_cursors()
+            if day == 19:
+                stack.enter_context(world.locked())
+                world.go(7 * MINUTE)
+        for _ in range(8):
+            people.changes_of_mind() if chance.random() < 0.3 else people.meddle()
+            if chance.random() < 0.1:
+                people.lose_answers()
+            world.go(3 * HOUR)
+        confirm(world)
+    return people
+
+
+def confirm(world: Simulation) -> None:
+    """A person who looks once a day lets pass what is held."""
+    for name in world.troubled():
+        for hold in (name, f"feed/{name}"):
+            world.ledger.confirm(hold)
+
+
+def test_after_a_month_of_everything_the_calendars_are_what_the_accounts_have(
+    config: Config, chance: random.Random
+) -> None:
+    feed = Feed("phone", "0" * 64, ("alice",), "owner", False, "phone", START)
+    with Simulation(config, Time(START)) as world:
+        world.ledger.save_feed(feed)
+        people = live_through(world, chance)
+        world.weather.rule = calm
+        for calendar in world.calendars.values():
+            calendar.forgive()
+        world.go(DAY + HOUR)
+        confirm(world)
+        world.go(5 * HOUR)
+        assert world.troubled() == set()
+        for name, settings in config.calendars.items():
+            assert_agrees(world, name, settings.accounts)
+        for (name, href), body in people.theirs.items():
+            assert world.calendars[name].objects[href].body == body
+        assert_feed_agrees(world)
+        assert_is_patient(world)
+        before = {name: calendar.objects for name, calendar in world.calendars.items()}
+        world.go(DAY)
+        assert {name: calendar.objects for name, calendar in world.calendars.items()} == before
+
+
+def test_what_people_do_in_a_calendar_is_repaired_or_respected_with_the_next_audit(config: Config) -> None:
+    with Simulation(config, Time(START)) as world:
+        People(world, random.Random(3))
+        world.go(HOUR)
+        before = {name: world.shown(name) for name in config.calendars}
+        for name in config.calendars:
+            edited, dropped, *_ = sorted(before[name])
+            edit(world, name, edited)
+            world.calendars[name].user_deletes(f"syncd-{dropped}.ics")
+        world.go(max(each.audit for each in config.calendars.values()))
+        for name in config.calendars:
+            edited, dropped, *_ = sorted(before[name])
+            after = world.shown(name)
+            assert title_of(after[edited]) == title_of(before[name][edited])
+            assert (dropped in after) == (name == "own")
+        (account,) = (
+            each for each in world.accounts.values() if dropped in each.meetings and each.meetings[dropped].own
+        )
+        account.meetings[dropped] = replace(account.meetings[dropped], title="Changed")
+        world.go(2 * HOUR)
+        assert title_of(world.shown("team")[dropped]) == b"SUMMARY:Changed"
+        assert world.troubled() == set()
+
+
+def title_of(body: bytes) -> bytes:
+    return next(line for line in body.split(b"\r\n") if line.startswith(b"SUMMARY:"))
+
+
+REST = """
+every = "6m"
+soon_every = "2m"
+"""
+
+
+def test_a_day_at_rest_has_the_rings_of_its_timers_and_no_others(tmp_path: Path) -> None:
+    config = configure(tmp_path, accounts={"work": REST}, calendars={"team": 'audit = "50m"'})
+    account, calendar = config.accounts["work"], config.calendars["team"]
+    with Simulation(config, Time(START)) as world:
+        world.accounts["work"].meetings = {f"e{day}": meeting(f"e{day}", day=day) for day in range(-35, 40)}
+        world.ledger.save_feed(Feed("phone", "0" * 64, ("work",), "owner", False, "phone", START))
+        world.go(10 * MINUTE)
+        world.heap.rings.clear()
+        world.weather.requests.clear()
+        begun, looks = world.time.now, world.looks
+        world.go(DAY)
+        moments = {
+            "pull work": every(account.soon_every, START, begun, world.time.now),
+            "links": every(FULL_LISTING, START, begun, world.time.now),
+            "push team": [
+                *every(FULL_LISTING, START, begun, world.time.now),
+                *every(calendar.audit, START, begun, world.time.now),
+            ],
+            "housekeeping ledger": every(HOUSEKEEPING, START + SETTLED, begun, world.time.now),
+        }
+        rung = {name: [ring.at for ring in world.heap.rings if ring.name == name] for name in moments}
+        assert rung == {name: sorted(each) for name, each in moments.items()}
+        assert len(world.heap.rings) == sum(map(len, moments.values()))
+        kinds = {
+            what: world.weather.requests[0, "work", what] + world.weather.requests[1, "work", what]
+            for what in ("snapshot", "full snapshot")
+        }
+        assert kinds == {
+            "full snapshot": len(moments["links"]),
+            "snapshot": len(moments["pull work"]) - len(moments["links"]),
+        }
+        assert world.weather.asked("team") == len(every(calendar.audit, START, begun, world.time.now))
+        assert world.weather.asked("openmeetings") == 0
+        assert sorted(world.heap.jobs) == ["housekeeping ledger", "pull work", "push team"]
+        assert world.looks - looks == DAY.total_seconds() / TICK
+
+
+def every(interval: timedelta, first: datetime, after: datetime, until: datetime) -> list[datetime]:
+    """The moments at which a timer of this interval rings."""
+    found = [first + number * interval for number in range(int((until - first) / interval) + 1)]
+    return [moment for moment in found if after < moment <= until]
+
+
+def assert_agrees(world: Simulation, name: str, accounts: tuple[str, ...]) -> None:
+    """What lies in a calendar is what our ledger noted, and that is what its accounts have."""
+    now = world.time.now
+    placed, entries = world.ledger.placements(name), world.ledger.entries(world.daemon._jobs.profiles[name].key)
+    shown = world.shown(name)
+    assert shown.keys() == {event for event, place in placed.items() if place.state == "placed"}
+    assert all(place.state in ("placed", "removed") for place in placed.values())
+    for event, body in shown.items():
+        place = placed[event]
+        assert world.calendars[name].objects[place.href].etag == place.etag
+        if event in entries:
+            assert place.digest == entries[event].digest
+            assert b"SUMMARY:Mine" not in body
+    sources = world.wanted(accounts)
+    coming = {event for event, known in sources.items() if known.end is None or known.end >= now - PAST}
+    removed = {event for event, place in placed.items() if place.state == "removed"}
+    assert not removed or name == "team"
+    empty = {event for event, entry in entries.items() if not entry.digest}
+    assert coming - removed - empty <= shown.keys()
+    assert not {event for event in shown if event not in sources}, "what its accounts dropped is gone"
+    for event in coming:
+        digests = {
+            world.accounts[each].known(world.accounts[each].meetings[event]).digest
+            for each in accounts
+            if event in world.accounts[each].meetings
+        }
+        assert entries[event].inputs.split(" ")[1] in digests
+
+
+def assert_feed_agrees(world: Simulation) -> None:
+    (feed,) = world.ledger.feeds().values()
+    wanted = world.wanted(feed.accounts)
+    shown = world.ledger.shown(feed)
+    assert shown.keys() == {event for event in world.ledger.entries(feed.built or "") if event in wanted}
+
+
+def assert_is_patient(world: Simulation) -> None:
+    """Accounts are asked as often as the timers say, and nothing rings without end."""
+    hours = Counter((ring.name, int(ring.steady // 3600)) for ring in world.heap.rings)
+    assert max(hours.values()) <= RINGS, hours.most_common(3)
+    requests, days = world.weather.requests, range(int(world.time.steady // 86400))
+    for name, account in world.config.accounts.items():
+        listed = [requests[day, name, "snapshot"] + requests[day, name, "full snapshot"] for day in days]
+        assert max(listed) <= DAY / account.soon_every + MORE, (name, listed)
+        assert sum(requests[day, name, "full snapshot"] for day in days) <= DAY / FULL_LISTING * len(days) + MORE
+        assert sum(requests[day, name, "event"] for day in days) <= 2 * len(days)
+    for name, calendar in world.config.calendars.items():
+        looks = [requests[day, name, "seen"] for day in days if day != AWAY]
+        assert max(looks) <= DAY / calendar.audit + MORE, (name, looks)
+    assert max(requests[day, "openmeetings", "hash"] for day in DEAD) <= DAY / LONGEST_WAIT
+    assert requests[AWAY, "team", "seen"] <= DAY / LONGEST_WAIT

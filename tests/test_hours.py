@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hours in which remotes, the ledger or the clock are bad: ``status`` says so, nothing is lost, and it heals alone."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from syncd.config import load
+from syncd.demo.serve import Traffic
+from syncd.demo.stage import Stage
+from syncd.errors import BadAnswer, LedgerBusy, LedgerError, SyncdError, Unavailable
+from syncd.model import Feed
+from syncd.plan import LONGEST_WAIT
+from syncd.remotes import connect
+from tests.memory import DAY, HOUR, NOW, meeting
+from tests.simulation import Simulation, Time, calm, configure
+
+ACCOUNTS = {name: f'url = "https://{name}.example.org"' for name in ("alice", "bob")}
+CALENDARS = {"team": 'accounts = ["alice", "bob"]'}
+MINUTE = timedelta(minutes=1)
+STEP = 5 * MINUTE
+ROUND = 2 * MINUTE
+"""Within this an account that fails is asked, and said to fail; a calendar is within an hour, when it is looked at."""
+
+HEALED = LONGEST_WAIT + ROUND
+ALL = {"alice", "bob", "team", "openmeetings"}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[Simulation]:
+    """Two accounts of twelve meetings, all in one calendar and a feed, all at rest."""
+    with Simulation(configure(tmp_path, accounts=ACCOUNTS, calendars=CALENDARS), Time(NOW)) as world:
+        for name, account in world.accounts.items():
+            account.meetings = {f"{name}-{day}": meeting(f"{name}-{day}", day=day) for day in range(1, 13)}
+        world.ledger.save_feed(Feed("phone", "0" * 64, ("alice",), "owner", False, "phone", NOW))
+        world.go(2 * HOUR + ROUND)
+        assert world.troubled() == set()
+        assert_agrees(world)
+        yield world
+
+
+def assert_agrees(world: Simulation) -> None:
+    """The calendar has what the ledger has, and that is what the accounts have; each entry was made once."""
+    wanted = world.wanted(world.accounts)
+    profile = world.daemon._jobs.profiles["team"].key
+    entries = {event: entry for event, entry in world.ledger.entries(profile).items() if entry.inputs}
+    placed = world.ledger.placements("team")
+    assert world.shown("team").keys() == placed.keys() == entries.keys() == wanted.keys()
+    assert all(placed[event].digest == entries[event].digest for event in wanted)
+    assert all(entries[event].inputs.split(" ")[1] == wanted[event].digest for event in wanted)
+    assert all(place.state == "placed" for place in placed.values())
+    made = Counter((event, visitor.external_id) for event, visitor in world.minter.made)
+    assert set(made.values()) == {1}
+    (feed,) = world.ledger.feeds().values()
+    assert world.ledger.shown(feed).keys() == world.accounts["alice"].meetings.keys()
+
+
+def in_steps(world: Simulation, span: timedelta) -> Iterator[timedelta]:
+    """Live through a stretch of time, and stop to look now and then: at how long it has lasted."""
+    for number in range(1, int(span / STEP) + 1):
+        world.go(STEP)
+        yield number * STEP
+
+
+def assert_heals(world: Simulation) -> None:
+    world.go(HEALED)
+    assert world.troubled() == set()
+    assert world.daemon.unnoted() == []
+    assert_agrees(world)
+    rings = Counter((ring.name, int(ring.steady // 3600)) for ring in world.heap.rings)
+    assert max(rings.values()) <= 70, rings.most_common(3)
+
+
+def change(world: Simulation, account: str, event: str, **fields: object) -> None:
+    meetings = world.accounts[account].meetings
+    meetings[event] = replace(meetings[event], **fields)
+
+
+def failing(error: SyncdError, *servers: str) -> Callable[[str, str], None]:
+    def rule(server: str, _what: str) -> None:
+        if server in servers:
+            raise error
+
+    return rule
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Unavailable("it does not answer"), Unavailable("later (429)", 600.0), BadAnswer("HTML instead of an answer")],
+    ids=["away", "429", "nonsense"],
+)
+def test_after_six_hours_without_any_remote_and_two_with_half_of_them_all_is_well(
+    world: Simulation, error: SyncdError
+) -> None:
+    before, writes = world.shown("team"), world.calendars["team"].writes
+    world.weather.rule = failing(error, *ALL)
+    change(world, "alice", "alice-1", title="Changed")
+    world.accounts["bob"].meetings["bob-new"] = meeting("bob-new", day=3)
+    for lasted in in_steps(world, 6 * HOUR):
+        assert world.troubled() >= {"alice", "bob"}
+        assert lasted < HOUR + ROUND or "team" in world.troubled()
+        assert world.shown("team") == before
+    numbers = count()
+
+    def half(_server: str, _what: str) -> None:
+        if next(numbers) % 2:
+            raise error
+
+    world.weather.rule = half
+    for _ in in_steps(world, 2 * HOUR):
+        assert before.keys() <= world.shown("team").keys()
+    world.weather.rule = calm
+    assert_heals(world)
+    assert world.calendars["team"].writes - writes <= 2 * 2 + 2 * 2
+
+
+def test_a_listing_that_is_empty_or_halved_though_the_events_are_there_changes_nothing(world: Simulation) -> None:
+    before, log = world.shown("team"), len(world.calendars["team"].log)
+    for lie in (lambda _all: {}, lambda each: dict(list(each.items())[::2])):
+        for account in world.accounts.values():
+            account.listing = lie
+        for _ in in_steps(world, 3 * HOUR):
+            assert world.troubled() == set()
+            assert world.shown("team") == before
+    assert {verb for verb, _ in world.calendars["team"].log[log:]} == {"seen"}
+    for account in world.accounts.values():
+        account.listing = dict
+    assert_heals(world)
+    assert sum(each.asked["event"] for each in world.accounts.values()) == 2 * 12
+
+
+@pytest.mark.parametrize("left", [0, 6], ids=["all", "half"])
+def test_an_account_whose_server_lost_its_meetings_is_held_and_let_go_when_they_are_back(
+    world: Simulation, left: int
+) -> None:
+    before, writes = world.shown("team"), world.calendars["team"].writes
+    meetings = world.accounts["alice"].meetings
+    world.accounts["alice"].meetings = dict(list(meetings.items())[:left])
+    for _ in in_steps(world, 6 * HOUR):
+        assert world.troubled() == {"team", "phone"}
+        assert world.shown("team") == before
+    world.accounts["alice"].meetings = meetings
+    assert_heals(world)
+    assert world.shown("team") == before
+    assert world.calendars["team"].writes == writes
+
+
+def test_when_every_answer_takes_twenty_seconds_all_that_happens_arrives(world: Simulation) -> None:
+    world.weather.rule = lambda _server, _what: world.time.pass_by(20.0)
+    change(world, "alice", "alice-1", title="Changed")
+    world.accounts["bob"].meetings |= {f"bob-{day}": meeting(f"bob-{day}", day=day) for day in range(20, 30)}
+    asked = world.weather.asked("alice", "bob")
+    for _ in in_steps(world, 3 * HOUR):
+        assert world.troubled() == set()
+    assert_agrees(world)
+    assert world.weather.asked("alice", "bob") - asked <= 2 * 3 * HOUR / MINUTE + 2 * 10
+    world.weather.rule = calm
+    assert_heals(world)
+
+
+def test_a_ledger_that_another_program_holds_locked_is_told_and_all_is_done_later(world: Simulation) -> None:
+    writes = world.calendars["team"].writes
+    with world.locked():
+        change(world, "alice", "alice-1", title="Changed")
+        world.accounts["bob"].meetings["bob-new"] = meeting("bob-new", day=3)
+        for lasted in in_steps(world, 2 * HOUR):
+            assert world.troubled() >= {"alice", "bob"}
+            assert lasted < HOUR + ROUND or "team" in world.troubled()
+            accounts = world.status()["accounts"]
+            assert isinstance(accounts, dict)
+            assert accounts["alice"]["state"] == LedgerBusy.state
+            assert "locked" in accounts["alice"]["message"]
+        assert world.calendars["team"].writes == writes
+    assert_heals(world)
+
+
+def test_a_ledger_that_is_locked_between_a_put_and_its_record_doubles_nothing(world: Simulation) -> None:
+    with world.locking() as lock:
+
+        def rule(_server: str, what: str) -> None:
+            if what in ("create", "update", "delete"):
+                lock()
+
+        world.weather.rule = rule
+        change(world, "alice", "alice-1", title="Changed")
+        world.accounts["bob"].meetings["bob-new"] = meeting("bob-new", day=3)
+        del world.accounts["bob"].meetings["bob-2"]
+        for _ in in_steps(world, HOUR):
+            assert world.troubled()
+        world.weather.rule = calm
+    assert_heals(world)
+    assert len(world.calendars["team"].objects) == 24
+
+
+def test_a_full_disk_is_told_and_all_is_done_when_there_is_room(world: Simulation) -> None:
+    before = world.shown("team")
+    with world.full():
+        for name, account in world.accounts.items():
+            long = {"description": "x" * 5000}
+            account.meetings |= {f"{name}-{day}": meeting(f"{name}-{day}", day=day, **long) for day in range(20, 80)}
+        for _ in in_steps(world, 6 * HOUR):
+            assert world.troubled() >= {"alice", "bob"}
+            accounts = world.status()["accounts"]
+            assert isinstance(accounts, dict)
+            assert accounts["alice"]["state"] == LedgerError.state
+            assert "disk is full" in accounts["alice"]["message"]
+            assert world.shown("team") == before
+    assert_heals(world)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        3 * HOUR,
+        -3 * HOUR,
+        400 * DAY,
+        -400 * DAY,
+    ],
+    ids=str,
+)
+def test_a_clock_that_was_wrong_for_an_hour_costs_nothing_but_a_look_at_everything(
+    world: Simulation, wrong: timedelta
+) -> None:
+    before = world.shown("team")
+    for account in world.accounts.values():
+        account.asked.clear()
+    world.time.jump(wrong)
+    change(world, "alice", "alice-1", title="Changed")
+    world.go(HOUR)
+    assert before.keys() <= world.shown("team").keys()
+    world.time.jump(-wrong)
+    change(world, "bob", "bob-1", title="Changed, too")
+    world.go(ROUND)
+    assert all(moment <= world.time.now + DAY for moment, _, _ in world.heap.jobs.values())
+    assert world.troubled() == set()
+    assert_agrees(world)
+    world.go(HOUR)
+    for account in world.accounts.values():
+        assert account.asked["full snapshot"] <= 2  # one for each jump
+    assert_heals(world)
+
+
+def test_what_nobody_foresaw_is_told_and_tried_again(world: Simulation) -> None:
+    def rule(server: str, _what: str) -> None:
+        if server == "alice":
+            raise KeyError("unforeseen")
+
+    world.weather.rule = rule
+    for _ in in_steps(world, 2 * HOUR):
+        assert world.troubled() == {"alice"}
+    world.weather.rule = calm
+    assert_heals(world)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[tuple[Simulation, Stage]]:
+    """Alice's five meetings in an OpenTalk and an OpenMeetings that speak HTTP, and a calendar in memory."""
+    time = Time(NOW)
+    with Stage(time.clock) as stage:
+        for hour in range(5):
+            starts = NOW + DAY + hour * HOUR
+            stage.opentalk.create("alice", title="Meeting", starts_at=starts, ends_at=starts + HOUR)
+        path = stage.write_config(tmp_path, {"team": "http://127.0.0.1:9/"}, calendar_password="x")
+        config = load(path, {})
+        with Simulation(config, time, connect(config, time.clock)) as world:
+            world.go(HOUR)
+            assert world.troubled() == set()
+            assert len(world.shown("team")) == 5
+            yield world, stage
+
+
+EVENTS, EVER = "/v1/events", 10**6
+HTML = "<html>Please log in</html>"
+TROUBLES: dict[str, Callable[[Stage], None]] = {
+    "503": lambda stage: stage.opentalk.app.fail("/", status=503, times=EVER),
+    "429": lambda stage: stage.opentalk.app.fail("/", status=429, headers={"Retry-After": "600"}, times=EVER),
+    "HTML": lambda stage: stage.opentalk.app.fail("/", status=200, body=HTML, content_type="text/html", times=EVER),
+    "half of each listing": lambda stage: stage.opentalk.app.cut(EVENTS, times=EVER),
+    "half of each JSON": lambda stage: stage.opentalk.app.cut(EVENTS, mend=True, times=EVER),
+    "no sign-in": lambda stage: stage.identity.app.fail("/", status=500, times=EVER),
+    "no word after sign-in": lambda stage: stage.identity.app.cut("/", times=EVER),
+}
+
+
+@pytest.mark.parametrize("name", TROUBLES)
+def test_two_hours_of_a_server_that_fails_in_one_way_are_told_and_lose_nothing(
+    stage: tuple[Simulation, Stage], name: str
+) -> None:
+    world, servers = stage
+    before, log = world.shown("team"), len(world.calendars["team"].log)
+    servers.identity.end_sessions()
+    TROUBLES[name](servers)
+    opentalk, identity = servers.opentalk.app, servers.identity.app
+    asked = requests(opentalk, identity)
+    world.go(2 * LONGEST_WAIT)  # a token lives for five minutes; until then nobody asks who is who
+    event = servers.opentalk.create("alice", title="New", starts_at=NOW + DAY, ends_at=NOW + DAY + HOUR)["id"]
+    for _ in in_steps(world, 2 * HOUR):
+        assert world.troubled() == {"alice"}
+        assert world.shown("team") == before
+    assert requests(opentalk, identity) - asked <= 10 * 3 * HOUR / (5 * MINUTE)
+    opentalk.clear()
+    identity.clear()
+    world.go(HEALED)
+    assert world.troubled() == set()
+    assert world.shown("team").keys() == before.keys() | {event}
+    changes = [verb for verb, _ in world.calendars["team"].log[log:] if verb in ("create", "update", "delete")]
+    assert changes == ["create"]
+    assert len(servers.openmeetings.hashes) == 6
+
+
+def requests(*servers: Traffic) -> int:
+    return sum(len(each.log) for each in servers)
