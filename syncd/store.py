@@ -155,9 +155,17 @@ class Ledger(Placements, Subscriptions):
                 found[event] = source
         return found
 
-    def links(self) -> dict[LinkKey, Link]:
-        """All links: (kind, event, whose) -> Link."""
-        rows = self._stream("SELECT kind, event, whose, code, depends, made, at FROM link")
+    def links(self, accounts: Sequence[str] | None = None) -> dict[LinkKey, Link]:
+        """All links, or those of these accounts' meetings: (kind, event, whose) -> Link."""
+        if accounts is None:
+            rows = self._stream("SELECT kind, event, whose, code, depends, made, at FROM link")
+        else:
+            rows = self._stream(
+                "SELECT DISTINCT kind, link.event, whose, code, depends, made, at FROM meeting JOIN link "
+                "ON kind IN ('invite', 'hash') AND link.event = meeting.event "  # as the key of links begins
+                "WHERE account IN (SELECT value FROM json_each(?))",
+                (json.dumps(accounts),),
+            )
         return {
             (kind, event, whose): Link(kind, event, whose, code, depends, bool(made), moment_of(at))
             for kind, event, whose, code, depends, made, at in rows
