@@ -190,6 +190,7 @@ def open_reader(folder: Path, patience: float = BUSY_SECONDS) -> Database:
 
 def _connect(target: str, patience: float, *, uri: bool = False) -> Database:
     connection = sqlite3.connect(target, timeout=patience, check_same_thread=False, isolation_level=None, uri=uri)
+    connection.execute("PRAGMA cache_size = -512")  # kB, for each thread of a daemon: SQLite would take 2 MB
     return Database(connection)
 
 
