@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One process of the benchmark: a whole daemon that is watched for a while; prints its share of a CPU as JSON."""
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from syncd.config import load
+from syncd.daemon import running
+from tests.bench.measuring import say
+
+SETTLED = 20.0
+
+
+def main() -> None:
+    config, seconds = load(Path(sys.argv[1]), {}), float(sys.argv[2])
+    with running(config, lambda: datetime.now(UTC)) as house:
+        time.sleep(SETTLED)
+        begun, cpu = datetime.now(UTC), time.process_time()
+        time.sleep(seconds)
+        spent = time.process_time() - cpu
+        standings = house._ledger.standings()
+        pulled = [each for (kind, _), each in standings.items() if kind == "pull" and each.latest.ended > begun]
+    say(json.dumps({"cpu": spent / seconds * 100, "accounts": len(pulled)}))
+
+
+main()
