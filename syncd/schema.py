@@ -172,11 +172,18 @@ def open_writer(folder: Path, patience: float = BUSY_SECONDS) -> Database:
 
 def migrate(db: Database, folder: Path) -> None:
     """Bring the ledger's tables up to this version. Raises LedgerError for one made by a newer syncd."""
+    if _missing_steps(db, folder):
+        with ledger_errors(folder):
+            migrations.apply(db)
+
+
+def _missing_steps(db: Database, folder: Path) -> set[str]:
+    steps = {step.__name__ for step in STEPS}
     with ledger_errors(folder):
-        newer = {done.name for done in migrations.applied(db)} - {step.__name__ for step in STEPS}
-        if newer:
-            raise LedgerError(f"the ledger in {folder} was made by a newer syncd; use that one")
-        migrations.apply(db)
+        applied = {done.name for done in migrations.applied(db)}
+    if applied - steps:
+        raise LedgerError(f"the ledger in {folder} was made by a newer syncd; use that one")
+    return steps - applied
 
 
 def open_reader(folder: Path, patience: float = BUSY_SECONDS) -> Database:
@@ -233,8 +240,8 @@ class LedgerFile:
         self._inode: int | None = None
         if not read_only:
             migrate(self._db(), folder)
-        else:
-            self._db()
+        elif _missing_steps(self._db(), folder):
+            raise LedgerError(f"the ledger in {folder} is an older syncd's: `syncd sync` or `syncd run` brings it up")
         self._inode = _inode(folder / FILE)
 
     def close(self) -> None:

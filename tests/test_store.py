@@ -261,6 +261,8 @@ def test_a_ledger_of_the_first_version_is_brought_up_and_keeps_its_runs(tmp_path
     old.execute("INSERT INTO run VALUES (1, 'pull', 'work', ?, 'ok', 1, '{}', NULL, NULL)", (NOW.isoformat(),))
     old.conn.commit()
     old.close()
+    with pytest.raises(LedgerError, match="older syncd's"):
+        Ledger(tmp_path, read_only=True)
     with Ledger(tmp_path) as ledger:
         assert ledger.last_listed("work") == Listed(NOW, NOW)
         assert ledger.standings()["pull", "work"].latest.scope == "everything"

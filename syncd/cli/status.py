@@ -45,7 +45,7 @@ def read_status(config: Config) -> report.Json:
             ledger.standings() | _unnoted(config, daemon, ledger.standings()),
             sizes,
             {name: profile.accounts if profile else None for name, profile in profiles.items()},
-            {name: sizes.get(("profile", profile.key), 0) for name, profile in profiles.items() if profile},
+            {name: len(ledger.shown(feed)) for name, feed in feeds.items()},
             daemon,
         )
 
