@@ -197,8 +197,8 @@ class Daemon:
 
 
 def _say(run: Run) -> None:
-    """One line for what was done; a quiet run is not worth one, and a failed one was told when it failed."""
-    done = ", ".join(f"{count} {word}" for word, count in run.done.items())
+    """One line for what was done; a quiet run is not worth one, and what failed was told when it began to."""
+    done = ", ".join(f"{count} {word}" for word, count in run.done.items() if word != "failed")
     if done:
         log.info("%s %s: %s", run.kind, run.name, done)
 
