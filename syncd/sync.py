@@ -160,7 +160,7 @@ def pull(account: str, source: Source, ledger: Ledger, listing: Listing, now: da
             "unreadable": told.unreadable,
         },
         message=told.unanswered or told.message,
-        next_try=_next_listing(listed, listing, now, scope, soon=soon),
+        next_try=_next_listing(listed, listing, now, scope),
     )
     ledger.save_pull(account, changes, run)
     return run
@@ -201,11 +201,11 @@ def _soon(now: datetime) -> Window:
     return Window(now - SOON / 2, now + SOON)
 
 
-def _next_listing(listed: plan.Listed, listing: Listing, now: datetime, scope: Scope, *, soon: bool) -> datetime:
-    """When to list again: at the window's interval, or the shorter one of what comes soon."""
+def _next_listing(listed: plan.Listed, listing: Listing, now: datetime, scope: Scope) -> datetime:
+    """When to list again: when the window is due, or sooner what comes soon."""
     window = listed.window if scope == "soon" and listed.window else now
     due = window + listing.every
-    return min(due, now + listing.soon_every) if soon else due
+    return min(due, now + listing.soon_every)
 
 
 def _with_overrides_outside(
