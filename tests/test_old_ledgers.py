@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ledgers that earlier versions of syncd wrote are opened and lose nothing.
+
+``ledgers/before-tables-by-name.sqlite`` was written by real runs against the embedded servers: two accounts, two
+calendars, two feeds of the same profile. It is read here with sqlite3 alone.
+"""
+
+import shutil
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncd.schema import FILE
+from syncd.store import Ledger
+
+OLD = Path(__file__).parent / "ledgers" / "before-tables-by-name.sqlite"
+
+COUNTS = {
+    "account": 2,
+    "audit": 2,
+    "decision": 137,
+    "entry": 29,
+    "feed": 2,
+    "gone": 6,
+    "hold": 3,
+    "leftover": 2,
+    "link": 44,
+    "login": 1,
+    "lost": 4,
+    "meeting": 11,
+    "placement": 28,
+    "released": 6,
+    "run": 35,
+    "secret": 1,
+}
+
+LINKS = [
+    ("hash", "alice", 0, 1, 14),
+    ("hash", "guest", 0, 1, 15),
+    ("invite", "guest", 0, 0, 2),
+    ("invite", "guest", 0, 1, 12),
+    ("invite", "guest", 1, 0, 1),
+]
+"""Kind, whose, whether there is none to be had, whether syncd made it, how many."""
+
+AUDITS = [("own", "https://dav.example.org/own/", "own/21"), ("team", "https://dav.example.org/team/", None)]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Path:
+    """A copy of the old ledger that this version of syncd has opened."""
+    path = tmp_path / FILE
+    shutil.copy(OLD, path)
+    with Ledger(tmp_path):
+        pass
+    return path
+
+
+def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
+        return database.execute(sql).fetchall()
+
+
+def columns(table: str) -> str:
+    """The columns that a table of the old ledger has."""
+    return ", ".join(f'"{name}"' for (name,) in rows(OLD, f"SELECT name FROM pragma_table_info('{table}')"))
+
+
+def test_the_old_ledger_is_sound_and_holds_what_it_should() -> None:
+    assert rows(OLD, "PRAGMA integrity_check") == [("ok",)]
+    for table, count in COUNTS.items():
+        assert rows(OLD, f"SELECT count(*) FROM {table}") == [(count,)], table
+
+
+@pytest.mark.parametrize("table", COUNTS)
+def test_opening_an_old_ledger_loses_no_row_and_no_value(opened: Path, table: str) -> None:
+    sql = f"SELECT {columns(table)} FROM {table}"
+    assert Counter(rows(opened, sql)) == Counter(rows(OLD, sql))
+
+
+def test_an_old_ledger_is_sound_after_it_was_opened(opened: Path) -> None:
+    assert rows(opened, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_of_every_kind_of_row_each_state_is_there(opened: Path) -> None:
+    """Read by hand once: a row of a kind that nothing else here has must not vanish unnoticed."""
+    assert rows(opened, "SELECT calendar, state, edited, count(*) FROM placement GROUP BY 1, 2, 3") == [
+        ("own", "left", 0, 1),
+        ("own", "placed", 0, 10),
+        ("own", "placed", 1, 1),
+        ("own", "removed", 0, 1),
+        ("team", "placed", 0, 14),
+        ("team", "placing", 0, 1),
+    ]
+    assert rows(opened, "SELECT kind, whose, code ISNULL, made, count(*) FROM link GROUP BY 1, 2, 3, 4") == LINKS
+    assert rows(opened, "SELECT erased, count(DISTINCT profile), count(*) FROM entry GROUP BY 1") == [
+        (0, 3, 23),
+        (1, 1, 6),
+    ]
+    assert rows(opened, "SELECT name, coming, confirmed FROM hold ORDER BY 1") == [
+        ("feed/tablet", 13, 0),
+        ("own", 11, 1),
+        ("team", 14, 0),
+    ]
+    assert rows(opened, "SELECT account, refresh_token FROM login") == [("bob", "made-up-refresh-token")]
+    assert rows(opened, "SELECT calendar, url, cursor FROM audit ORDER BY 1") == AUDITS
+    assert rows(opened, "SELECT feed, count(*) FROM released GROUP BY 1") == [("phone", 6)]
+    assert rows(opened, "SELECT DISTINCT state FROM run ORDER BY 1") == [
+        ("held",),
+        ("needs_you",),
+        ("ok",),
+        ("retrying",),
+    ]
+    assert rows(opened, "SELECT DISTINCT kind FROM run ORDER BY 1") == [
+        ("feed",),
+        ("housekeeping",),
+        ("mint",),
+        ("pull",),
+        ("push",),
+    ]
