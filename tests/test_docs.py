@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from syncd.cli import cli
+from tests.__main__ import LINTS, announcement, checks
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,6 +30,30 @@ def test_ci_runs_the_two_commands_of_the_readme() -> None:
     demo, tests = lines
     assert demo.replace(".venv", ".venv-demo") + " --once" in script
     assert tests in script
+
+
+def test_a_commit_is_checked_with_what_ci_checks_before_its_tests() -> None:
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    entries = re.findall(r"^ +entry: \.venv/bin/python -m (.+)$", hooks, re.MULTILINE)
+    assert [tuple(entry.split()) for entry in entries] == list(LINTS)
+    assert set(re.findall(r"^ +(?:- )?(repo|language): (.+)$", hooks, re.MULTILINE)) == {
+        ("repo", "local"),
+        ("language", "system"),
+    }
+
+
+def test_what_is_given_to_the_tests_goes_to_pytest_after_the_linters() -> None:
+    given = ["tests/ical", "-k", "a series"]
+    *linters, pytest = checks(given)
+    assert linters == list(LINTS)
+    assert pytest[0] == "pytest"
+    assert list(pytest[-3:]) == given
+    assert "pytest tests/ical -k 'a series'" in announcement(given, 2)
+
+
+def test_what_will_be_run_and_for_how_long_is_said_of_the_cores_there_are() -> None:
+    assert re.search(r"ruff, mypy --strict, then \d{3,} test functions .* 2 minutes on 2 ", announcement([], 2))
+    assert "about 1 minute on 64 idle cores" in announcement([], 64)
 
 
 def test_every_command_is_in_the_readme() -> None:
