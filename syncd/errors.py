@@ -22,6 +22,10 @@ address of a person: it is logged and stored.
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
+
+LONGEST_RETRY_AFTER = timedelta(days=1)
+"""Whoever asks for more is asked after this: some send what no calendar can hold."""
 
 
 class SyncdError(Exception):

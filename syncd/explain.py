@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from syncd.guard import Delete, Hold
-from syncd.model import GUEST, Decision, Entry, Link, LinkKind, Meeting, Placement, When, Window
-from syncd.plan import ASK_AGAIN, Erase, Mint, Render, Source, overlaps
+from syncd.model import GUEST, Decision, Entry, Link, LinkKind, Meeting, Placement, When, Window, overlaps
+from syncd.plan import ASK_AGAIN, Erase, Mint, Render, Source
 from syncd.report import RUNS
 from syncd.writes import CalendarAction, Create, Forget, Look, Update
 

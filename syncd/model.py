@@ -13,6 +13,10 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+VERSION = "1"
+"""Of this renderer: another one means that all entries are rendered again."""
+
+
 Audience = Literal["owner", "guests"]
 LinkKind = Literal["invite", "hash"]
 Way = Literal["opentalk", "openmeetings"]
@@ -357,3 +361,8 @@ class Feed(Struct, frozen=True):
     label: str
     made: datetime
     built: str | None = None
+
+
+def overlaps(start: datetime, end: datetime | None, window: Window) -> bool:
+    """Whether the span of a meeting touches the window; both its ends are inclusive, as OpenTalk's are."""
+    return start <= window.until and (end is None or end >= window.since)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from syncd.transport import LONGEST_RETRY_AFTER
+from syncd.errors import LONGEST_RETRY_AFTER
 
 Job = tuple[str, str]
 """What is done on a host: kind and name, as its runs have them."""

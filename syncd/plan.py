@@ -24,6 +24,7 @@ from syncd.model import (
     Window,
     digest_of,
     meeting_digest,
+    overlaps,
 )
 from syncd.recurrence import last_end
 
@@ -114,11 +115,6 @@ def _is_outside(override: Override, window: Window) -> bool:
 
 def _by_original(override: Override) -> datetime:
     return override.original.utc
-
-
-def overlaps(start: datetime, end: datetime | None, window: Window) -> bool:
-    """Whether the span of a meeting touches the window; both its ends are inclusive, as OpenTalk's are."""
-    return start <= window.until and (end is None or end >= window.since)
 
 
 def publishes(meeting: Meeting, *, adhoc: bool, declined: bool) -> bool:

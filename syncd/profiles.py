@@ -6,8 +6,7 @@ from importlib.metadata import version
 from msgspec.structs import replace
 
 from syncd.config import Config
-from syncd.ical.render import VERSION
-from syncd.model import Audience, Feed, Profile, Way
+from syncd.model import VERSION, Audience, Feed, Profile, Way
 
 
 def calendar_profile(config: Config, installation: str, name: str) -> Profile:

@@ -13,7 +13,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +24,7 @@ import msgspec
 from msgspec import Struct
 
 from syncd import __version__
-from syncd.errors import BadAnswer, Unavailable
+from syncd.errors import LONGEST_RETRY_AFTER, BadAnswer, Unavailable
 
 T = TypeVar("T")
 
@@ -32,9 +32,6 @@ USER_AGENT = f"syncd/{__version__}"
 REDIRECTS = 5
 PATIENCE = 20.0
 """Seconds of silence after which an answer is given up: OpenMeetings is silent for 15 after a wrong password."""
-
-LONGEST_RETRY_AFTER = timedelta(days=1)
-"""Whoever asks for more is asked after this: some send what no calendar can hold."""
 
 
 class Answer(Struct, frozen=True):

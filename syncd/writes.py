@@ -10,8 +10,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from syncd.guard import Delete, Guard, Hold, deletions
-from syncd.model import Entry, Mark, Placement, Window
-from syncd.plan import overlaps
+from syncd.model import Entry, Mark, Placement, Window, overlaps
 
 
 class Create(Struct, frozen=True):

@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from syncd.copies import Target
 from syncd.errors import SyncdError
 from syncd.minting import mint
-from syncd.model import Identity, Invite, Meeting, Profile, Run, Snapshot, Visitor, When, Window
-from syncd.plan import Keep, known_as, overlaps
+from syncd.model import Identity, Invite, Meeting, Profile, Run, Snapshot, Visitor, When, Window, overlaps
+from syncd.plan import Keep, known_as
 from syncd.push import push
 from syncd.store import Ledger, Rehearsal
 from syncd.sync import Listing, Progress, Rendering, pull, render_entries

@@ -21,9 +21,9 @@ from syncd import report
 from syncd.bells import Bell
 from syncd.config import Config, load
 from syncd.daemon import TICK, Clocks, Daemon, attend
-from syncd.model import Meeting, Snapshot, Standing, Visitor, Window
+from syncd.model import Meeting, Snapshot, Standing, Visitor, Window, overlaps
 from syncd.notify import Notifier
-from syncd.plan import Known, known_as, overlaps
+from syncd.plan import Known, known_as
 from syncd.profiles import feed_profile
 from syncd.remotes import Remotes
 from syncd.schema import FILE, Syncing

@@ -28,8 +28,8 @@ from syncd.ical.meaning import meaning, moment
 from syncd.ical.reading import read_calendar
 from syncd.ical.render import render
 from syncd.links import ways_in
-from syncd.model import GUEST, Meeting, Override, Profile, Run, When
-from syncd.plan import Source, known_as, overlaps
+from syncd.model import GUEST, Meeting, Override, Profile, Run, When, overlaps
+from syncd.plan import Source, known_as
 from syncd.profiles import feed_profile
 from syncd.recurrence import occurrences
 from tests import servers

@@ -12,9 +12,9 @@ from msgspec.structs import replace
 
 from syncd.copies import Target
 from syncd.minting import mint
-from syncd.model import Meeting, Window
+from syncd.model import Meeting, Window, overlaps
 from syncd.opentalk.wire import Listing
-from syncd.plan import known_as, overlaps
+from syncd.plan import known_as
 from syncd.push import push
 from syncd.sync import pull
 from tests.demo.replay import recorded

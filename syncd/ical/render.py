@@ -22,9 +22,6 @@ from syncd.ical.words import words
 from syncd.model import Meeting, Override, Profile, WaysIn, When, Window
 from syncd.recurrence import Day, Recurrence
 
-VERSION = "1"
-"""Of this renderer: another one means that all entries are rendered again."""
-
 _SUMMARY_OCTETS = 1000
 _SEQUENCE = re.compile(rb"^SEQUENCE:[0-9]+", re.MULTILINE)
 
