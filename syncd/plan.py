@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 from msgspec.structs import replace
 
+from syncd.ical.recurrence import last_end
 from syncd.model import (
     GUEST,
     Entry,
@@ -26,7 +27,6 @@ from syncd.model import (
     meeting_digest,
     overlaps,
 )
-from syncd.recurrence import last_end
 
 ASKS = 200
 ASK_AGAIN = timedelta(days=1)

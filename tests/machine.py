@@ -21,11 +21,11 @@ from syncd.copies import Calendar
 from syncd.dav import CalDAVCalendar
 from syncd.errors import BadEvent, NeedsYou, Stopped, SyncdError
 from syncd.ical.mark import read_mark
+from syncd.ical.recurrence import occurrences
 from syncd.jobs import Jobs
 from syncd.model import Feed, Found, Identity, Invite, Meeting, Override, Seen, Snapshot, Stored, Visitor, Window
 from syncd.model import meeting_digest as digest_of_meeting
 from syncd.plan import known_as
-from syncd.recurrence import occurrences
 from syncd.remotes import Remotes
 from syncd.store import Ledger, Rehearsal
 from syncd.sync import Listing

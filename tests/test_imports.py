@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 HOUSE = Path(__file__).parent.parent / "syncd"
-NOUNS = {"model", "errors", "recurrence"}
+NOUNS = {"model", "errors", "ical"}
 PURE = {"model", "errors", "recurrence", "plan", "writes", "audit", "guard", "links", "ical"}
 LEDGER = {"store", "history", "placements", "subscriptions", "schema"}
 EDGES = {"opentalk", "openmeetings", "dav"}

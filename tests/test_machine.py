@@ -26,12 +26,12 @@ from syncd.errors import BadAnswer, LoginRefused, Refused, SyncdError, Unavailab
 from syncd.ical.mark import read_mark
 from syncd.ical.meaning import meaning, moment
 from syncd.ical.reading import read_calendar
+from syncd.ical.recurrence import occurrences
 from syncd.ical.render import render
 from syncd.links import ways_in
 from syncd.model import GUEST, Meeting, Override, Profile, Run, When, overlaps
 from syncd.plan import Source, known_as
 from syncd.profiles import feed_profile
-from syncd.recurrence import occurrences
 from tests import servers
 from tests.machine import Desk, MemoryPlace, Place, ServerPlace, World, in_events, is_live, uid_of, unfolded
 from tests.memory import DAY, HOUR, House, meeting

@@ -13,14 +13,13 @@ from zoneinfo import ZoneInfoNotFoundError
 
 from msgspec import Struct
 
-from syncd import recurrence
 from syncd.errors import BadEvent
-from syncd.ical import zones
+from syncd.ical import recurrence, zones
 from syncd.ical.description import calls, describe
 from syncd.ical.lines import PRODID, line, one_line, shorten, text
+from syncd.ical.recurrence import Day, Recurrence
 from syncd.ical.words import words
 from syncd.model import Meeting, Override, Profile, WaysIn, When, Window
-from syncd.recurrence import Day, Recurrence
 
 _SUMMARY_OCTETS = 1000
 _SEQUENCE = re.compile(rb"^SEQUENCE:[0-9]+", re.MULTILINE)

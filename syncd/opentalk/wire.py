@@ -16,8 +16,8 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from syncd import recurrence
 from syncd.errors import BadAnswer
+from syncd.ical import recurrence
 from syncd.model import CallIn, Meeting, Override, SharedFolder, When, meeting_digest
 
 Instant = Annotated[datetime, Meta(tz=True)]

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from icalendar import Calendar, Event, vDDDLists, vRecur
 
+from syncd.ical.recurrence import MOST_OCCURRENCES, day_of, first, last_end, normalise, occurrences, parse, zone
 from syncd.model import Meeting, Override, When, Window
-from syncd.recurrence import MOST_OCCURRENCES, day_of, first, last_end, normalise, occurrences, parse, zone
 
 BERLIN = "Europe/Berlin"
 MONDAY = When(datetime(2026, 10, 5, 7, tzinfo=UTC), BERLIN)
