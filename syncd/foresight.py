@@ -13,10 +13,10 @@ from msgspec.structs import replace
 
 from syncd import plan, writes
 from syncd.config import Config
+from syncd.config.profiles import calendar_profile, feed_profile
 from syncd.explain import Explanation, Next, Sight, Stand, Validity
 from syncd.guard import LATELY, Delete, Hold, deletions
 from syncd.model import Entry, Feed, Link, Meeting, Profile, Standing
-from syncd.profiles import calendar_profile, feed_profile
 from syncd.store import Ledger
 from syncd.sync import Listing, render_entries
 

@@ -17,12 +17,12 @@ from msgspec.structs import replace
 
 from syncd import config as configuration
 from syncd import minting, plan, sync
+from syncd.config.profiles import calendar_profile, feed_profile
 from syncd.copies import Target
 from syncd.errors import Stopped, SyncdError, Unavailable
 from syncd.feeds import build_feed
 from syncd.model import Feed, Profile, Run
 from syncd.outages import Job, Outages, host_of
-from syncd.profiles import calendar_profile, feed_profile
 from syncd.push import IN_FLIGHT, Told, push
 from syncd.remotes import Remotes
 from syncd.store import Ledger

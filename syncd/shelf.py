@@ -4,10 +4,10 @@
 from collections.abc import Iterable
 
 from syncd.config import Config
+from syncd.config.profiles import feed_profile
 from syncd.errors import Refused
 from syncd.ical.feed import join_feed
 from syncd.model import Feed, digest_of
-from syncd.profiles import feed_profile
 from syncd.store import Ledger
 from syncd.web.app import FeedState
 

@@ -20,11 +20,11 @@ from msgspec.structs import replace
 from syncd import report
 from syncd.bells import Bell
 from syncd.config import Config, load
+from syncd.config.profiles import feed_profile
 from syncd.daemon import TICK, Clocks, Daemon, attend
 from syncd.model import Meeting, Snapshot, Standing, Visitor, Window, overlaps
 from syncd.notify import Notifier
 from syncd.plan import Known, known_as
-from syncd.profiles import feed_profile
 from syncd.remotes import Remotes
 from syncd.schema import FILE, Syncing
 from syncd.signals import Ending

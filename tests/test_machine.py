@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
+from syncd.config.profiles import feed_profile
 from syncd.errors import BadAnswer, LoginRefused, Refused, SyncdError, Unavailable
 from syncd.ical.mark import read_mark
 from syncd.ical.meaning import meaning, moment
@@ -31,7 +32,6 @@ from syncd.ical.render import render
 from syncd.links import ways_in
 from syncd.model import GUEST, Meeting, Override, Profile, Run, When, overlaps
 from syncd.plan import Source, known_as
-from syncd.profiles import feed_profile
 from tests import servers
 from tests.machine import Desk, MemoryPlace, Place, ServerPlace, World, in_events, is_live, uid_of, unfolded
 from tests.memory import DAY, HOUR, House, meeting

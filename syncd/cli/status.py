@@ -29,7 +29,7 @@ def status(context: Context, *, as_json: bool) -> None:
 
 def read_status(config: Config) -> report.Json:
     """``syncd status --json``, from the ledger; before its first run everything is new."""
-    from syncd.profiles import feed_profile  # noqa: PLC0415
+    from syncd.config.profiles import feed_profile  # noqa: PLC0415
     from syncd.store import Ledger  # noqa: PLC0415
 
     if not (config.state / FILE).exists():

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from syncd.config.profiles import calendar_profile, feed_profile
 from syncd.model import Feed
-from syncd.profiles import calendar_profile, feed_profile
 from tests.memory import NOW
 from tests.test_report import config_of
 

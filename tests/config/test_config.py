@@ -18,7 +18,7 @@ from syncd.config import Account, Calendar, Config, Feeds, OpenMeetings, Secret,
 from syncd.config.keys import keys_of
 from syncd.errors import ConfigError
 
-EXAMPLE = Path(__file__).parent.parent / "config.example.toml"
+EXAMPLE = Path(__file__).parent.parent.parent / "config.example.toml"
 CANARY = "S3CRET-canary"
 HOME = {"HOME": "/home/alice"}
 TABLES: dict[str, type[msgspec.Struct]] = {
