@@ -17,7 +17,7 @@ from syncd.schema import syncing
 @pass_context
 def login(context: Context, account: str | None) -> None:
     """Sign an account in, in any browser: prints an address and a code."""
-    from syncd.login import sign_in, sign_out  # noqa: PLC0415
+    from syncd.opentalk.login import sign_in, sign_out  # noqa: PLC0415
     from syncd.store import Ledger  # noqa: PLC0415
 
     config = context.load()
@@ -47,7 +47,7 @@ def login(context: Context, account: str | None) -> None:
 @pass_context
 def logout(context: Context, account: str | None) -> None:
     """Forget an account's sign-in, here and at its identity provider."""
-    from syncd.login import sign_out  # noqa: PLC0415
+    from syncd.opentalk.login import sign_out  # noqa: PLC0415
     from syncd.store import SignIns  # noqa: PLC0415
 
     config = context.load()

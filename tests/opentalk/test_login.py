@@ -14,8 +14,8 @@ from syncd.demo.identity import IdentityProvider
 from syncd.demo.opentalk import OpenTalk as EmbeddedOpenTalk
 from syncd.demo.serve import Served
 from syncd.errors import BadAnswer, LoginRefused, NeedsYou, Stopped, Unavailable
-from syncd.login import sign_in, sign_out
 from syncd.opentalk.client import OpenTalk
+from syncd.opentalk.login import sign_in, sign_out
 from syncd.opentalk.tokens import Claims
 from syncd.transport import Remote
 from tests.tiny import Call, Certificate, Tiny

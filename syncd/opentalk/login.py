@@ -8,10 +8,11 @@ and nothing that it says holds a token.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Protocol
 
 from msgspec import Struct
 
-from syncd.config import Account
 from syncd.errors import BadAnswer, LoginRefused, NeedsYou, SyncdError, Unavailable
 from syncd.opentalk.discovery import Known, Places, discover
 from syncd.opentalk.tokens import Claims, Client, Tokens, claims_of, problem_of
@@ -28,6 +29,45 @@ SLOWER = 5.0
 LONGEST_PAUSE = 60.0
 KEYCLOAK_LOGOUT = "/protocol/openid-connect/logout"
 WISH = 'sign in devices: allow it that (in Keycloak "OAuth 2.0 Device Authorization Grant")'
+
+
+class Secret(Protocol):
+    """What is read when it is needed."""
+
+    def reveal(self) -> str:
+        """Its text."""
+
+
+class Account(Protocol):
+    """What signing in needs of an account's settings; ``config.Account`` tells what each means."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the configuration."""
+
+    @property
+    def url(self) -> str:
+        """Where its OpenTalk is."""
+
+    @property
+    def controller(self) -> str | None:
+        """The controller's address, if it is not found by itself."""
+
+    @property
+    def issuer(self) -> str | None:
+        """The identity provider, if it is not found by itself."""
+
+    @property
+    def client_id(self) -> str | None:
+        """Our client id there."""
+
+    @property
+    def client_secret(self) -> Secret | None:
+        """Our client's secret there, if it has one."""
+
+    @property
+    def ca_file(self) -> Path | None:
+        """Certificates to trust instead of the system's."""
 
 
 class _Device(Struct, frozen=True):
