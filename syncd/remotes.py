@@ -11,7 +11,7 @@ from syncd import sync
 from syncd.copies import Calendar
 from syncd.dav import CalDAVCalendar
 from syncd.model import Found, Identity, Invite, Meeting, Seen, Snapshot, Stored, Visitor, Window
-from syncd.openmeetings import OpenMeetings
+from syncd.openmeetings.client import OpenMeetings
 from syncd.opentalk.client import OpenTalk
 from syncd.opentalk.oidc import Logins
 from syncd.store import SignIns

@@ -17,7 +17,7 @@ from syncd.demo.openmeetings import OpenMeetings as Server
 from syncd.demo.serve import Served, Traffic
 from syncd.errors import BadAnswer, LoginRefused, NeedsYou, Refused, SyncdError, Unavailable
 from syncd.model import Visitor
-from syncd.openmeetings import OpenMeetings
+from syncd.openmeetings.client import OpenMeetings
 
 START = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 EVENT = "6f9619ff-8b86-4d11-b42d-00c04fc964ff"

@@ -13,15 +13,24 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
-from syncd.errors import BadAnswer, LoginRefused, NeedsYou, Refused, SyncdError, Unavailable
+from syncd.errors import BadAnswer, LoginRefused, NeedsYou, Refused, Unavailable
 from syncd.model import Visitor
+from syncd.openmeetings.wire import (
+    LOGIN_ERRORS,
+    WRONG_PASSWORD,
+    Json,
+    NotAllowed,
+    login_error,
+    read_code,
+    read_result,
+    service_error,
+)
 from syncd.transport import Remote, decode, unavailable
 
 T = TypeVar("T")
-Json = dict[str, Any]
 
 NAME = "openmeetings"
 EXTERNAL_TYPE = "syncd"
@@ -32,17 +41,6 @@ NAME_LENGTH = 255
 DEADLINE = 25.0
 """Seconds for an answer: since 9.0.0 a wrong password is answered after 6 to 15 of them."""
 
-RIGHTS = (
-    "openmeetings: the account may not make entry links: give it the rights Login and SOAP "
-    "(Administration, Users; Admin alone is not enough)"
-)
-WRONG_PASSWORD = "error.bad.credentials"  # noqa: S105 -- a key of OpenMeetings' texts
-LOGIN_ERRORS = {
-    WRONG_PASSWORD: "openmeetings: username or password is wrong; it is not tried again (the server "
-    "punishes every try): correct them in [openmeetings] and reload",
-    "error.notactivated": "openmeetings: the account is not activated: give it the right Login (and SOAP)",
-    "error.nogroup": "openmeetings: the account is in no group: put it into one (Administration, Users)",
-}
 GUARDED = "openmeetings: something before the server refuses us: let this machine reach its services"
 REFUSALS = {
     401: GUARDED,
@@ -52,10 +50,6 @@ REFUSALS = {
     405: "openmeetings: a service has another method (405): its version is not one that syncd knows",
     407: GUARDED,
 }
-
-
-class _NotAllowed(LoginRefused):
-    """``error.notallowed``: a right is missing, or the session ended or became a visitor's; nobody can tell which."""
 
 
 class _WrongMethod(NeedsYou):
@@ -130,7 +124,7 @@ class OpenMeetings:
     def _logged_in(self, ask: Callable[[str], T]) -> T:
         """Let ``ask`` use a session of its own, and a second one if the first turned out to be none."""
         with self._turn:
-            with suppress(_NotAllowed):  # once more then: the session may have ended between two requests
+            with suppress(NotAllowed):  # once more then: the session may have ended between two requests
                 return ask(self._login())
             return ask(self._login())
 
@@ -147,11 +141,11 @@ class OpenMeetings:
         except _WrongMethod:
             self._login_method = "GET" if self._login_method == "POST" else "POST"
             answer = self._send_login(fields)
-        kind, message = _result(answer)
+        kind, message = read_result(answer)
         if kind == "ERROR":
             self._wrong_password = message == WRONG_PASSWORD
-            raise _login_error(message)
-        return _code(message)
+            raise login_error(message)
+        return read_code(message)
 
     def _send_login(self, fields: Mapping[str, str]) -> Json:
         if self._login_method == "POST":
@@ -197,10 +191,10 @@ class OpenMeetings:
             "allowSameURLMultipleTimes": multiple,  # a JSON boolean: 1 is read as false
         }
         form = {"user": json.dumps(user), "options": json.dumps(options)}
-        kind, message = _result(self._send("POST", "user/hash", {"sid": sid}, form))
+        kind, message = read_result(self._send("POST", "user/hash", {"sid": sid}, form))
         if kind == "ERROR":
-            raise _service_error(message)
-        return _code(message)
+            raise service_error(message)
+        return read_code(message)
 
     def _send(
         self,
@@ -221,7 +215,7 @@ class OpenMeetings:
             case 204:
                 return {}
             case 500 if answer.body.lstrip()[:1] == b"{":
-                raise _service_error(_result(decode(answer, Json, NAME))[1])
+                raise service_error(read_result(decode(answer, Json, NAME))[1])
             case 500:
                 raise Unavailable("openmeetings broke down over a request (500, and no JSON); its log says why")
             case 405:
@@ -232,36 +226,6 @@ class OpenMeetings:
                 raise unavailable(answer, NAME)
             case status:
                 raise BadAnswer(f"openmeetings does not take a request as its other versions do ({status})")
-
-
-def _result(answer: Json) -> tuple[str, str]:
-    """Type and message of a ``serviceResult``.
-
-    Jettison makes numbers of what looks like one, and Java exceptions without a text leave the message out.
-    """
-    result = answer.get("serviceResult")
-    if not isinstance(result, dict):
-        raise BadAnswer("openmeetings answered JSON without a serviceResult")
-    return str(result.get("type", "")), str(result.get("message", ""))
-
-
-def _code(message: str) -> str:
-    if not message:
-        raise BadAnswer("openmeetings answered success without a result")
-    return message
-
-
-def _login_error(key: str) -> SyncdError:
-    if key in LOGIN_ERRORS:
-        return LoginRefused(LOGIN_ERRORS[key])
-    return Unavailable("openmeetings cannot check the login now; its own log says why")
-
-
-def _service_error(message: str) -> SyncdError:
-    """What a service's error means. Its text is not told on: it may quote what we sent."""
-    if message == "error.notallowed":
-        return _NotAllowed(RIGHTS)
-    return Refused("openmeetings refuses it for a reason of its own; its log says which")
 
 
 def _cut(name: str) -> str:
