@@ -9,7 +9,7 @@ from msgspec import Struct
 from syncd import config as configuration
 from syncd import sync
 from syncd.copies import Calendar
-from syncd.dav import CalDAVCalendar
+from syncd.dav.calendar import CalDAVCalendar
 from syncd.model import Found, Identity, Invite, Meeting, Seen, Snapshot, Stored, Visitor, Window
 from syncd.openmeetings.client import OpenMeetings
 from syncd.opentalk.client import OpenTalk

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from syncd import config as configuration
 from syncd.config.secret import Secret
 from syncd.copies import Calendar
-from syncd.dav import CalDAVCalendar
+from syncd.dav.calendar import CalDAVCalendar
 from syncd.errors import BadEvent, NeedsYou, Stopped, SyncdError
 from syncd.ical.mark import read_mark
 from syncd.ical.recurrence import occurrences

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from syncd.dav import CalDAVCalendar
+from syncd.dav.calendar import CalDAVCalendar
 from syncd.demo.calendar_server import CalendarServer, Child
 from syncd.transport import Remote
 

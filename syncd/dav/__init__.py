@@ -1,4 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
 """CalDAV: where the meetings go. It knows nothing of what the objects mean."""
-
-from syncd.dav.calendar import CalDAVCalendar as CalDAVCalendar

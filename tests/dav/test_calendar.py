@@ -18,9 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from syncd.dav import CalDAVCalendar
 from syncd.dav.answers import problem
-from syncd.dav.calendar import PAGES, _same_house
+from syncd.dav.calendar import PAGES, CalDAVCalendar, _same_house
 from syncd.dav.listing import UNTOLD, href_of, read_listing
 from syncd.demo.calendar_server import CalendarServer
 from syncd.demo.serve import Served, Traffic
@@ -953,14 +952,14 @@ while True:
 
 
 def test_calendars_without_a_name_do_not_load_the_library() -> None:
-    code = "import sys, syncd.dav; sys.exit('niquests' in sys.modules or 'caldav.davclient' in sys.modules)"
+    code = "import sys, syncd.dav.calendar; sys.exit('niquests' in sys.modules or 'caldav.davclient' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_discovery_warns_of_nothing_and_logs_nothing() -> None:
     server = servers.radicale()
     code = (
-        "import logging, sys; from contextlib import closing; from syncd.dav import CalDAVCalendar\n"
+        "import logging, sys; from contextlib import closing; from syncd.dav.calendar import CalDAVCalendar\n"
         "logging.basicConfig(level=1, stream=sys.stdout)\n"
         "calendar = CalDAVCalendar('team', sys.argv[1], username='alice', password=lambda: sys.argv[2],"
         " calendar='Jour fixe')\n"
