@@ -23,12 +23,12 @@ from syncd.jobs import Jobs
 from syncd.model import Run
 from syncd.notify import Notifier
 from syncd.plan import LONGEST_WAIT
-from syncd.push import IN_FLIGHT
 from syncd.remotes import Remotes, connect
 from syncd.schema import sync_lock
 from syncd.shelf import FeedShelf
 from syncd.signals import Ending, signalled
 from syncd.store import Ledger
+from syncd.sync.push import IN_FLIGHT
 from syncd.web.app import feed_app
 from syncd.web.serving import Served
 

@@ -11,7 +11,7 @@ from syncd.model import Meeting, Window, overlaps
 from syncd.plan import known_as
 from syncd.remotes import connect
 from syncd.report import Json, event_json
-from syncd.sync import Progress, Source
+from syncd.sync.ports import Progress, Source
 
 
 def list_events(

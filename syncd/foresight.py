@@ -18,7 +18,8 @@ from syncd.explain import Explanation, Next, Sight, Stand, Validity
 from syncd.guard import LATELY, Delete, Hold, deletions
 from syncd.model import Entry, Feed, Link, Meeting, Profile, Standing
 from syncd.store import Ledger
-from syncd.sync import Listing, render_entries
+from syncd.sync.pull import Listing
+from syncd.sync.render import render_entries
 
 
 class Excerpt(Ledger):

@@ -16,16 +16,20 @@ from functools import partial
 from msgspec.structs import replace
 
 from syncd import config as configuration
-from syncd import minting, plan, sync
+from syncd import plan
 from syncd.config.profiles import calendar_profile, feed_profile
-from syncd.copies import Target
 from syncd.errors import Stopped, SyncdError, Unavailable
-from syncd.feeds import build_feed
 from syncd.model import Feed, Profile, Run
-from syncd.outages import Job, Outages, host_of
-from syncd.push import IN_FLIGHT, Told, push
 from syncd.remotes import Remotes
 from syncd.store import Ledger
+from syncd.sync.feed import build_feed
+from syncd.sync.mint import OPENMEETINGS, mint
+from syncd.sync.mint import SIDE_BY_SIDE as MINTS_SIDE_BY_SIDE
+from syncd.sync.outages import Job, Outages, host_of
+from syncd.sync.ports import Progress
+from syncd.sync.pull import Listing, pull
+from syncd.sync.push import IN_FLIGHT, Told, push
+from syncd.sync.write import Target
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +53,7 @@ class Jobs:
         ledger: Ledger,
         remotes: Remotes,
         clock: Clock,
-        progress: sync.Progress = lambda _name, _done, _total: None,
+        progress: Progress = lambda _name, _done, _total: None,
         told: Callable[[str, str, str], None] = lambda _calendar, _word, _event: None,
         workers: int = IN_FLIGHT,
         jitter: Callable[[], float] = random.random,
@@ -94,7 +98,7 @@ class Jobs:
         """Bring one account's meetings up to date; with ``soon`` only the next days while no more is due."""
         settings = self.config.accounts[account]
         names = tuple(self.config.accounts)
-        listing = sync.Listing(
+        listing = Listing(
             settings.past,
             settings.ahead,
             settings.adhoc,
@@ -107,7 +111,7 @@ class Jobs:
         return self._noted(
             "pull",
             account,
-            lambda: sync.pull(account, source, self._ledger, listing, self._clock(), soon=soon),
+            lambda: pull(account, source, self._ledger, listing, self._clock(), soon=soon),
             save=False,
         )
 
@@ -115,12 +119,10 @@ class Jobs:
         """Make the links that the meetings of all calendars and feeds lack."""
         servers = (self._remotes.sources, self._remotes.minter)
         held = {job: self._outages.held(job) for job in _hosts(self.config)}
-        workers = minting.SIDE_BY_SIDE if self._workers > 1 else 1
+        workers = MINTS_SIDE_BY_SIDE if self._workers > 1 else 1
         try:
             profiles = self._profiles(only_enabled=True)
-            runs = minting.mint(
-                profiles, *servers, self._ledger, self._clock, self._progress, self._outages, workers=workers
-            )
+            runs = mint(profiles, *servers, self._ledger, self._clock, self._progress, self._outages, workers=workers)
             runs += self._settled(runs)
         except Stopped:
             return []
@@ -145,7 +147,7 @@ class Jobs:
         """Make one calendar agree with its entries."""
         settings, profile, now = self.config.calendars[calendar], self.profiles[calendar], self._clock()
         accounts = [self.config.accounts[account] for account in profile.accounts]
-        widest = sync.Listing(max(each.past for each in accounts), max(each.ahead for each in accounts))
+        widest = Listing(max(each.past for each in accounts), max(each.ahead for each in accounts))
         target = Target(
             calendar,
             self._remotes.calendars[calendar],
@@ -327,7 +329,7 @@ def _hosts(config: configuration.Config) -> dict[Job, str]:
     hosts = {(kind, each.name): host_of(each.url) for kind in ("pull", "mint") for each in accounts}
     hosts |= {("push", each.name): host_of(each.url) for each in config.calendars.values() if each.enabled}
     if config.openmeetings:
-        hosts["mint", minting.OPENMEETINGS] = host_of(config.openmeetings.url)
+        hosts["mint", OPENMEETINGS] = host_of(config.openmeetings.url)
     return hosts
 
 
@@ -351,6 +353,6 @@ def _has_answer(run: Run) -> bool:
         case "push":
             return not _is_outage(run) and bool(run.scope or run.done)
         case "mint" if run.state == "ok":
-            own = "hashes" if run.name == minting.OPENMEETINGS else "invites"
+            own = "hashes" if run.name == OPENMEETINGS else "invites"
             return own in run.counts or "none" in run.counts
     return False

@@ -7,14 +7,13 @@ from datetime import datetime
 from msgspec import Struct
 
 from syncd import config as configuration
-from syncd import sync
-from syncd.copies import Calendar
 from syncd.dav.calendar import CalDAVCalendar
 from syncd.model import Found, Identity, Invite, Meeting, Seen, Snapshot, Stored, Visitor, Window
 from syncd.openmeetings.client import OpenMeetings
 from syncd.opentalk.client import OpenTalk
 from syncd.opentalk.oidc import Logins
 from syncd.store import SignIns
+from syncd.sync.ports import Calendar, LinkMinter, Source
 
 Clock = Callable[[], datetime]
 
@@ -22,8 +21,8 @@ Clock = Callable[[], datetime]
 class Remotes(Struct, frozen=True):
     """The servers of a configuration, as the jobs need them; nothing is asked until a job asks."""
 
-    sources: Mapping[str, sync.Source]
-    minter: sync.LinkMinter | None
+    sources: Mapping[str, Source]
+    minter: LinkMinter | None
     calendars: Mapping[str, Calendar]
     close: Callable[[], None]
 
@@ -85,10 +84,10 @@ def _calendar(calendar: configuration.Calendar) -> CalDAVCalendar:
     )
 
 
-class _Rehearsed(sync.Source):
+class _Rehearsed(Source):
     """An account that is read but makes no invites."""
 
-    def __init__(self, source: sync.Source) -> None:
+    def __init__(self, source: Source) -> None:
         self._source = source
 
     def identity(self) -> Identity:
@@ -107,7 +106,7 @@ class _Rehearsed(sync.Source):
         return Invite(f"planned-{meeting.id}", made=True) if meeting.own else None
 
 
-class _RehearsedMinter(sync.LinkMinter):
+class _RehearsedMinter(LinkMinter):
     def hash(self, event: str, name: str, visitor: Visitor) -> str:  # noqa: ARG002 -- nothing is asked
         return f"planned-{event}"
 

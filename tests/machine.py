@@ -17,7 +17,6 @@ from msgspec.structs import replace
 
 from syncd import config as configuration
 from syncd.config.secret import Secret
-from syncd.copies import Calendar
 from syncd.dav.calendar import CalDAVCalendar
 from syncd.errors import BadEvent, NeedsYou, Stopped, SyncdError
 from syncd.ical.mark import read_mark
@@ -28,7 +27,8 @@ from syncd.model import meeting_digest as digest_of_meeting
 from syncd.plan import known_as
 from syncd.remotes import Remotes
 from syncd.store import Ledger, Rehearsal
-from syncd.sync import Listing
+from syncd.sync.ports import Calendar
+from syncd.sync.pull import Listing
 from tests.contract.memory import MemoryCalendar
 from tests.memory import DAY, NOW, MemoryMinter, MemorySource
 from tests.servers import Server

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from syncd.copies import Target
 from syncd.errors import SyncdError
-from syncd.minting import mint
 from syncd.model import Identity, Invite, Meeting, Profile, Run, Snapshot, Visitor, When, Window, overlaps
 from syncd.plan import Keep, known_as
-from syncd.push import push
 from syncd.store import Ledger, Rehearsal
-from syncd.sync import Listing, Progress, Rendering, pull, render_entries
+from syncd.sync.mint import mint
+from syncd.sync.ports import Progress
+from syncd.sync.pull import Listing, pull
+from syncd.sync.push import push
+from syncd.sync.render import Rendering, render_entries
+from syncd.sync.write import Target
 from tests.contract.memory import MemoryCalendar
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)

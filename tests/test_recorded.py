@@ -10,13 +10,13 @@ import icalendar
 import pytest
 from msgspec.structs import replace
 
-from syncd.copies import Target
-from syncd.minting import mint
 from syncd.model import Meeting, Window, overlaps
 from syncd.opentalk.wire import Listing
 from syncd.plan import known_as
-from syncd.push import push
-from syncd.sync import pull
+from syncd.sync.mint import mint
+from syncd.sync.pull import pull
+from syncd.sync.push import push
+from syncd.sync.write import Target
 from tests.demo.replay import recorded
 from tests.memory import LISTING, House, silent
 from tests.servers import Server, radicale, xandikos

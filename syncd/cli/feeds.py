@@ -31,8 +31,8 @@ def feed_add(
 ) -> None:
     """Make a feed; its address is printed now and never again."""
     from syncd.config.profiles import feed_profile  # noqa: PLC0415
-    from syncd.feeds import build_feed  # noqa: PLC0415
     from syncd.store import Ledger  # noqa: PLC0415
+    from syncd.sync.feed import build_feed  # noqa: PLC0415
     from syncd.web.app import feed_address, token_key  # noqa: PLC0415
 
     config = context.load()

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from syncd.opentalk.client import OpenTalk
 from syncd.remotes import Remotes, rehearse
-from syncd.sync import Listing
+from syncd.sync.pull import Listing
 from tests.contract.memory import MemoryCalendar
 
 

@@ -11,7 +11,7 @@ from syncd.jobs import Jobs
 from syncd.opentalk.client import OpenTalk
 from syncd.remotes import connect
 from syncd.store import Ledger
-from syncd.sync import render_entries
+from syncd.sync.render import render_entries
 from tests.bench.measuring import cpu, memory, read_pages, say, with_calendars
 
 

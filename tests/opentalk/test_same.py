@@ -14,8 +14,8 @@ from syncd.model import meeting_digest
 from syncd.opentalk.client import OpenTalk
 from syncd.opentalk.wire import Listing
 from syncd.store import Rehearsal
-from syncd.sync import Listing as Wishes
-from syncd.sync import pull
+from syncd.sync.pull import Listing as Wishes
+from syncd.sync.pull import pull
 from tests.opentalk.test_client import NOW, World, here, time
 from tests.opentalk.test_wire import event, exception, series
 

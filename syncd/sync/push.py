@@ -16,12 +16,13 @@ from typing import TypeVar
 from msgspec import Struct
 
 from syncd import audit, writes
-from syncd.copies import Target, carry_out
 from syncd.errors import BadAnswer, Changed, LoginRefused, NeedsYou, Refused, Stopped, SyncdError, Unavailable
 from syncd.guard import LATELY, Delete, Hold
 from syncd.ical.mark import read_mark
 from syncd.model import Audited, Entry, Placement, Run, Seen, Window
-from syncd.sync import Progress, render_entries, summary
+from syncd.sync.ports import Progress
+from syncd.sync.render import render_entries, summary
+from syncd.sync.write import Target, carry_out
 
 log = logging.getLogger(__name__)
 

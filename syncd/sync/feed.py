@@ -13,8 +13,9 @@ from msgspec.structs import replace
 
 from syncd.guard import LATELY, Delete, Guard, Hold, deletions
 from syncd.model import Feed, Profile, Run
-from syncd.sync import Ledger as SyncLedger
-from syncd.sync import Progress, render_entries, summary
+from syncd.sync.ports import Ledger as SyncLedger
+from syncd.sync.ports import Progress
+from syncd.sync.render import render_entries, summary
 
 
 class Ledger(SyncLedger, Protocol):

@@ -18,38 +18,13 @@ from syncd.errors import Changed, UidTaken
 from syncd.guard import Delete, Guard, Hold
 from syncd.ical.mark import read_mark
 from syncd.ical.merge import merge
-from syncd.model import Audited, Decision, Entry, Found, Placement, Profile, Seen, Stored
-from syncd.sync import Ledger as SyncLedger
+from syncd.model import Audited, Decision, Entry, Found, Placement, Profile, Stored
+from syncd.sync.ports import Calendar
+from syncd.sync.ports import Ledger as SyncLedger
 
 log = logging.getLogger(__name__)
 
 ROUNDS = 3
-
-
-class Calendar(Protocol):
-    """A CalDAV calendar; ``href`` is relative to it."""
-
-    @property
-    def url(self) -> str:
-        """Where it is."""
-
-    def check(self) -> None:
-        """Raise NeedsYou if this is not a calendar that can be written."""
-
-    def seen(self, cursor: str | None) -> Seen:
-        """What is there, or what changed since a cursor."""
-
-    def create(self, href: str, body: bytes) -> Stored:
-        """Put an object where none is. Raises Changed if one is."""
-
-    def update(self, href: str, body: bytes, etag: str | None) -> Stored:
-        """Put an object over the one with this ETag. Raises Changed if it has another, or is gone."""
-
-    def delete(self, href: str, etag: str | None) -> None:
-        """Remove the object with this ETag; fine if it is gone. Raises Changed if it has another."""
-
-    def fetch(self, href: str) -> Found | None:
-        """What lies there."""
 
 
 class Ledger(SyncLedger, Protocol):

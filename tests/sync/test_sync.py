@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from syncd.errors import LoginRefused, NeedsYou, Refused, Stopped, Unavailable
 from syncd.ical.mark import read_mark
 from syncd.model import Meeting, Override, Run, When, overlaps
-from syncd.sync import pull
+from syncd.sync.pull import pull
 from tests.contract.memory import MemoryCalendar
 from tests.memory import DAY, HOUR, LISTING, House, meeting
 

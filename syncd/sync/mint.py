@@ -19,8 +19,8 @@ from msgspec import Struct
 from syncd import plan
 from syncd.errors import NeedsYou, Refused, SyncdError, Unavailable
 from syncd.model import GUEST, Identity, Invite, Link, Profile, Run, Visitor
-from syncd.outages import Outages
-from syncd.sync import Ledger, LinkMinter, Progress, Source
+from syncd.sync.outages import Outages
+from syncd.sync.ports import Ledger, LinkMinter, Progress, Source
 
 T = TypeVar("T")
 

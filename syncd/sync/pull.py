@@ -1,105 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shell: carries the plan's decisions out. The Protocols say what it needs of the edges.
+"""Writes what the meetings of an account are into the ledger.
 
-``pull`` writes what the meetings are, ``render_entries`` makes entries of them and of the links that ``minting``
-makes (``push`` puts them into calendars). None waits for another, and none holds a transaction while a socket is
-in use. The clock is an argument.
+It waits for no other work, and holds no transaction while a socket is in use. The clock is an argument.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from itertools import count
-from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd import plan
 from syncd.errors import BadEvent, Unavailable
-from syncd.ical.render import render, with_revision
-from syncd.links import ways_in
 from syncd.model import (
-    Entry,
-    Identity,
-    Invite,
-    Link,
-    Meeting,
-    Profile,
     Run,
     Scope,
     Snapshot,
-    Standing,
-    Visitor,
     Window,
     meeting_digest,
 )
+from syncd.sync.ports import Ledger, Source
 
 log = logging.getLogger(__name__)
 
-BATCH = 200
-"""Entries that are rendered between two transactions."""
-
 SOON = timedelta(days=2)
 """How far ahead meetings are looked at more often."""
-
-Progress = Callable[[str, int, int], None]
-"""Hears before every step: of what, how many are done, of how many. May raise Stopped."""
-
-
-class Source(Protocol):
-    """An OpenTalk account."""
-
-    def identity(self) -> Identity:
-        """Who the account is."""
-
-    def snapshot(self, window: Window | None, have: Mapping[str, str] = ...) -> Snapshot:
-        """The complete listing of a window, or of everything; ``have`` are digests by event, see ``Snapshot.same``."""
-
-    def event(self, event_id: str) -> Meeting | None:
-        """One event by its id; ``None`` if it is gone for this account."""
-
-    def find_invite(self, meeting: Meeting) -> Invite | None:
-        """A permanent guest invite, if there is one."""
-
-    def invite(self, meeting: Meeting) -> Invite | None:
-        """A permanent guest invite, found or made; ``None`` if there is none to be had."""
-
-
-class LinkMinter(Protocol):
-    """An OpenMeetings."""
-
-    def hash(self, event: str, name: str, visitor: Visitor) -> str:
-        """A new entry hash for an event; ``name`` names its room."""
-
-    def check(self) -> None:
-        """Raise what stands in the way of making one."""
-
-
-class Ledger(Protocol):
-    """What a sync needs of the ledger; ``store.Ledger`` tells what each method does."""
-
-    # fmt: off
-    def identify(self, name: str, identity: Identity, names: Collection[str]) -> None: ...
-    def identity(self, name: str) -> Identity | None: ...
-    def digests(self, account: str) -> dict[str, str]: ...
-    def known(self, account: str) -> Iterator[tuple[str, plan.Known]]: ...
-    def sizes(self) -> dict[tuple[str, str], int]: ...
-    def standings(self) -> Mapping[tuple[str, str], Standing]: ...
-    def last_listed(self, account: str) -> plan.Listed: ...
-    def save_pull(self, account: str, changes: Iterable[plan.Keep | plan.Drop], run: Run) -> None: ...
-    def meeting(self, account: str, event: str) -> Meeting | None: ...
-    def sources(self, accounts: Sequence[str]) -> dict[str, plan.Source]: ...
-    def links(self, accounts: Sequence[str] | None = None) -> dict[plan.LinkKey, Link]: ...
-    def probe(self) -> None: ...
-    def save_link(self, link: Link, by: str) -> None: ...
-    def entries(self, profile: str) -> dict[str, Entry]: ...
-    def body(self, profile: str, event: str) -> bytes: ...
-    def versions(self, event: str) -> list[tuple[int, str]]: ...
-    def save_entries(
-        self, profile: str, entries: Iterable[tuple[Entry, bytes]], erased: Iterable[str], changed: datetime
-    ) -> None: ...
-    # fmt: on
 
 
 class Listing(Struct, frozen=True):
@@ -256,54 +183,3 @@ def _unreadable(snapshot: Snapshot) -> str | None:
     event, reason = next(iter(snapshot.unreadable.items()))
     others = f", and {len(snapshot.unreadable) - 1} more" if len(snapshot.unreadable) > 1 else ""
     return f"event {event} is left as it was: {reason}{others}"
-
-
-class Rendering(Struct, frozen=True):
-    """What rendering did: how many entries it made or erased, and what it could not render."""
-
-    changed: int
-    problems: tuple[str, ...]
-
-
-def summary(problems: Sequence[str]) -> str | None:
-    """The first problems in one line, which is what a run has room for; ``None`` without any."""
-    return "; ".join(problems[:3]) or None
-
-
-def render_entries(ledger: Ledger, profile: Profile, now: datetime, progress: Progress) -> Rendering:
-    """Make a profile's entries agree with its meetings and links.
-
-    An entry that cannot be rendered any more stays as it was.
-    """
-    sources, links = ledger.sources(profile.accounts), ledger.links(profile.accounts)
-    changes = plan.entry_changes(sources, links, ledger.entries(profile.key), profile)
-    problems: list[str] = []
-    for first in range(0, len(changes), BATCH):
-        rendered: list[tuple[Entry, bytes]] = []
-        for change in changes[first : first + BATCH]:
-            if isinstance(change, plan.Render):
-                try:
-                    rendered.append(_render_one(ledger, profile, change, sources[change.event], links))
-                except BadEvent as error:
-                    problems.append(str(error))
-        erased = [change.event for change in changes[first : first + BATCH] if isinstance(change, plan.Erase)]
-        ledger.save_entries(profile.key, rendered, erased, now)
-        progress("entries", first + len(rendered), len(changes))
-    return Rendering(len(changes) - len(problems), tuple(problems))
-
-
-def _render_one(
-    ledger: Ledger,
-    profile: Profile,
-    change: plan.Render,
-    source: plan.Source,
-    links: Mapping[plan.LinkKey, Link],
-) -> tuple[Entry, bytes]:
-    meeting = ledger.meeting(source.account, change.event)
-    if meeting is None:
-        raise BadEvent(change.event, "it left the ledger while it was rendered; it is looked at again")
-    drawn = render(meeting, ways_in(meeting, source, profile, links), profile, 0)
-    digest = drawn.digest if drawn else ""
-    revision = plan.revision_of(digest, ledger.versions(change.event))
-    entry = Entry(change.event, change.inputs, digest, revision, source.start, source.end)
-    return entry, with_revision(drawn.body, revision) if drawn else b""

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from syncd.outages import Job, Outages, host_of
+from syncd.sync.outages import Job, Outages, host_of
 from tests.memory import DAY, HOUR, NOW
 
 HOST, OTHER = "https://dav.example.org", "https://om.example.org"
