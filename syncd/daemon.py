@@ -20,14 +20,14 @@ from syncd.config import Config
 from syncd.control import Control
 from syncd.errors import NeedsYou, SyncdError
 from syncd.jobs import Jobs
+from syncd.ledger.ledger import Ledger
+from syncd.ledger.lock import sync_lock
 from syncd.model import Run
 from syncd.notify import Notifier
 from syncd.plan import LONGEST_WAIT
 from syncd.remotes import Remotes, connect
-from syncd.schema import sync_lock
 from syncd.shelf import FeedShelf
 from syncd.signals import Ending, signalled
-from syncd.store import Ledger
 from syncd.sync.push import IN_FLIGHT
 from syncd.web.app import feed_app
 from syncd.web.serving import Served

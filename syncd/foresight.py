@@ -16,8 +16,8 @@ from syncd.config import Config
 from syncd.config.profiles import calendar_profile, feed_profile
 from syncd.explain import Explanation, Next, Sight, Stand, Validity
 from syncd.guard import LATELY, Delete, Hold, deletions
+from syncd.ledger.ledger import Ledger
 from syncd.model import Entry, Feed, Link, Meeting, Profile, Standing
-from syncd.store import Ledger
 from syncd.sync.pull import Listing
 from syncd.sync.render import render_entries
 

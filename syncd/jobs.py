@@ -19,9 +19,9 @@ from syncd import config as configuration
 from syncd import plan
 from syncd.config.profiles import calendar_profile, feed_profile
 from syncd.errors import Stopped, SyncdError, Unavailable
+from syncd.ledger.ledger import Ledger
 from syncd.model import Feed, Profile, Run
 from syncd.remotes import Remotes
-from syncd.store import Ledger
 from syncd.sync.feed import build_feed
 from syncd.sync.mint import OPENMEETINGS, mint
 from syncd.sync.mint import SIDE_BY_SIDE as MINTS_SIDE_BY_SIDE

@@ -7,12 +7,13 @@ from datetime import datetime
 
 from syncd.config import Config
 from syncd.jobs import Jobs
+from syncd.ledger.database import FILE
+from syncd.ledger.ledger import Ledger, Rehearsal
+from syncd.ledger.lock import sync_lock
 from syncd.model import Run
 from syncd.progress import TerminalProgress
 from syncd.remotes import connect, rehearse
-from syncd.schema import FILE, sync_lock
 from syncd.signals import signalled
-from syncd.store import Ledger, Rehearsal
 
 Clock = Callable[[], datetime]
 

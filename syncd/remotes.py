@@ -8,11 +8,11 @@ from msgspec import Struct
 
 from syncd import config as configuration
 from syncd.dav.calendar import CalDAVCalendar
+from syncd.ledger.ledger import SignIns
 from syncd.model import Found, Identity, Invite, Meeting, Seen, Snapshot, Stored, Visitor, Window
 from syncd.openmeetings.client import OpenMeetings
 from syncd.opentalk.client import OpenTalk
 from syncd.opentalk.oidc import Logins
-from syncd.store import SignIns
 from syncd.sync.ports import Calendar, LinkMinter, Source
 
 Clock = Callable[[], datetime]

@@ -7,8 +7,8 @@ from syncd.config import Config
 from syncd.config.profiles import feed_profile
 from syncd.errors import Refused
 from syncd.ical.feed import join_feed
+from syncd.ledger.ledger import Ledger
 from syncd.model import Feed, digest_of
-from syncd.store import Ledger
 from syncd.web.app import FeedState
 
 

@@ -22,11 +22,11 @@ from syncd.errors import BadEvent, NeedsYou, Stopped, SyncdError
 from syncd.ical.mark import read_mark
 from syncd.ical.recurrence import occurrences
 from syncd.jobs import Jobs
+from syncd.ledger.ledger import Ledger, Rehearsal
 from syncd.model import Feed, Found, Identity, Invite, Meeting, Override, Seen, Snapshot, Stored, Visitor, Window
 from syncd.model import meeting_digest as digest_of_meeting
 from syncd.plan import known_as
 from syncd.remotes import Remotes
-from syncd.store import Ledger, Rehearsal
 from syncd.sync.ports import Calendar
 from syncd.sync.pull import Listing
 from tests.contract.memory import MemoryCalendar

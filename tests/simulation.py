@@ -22,13 +22,14 @@ from syncd.bells import Bell
 from syncd.config import Config, load
 from syncd.config.profiles import feed_profile
 from syncd.daemon import TICK, Clocks, Daemon, attend
+from syncd.ledger.database import FILE
+from syncd.ledger.ledger import Ledger
+from syncd.ledger.lock import Syncing
 from syncd.model import Meeting, Snapshot, Standing, Visitor, Window, overlaps
 from syncd.notify import Notifier
 from syncd.plan import Known, known_as
 from syncd.remotes import Remotes
-from syncd.schema import FILE, Syncing
 from syncd.signals import Ending
-from syncd.store import Ledger
 from tests.contract.memory import MemoryCalendar
 from tests.memory import MemoryMinter, MemorySource
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from syncd.demo.serve import Traffic
-from syncd.schema import sync_lock
-from syncd.store import Ledger
+from syncd.ledger.ledger import Ledger
+from syncd.ledger.lock import sync_lock
 from syncd.transport import Answer, Remote
 from tests.memory import NOW
 from tests.servers import radicale, xandikos

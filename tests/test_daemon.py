@@ -13,11 +13,11 @@ import pytest
 from syncd.bells import Background, Bell
 from syncd.daemon import Clocks, Daemon
 from syncd.errors import NeedsYou
+from syncd.ledger.ledger import Ledger
 from syncd.model import Snapshot, Window
 from syncd.plan import LONGEST_WAIT
 from syncd.remotes import Remotes
 from syncd.signals import Ending
-from syncd.store import Ledger
 from syncd.transport import Answer, Remote
 from tests.contract.memory import MemoryCalendar
 from tests.killing import Behind

@@ -13,10 +13,10 @@ from syncd.config import Config, load
 from syncd.daemon import Daemon
 from syncd.errors import BadAnswer, LedgerBusy, LoginRefused, NeedsYou, SyncdError, Unavailable
 from syncd.jobs import Jobs
+from syncd.ledger.ledger import Ledger
 from syncd.model import Identity, Run
 from syncd.remotes import Remotes
 from syncd.signals import Ending
-from syncd.store import Ledger
 from tests.contract.memory import MemoryCalendar
 from tests.memory import HOUR, NOW, MemoryMinter, MemorySource, meeting
 

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 from syncd.demo.openmeetings import CONTEXT
 from syncd.demo.serve import Served
 from syncd.ical.mark import read_mark
-from syncd.store import Ledger
+from syncd.ledger.ledger import Ledger
 from tests.fortune import Fortune
 from tests.killing import LEDGER, Behind, Death, Done, Gate, Moment, Reaper
 from tests.servers import Server, radicale

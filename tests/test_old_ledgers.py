@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from syncd.schema import FILE
-from syncd.store import Ledger
+from syncd.ledger.database import FILE
+from syncd.ledger.ledger import Ledger
 
 OLD = Path(__file__).parent / "ledgers" / "before-tables-by-name.sqlite"
 

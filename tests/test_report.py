@@ -8,8 +8,8 @@ import pytest
 
 from syncd import report
 from syncd.config import Config, load
+from syncd.ledger.lock import Syncing
 from syncd.model import CallIn, Override, Run, Standing, When
-from syncd.schema import Syncing
 from tests.memory import DAY, NOW, meeting
 
 CONFIG = """

@@ -9,7 +9,7 @@ from syncd import report
 from syncd.cli.context import Context, clock, pass_context, tell
 from syncd.config import Config
 from syncd.errors import NeedsYou
-from syncd.schema import syncing
+from syncd.ledger.lock import syncing
 
 
 @click.command()
@@ -17,8 +17,8 @@ from syncd.schema import syncing
 @pass_context
 def login(context: Context, account: str | None) -> None:
     """Sign an account in, in any browser: prints an address and a code."""
+    from syncd.ledger.ledger import Ledger  # noqa: PLC0415
     from syncd.opentalk.login import sign_in, sign_out  # noqa: PLC0415
-    from syncd.store import Ledger  # noqa: PLC0415
 
     config = context.load()
     name = _one_account(config, account)
@@ -47,8 +47,8 @@ def login(context: Context, account: str | None) -> None:
 @pass_context
 def logout(context: Context, account: str | None) -> None:
     """Forget an account's sign-in, here and at its identity provider."""
+    from syncd.ledger.ledger import SignIns  # noqa: PLC0415
     from syncd.opentalk.login import sign_out  # noqa: PLC0415
-    from syncd.store import SignIns  # noqa: PLC0415
 
     config = context.load()
     name = _one_account(config, account)

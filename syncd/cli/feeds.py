@@ -9,9 +9,9 @@ import click
 
 from syncd.cli.context import Context, clock, pass_context
 from syncd.errors import ConfigError, LedgerError
+from syncd.ledger.database import FILE
 from syncd.model import Feed
 from syncd.progress import TerminalProgress
-from syncd.schema import FILE
 
 
 @click.group()
@@ -31,7 +31,7 @@ def feed_add(
 ) -> None:
     """Make a feed; its address is printed now and never again."""
     from syncd.config.profiles import feed_profile  # noqa: PLC0415
-    from syncd.store import Ledger  # noqa: PLC0415
+    from syncd.ledger.ledger import Ledger  # noqa: PLC0415
     from syncd.sync.feed import build_feed  # noqa: PLC0415
     from syncd.web.app import feed_address, token_key  # noqa: PLC0415
 
@@ -64,7 +64,7 @@ def feed_add(
 @pass_context
 def feed_list(context: Context, *, as_json: bool) -> None:
     """All feeds, without their addresses."""
-    from syncd.store import Ledger  # noqa: PLC0415
+    from syncd.ledger.ledger import Ledger  # noqa: PLC0415
 
     config = context.load()
     feeds: list[Feed] = []
@@ -94,7 +94,7 @@ def feed_list(context: Context, *, as_json: bool) -> None:
 @pass_context
 def feed_revoke(context: Context, name: str) -> None:
     """Make a feed's address worthless."""
-    from syncd.store import Ledger  # noqa: PLC0415
+    from syncd.ledger.ledger import Ledger  # noqa: PLC0415
 
     config = context.load()
     if not (config.state / FILE).exists():

@@ -10,8 +10,9 @@ from syncd import report
 from syncd.cli.context import Context, clock, pass_context, tell
 from syncd.config import Config
 from syncd.errors import NeedsYou
+from syncd.ledger.database import FILE
+from syncd.ledger.lock import syncing
 from syncd.model import Run
-from syncd.schema import FILE, syncing
 
 
 @click.command()
@@ -87,7 +88,7 @@ def confirm(context: Context, name: str) -> None:
 
 def _names_of_holds(config: Config, name: str) -> list[str]:
     """How the ledger calls what a name may mean: a calendar of the configuration, a feed of the ledger, or both."""
-    from syncd.store import Ledger  # noqa: PLC0415
+    from syncd.ledger.ledger import Ledger  # noqa: PLC0415
 
     feeds: list[str] = []
     if (config.state / FILE).exists():
@@ -102,7 +103,7 @@ def _names_of_holds(config: Config, name: str) -> list[str]:
 
 def _confirmed(config: Config, names: list[str]) -> int:
     """Confirm what is held under these names; how many deletions that is."""
-    from syncd.store import Ledger  # noqa: PLC0415
+    from syncd.ledger.ledger import Ledger  # noqa: PLC0415
 
     if not (config.state / FILE).exists():
         return 0

@@ -10,8 +10,9 @@ from syncd import report
 from syncd.cli.context import Context, clock, pass_context
 from syncd.config import Config
 from syncd.errors import LedgerBusy
+from syncd.ledger.database import FILE
+from syncd.ledger.lock import Syncing, syncing
 from syncd.model import Standing
-from syncd.schema import FILE, Syncing, syncing
 
 LISTED = 20
 """How many events are shown where a beginning fits several."""
@@ -30,7 +31,7 @@ def status(context: Context, *, as_json: bool) -> None:
 def read_status(config: Config) -> report.Json:
     """``syncd status --json``, from the ledger; before its first run everything is new."""
     from syncd.config.profiles import feed_profile  # noqa: PLC0415
-    from syncd.store import Ledger  # noqa: PLC0415
+    from syncd.ledger.ledger import Ledger  # noqa: PLC0415
 
     if not (config.state / FILE).exists():
         return report.status_json(config, {}, {}, {}, {}, syncing(config.state))
@@ -77,7 +78,7 @@ def explain(context: Context, event: str) -> None:
     """Why an entry looks as it does: source, links, decisions, history. EVENT is an id or a beginning of one."""
     from syncd.explain import choice_lines, lines  # noqa: PLC0415
     from syncd.foresight import choices, explanation  # noqa: PLC0415
-    from syncd.store import Ledger  # noqa: PLC0415
+    from syncd.ledger.ledger import Ledger  # noqa: PLC0415
 
     config = context.load()
     with Ledger(config.state, read_only=True) as ledger:

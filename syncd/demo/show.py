@@ -18,11 +18,11 @@ from syncd.demo.calendar_server import CalendarServer
 from syncd.demo.stage import PASSWORDS, Stage
 from syncd.demo.week import Week
 from syncd.jobs import Jobs
+from syncd.ledger.ledger import Ledger
 from syncd.model import Feed, Run
 from syncd.remotes import connect
 from syncd.shelf import FeedShelf
 from syncd.signals import signalled
-from syncd.store import Ledger
 from syncd.transport import Remote
 from syncd.web.app import feed_address, feed_app, token_key
 from syncd.web.serving import Served

@@ -56,7 +56,7 @@ class LinkMinter(Protocol):
 
 
 class Ledger(Protocol):
-    """What a sync needs of the ledger; ``store.Ledger`` tells what each method does."""
+    """What a sync needs of the ledger; ``ledger.Ledger`` tells what each method does."""
 
     # fmt: off
     def identify(self, name: str, identity: Identity, names: Collection[str]) -> None: ...

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from syncd.config import load
 from syncd.jobs import Jobs
+from syncd.ledger.ledger import Ledger
 from syncd.opentalk.client import OpenTalk
 from syncd.remotes import connect
-from syncd.store import Ledger
 from syncd.sync.render import render_entries
 from tests.bench.measuring import cpu, memory, read_pages, say, with_calendars
 

@@ -15,12 +15,12 @@ from typing import TypeVar
 
 from syncd.config import load
 from syncd.daemon import Daemon
+from syncd.ledger.ledger import Ledger
 from syncd.model import Run
 from syncd.opentalk.client import OpenTalk
 from syncd.plan import FULL_LISTING
 from syncd.remotes import connect
 from syncd.signals import Ending
-from syncd.store import Ledger
 from tests.bench.measuring import cpu, read_pages, say, with_calendars
 
 ROUNDS, DAYS = 5, 2

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.errors import LedgerError
+from syncd.ledger.ledger import Rehearsal
 from syncd.model import meeting_digest
 from syncd.opentalk.client import OpenTalk
 from syncd.opentalk.wire import Listing
-from syncd.store import Rehearsal
 from syncd.sync.pull import Listing as Wishes
 from syncd.sync.pull import pull
 from tests.opentalk.test_client import NOW, World, here, time

@@ -16,12 +16,14 @@ import msgspec
 from sqlite_utils import Database
 
 from syncd.errors import NeedsYou
-from syncd.history import insert_decision, insert_run, moment_of, sweep_decisions, text_of, time_of
+from syncd.ledger.database import FILE, ledger_errors, moment_of, text_of, time_of
+from syncd.ledger.entries import erase
+from syncd.ledger.feeds import Subscriptions
+from syncd.ledger.history import insert_decision, insert_run, sweep_decisions
+from syncd.ledger.meetings import changed_fields
+from syncd.ledger.placements import Placements
 from syncd.model import Decision, Entry, Identity, Link, Meeting, Run
-from syncd.placements import Placements
 from syncd.plan import Drop, Keep, Known, LinkKey, Source
-from syncd.schema import FILE, ledger_errors
-from syncd.subscriptions import Subscriptions
 
 HISTORY = timedelta(days=30)
 
@@ -96,7 +98,7 @@ class Ledger(Placements, Subscriptions):
                     case Keep(meeting, known, fresh):
                         if fresh:
                             insert_decision(db, Decision(meeting.id, run.ended, "pull", account, "new"))
-                        elif names := _changed_fields(db, account, meeting):
+                        elif names := changed_fields(db, account, meeting):
                             insert_decision(db, Decision(meeting.id, run.ended, "pull", account, "changed", names))
                         db.execute("DELETE FROM gone WHERE account = ? AND event = ?", (account, meeting.id))
                         db.execute(
@@ -220,7 +222,7 @@ class Ledger(Placements, Subscriptions):
         """
         with self._transaction() as db:
             for entry, body in entries:
-                if not entry.digest and _erased(db, profile, entry.event, entry.inputs):
+                if not entry.digest and erase(db, profile, entry.event, entry.inputs):
                     continue
                 db.execute(
                     "INSERT OR REPLACE INTO entry (profile, event, inputs, digest, revision, starts, ends, changed, "
@@ -242,7 +244,7 @@ class Ledger(Placements, Subscriptions):
                     (entry.event, profile),
                 )
             for event in erased:
-                _erased(db, profile, event, "")
+                erase(db, profile, event, "")
 
     def sweep_entries(self, used: Iterable[str]) -> None:
         """Drop what is erased and shown by no feed, and all profiles but these and those that feeds show."""
@@ -274,24 +276,6 @@ class Ledger(Placements, Subscriptions):
             db.execute("DELETE FROM login WHERE account = ?", (account,))
             if token is not None:
                 db.execute("INSERT INTO login VALUES (?, ?)", (account, token))
-
-
-def _changed_fields(db: Database, account: str, meeting: Meeting) -> str:
-    """The names of what changed of a meeting since it was last written, never what it is."""
-    sql = "SELECT content FROM meeting WHERE account = ? AND event = ?"
-    rows = db.execute(sql, (account, meeting.id)).fetchall()
-    known = msgspec.json.decode(rows[0][0], type=Meeting) if rows else None
-    published = [name for name in Meeting.__struct_fields__ if name != "updated"]
-    return ", ".join(name for name in published if known and getattr(known, name) != getattr(meeting, name))
-
-
-def _erased(db: Database, profile: str, event: str, inputs: str) -> bool:
-    """Erase an entry; false if there is none that shows anything."""
-    cursor = db.execute(
-        "UPDATE entry SET erased = 1, inputs = ? WHERE profile = ? AND event = ? AND digest != ''",
-        (inputs, profile, event),
-    )
-    return cursor.rowcount == 1
 
 
 class SignIns:

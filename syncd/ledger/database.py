@@ -1,10 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ledger's file: its tables, how it is opened, and who may sync on it.
+"""The ledger's file: how it is opened, its transactions, and what its errors mean."""
 
-Append a migration, never change one: ledgers of all earlier versions are brought up step by step.
-"""
-
-import fcntl
 import os
 import sqlite3
 import threading
@@ -14,145 +10,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-import msgspec
-from msgspec import Struct
-from sqlite_utils import Database, Migrations
+from sqlite_utils import Database
 
 from syncd.errors import LedgerBusy, LedgerError
+from syncd.ledger.schema import STEPS, migrations
 
 FILE = "ledger.sqlite"
-LOCK = "lock"
+
 BUSY_SECONDS = 10.0
-
-migrations = Migrations("syncd")
-
-
-@migrations()
-def m001_first(db: Database) -> None:
-    """The first ledger."""
-    for statement in FIRST:
-        db.execute(statement)
-
-
-FIRST = (
-    """
-    CREATE TABLE account (
-        name TEXT NOT NULL UNIQUE, issuer TEXT NOT NULL, subject TEXT NOT NULL, user_id TEXT NOT NULL,
-        firstname TEXT NOT NULL, lastname TEXT NOT NULL, PRIMARY KEY (issuer, subject)
-    ) STRICT
-    """,
-    """
-    CREATE TABLE meeting (
-        account TEXT NOT NULL, event TEXT NOT NULL, digest TEXT NOT NULL, starts TEXT, ends TEXT,
-        room TEXT NOT NULL, own INTEGER NOT NULL, unlisted INTEGER NOT NULL, content BLOB NOT NULL,
-        PRIMARY KEY (account, event)
-    ) STRICT, WITHOUT ROWID
-    """,
-    """
-    CREATE TABLE gone (
-        account TEXT NOT NULL, event TEXT NOT NULL, PRIMARY KEY (account, event)
-    ) STRICT, WITHOUT ROWID
-    """,
-    """
-    CREATE TABLE link (
-        kind TEXT NOT NULL, event TEXT NOT NULL, whose TEXT NOT NULL, code TEXT, depends TEXT NOT NULL,
-        made INTEGER NOT NULL, at TEXT NOT NULL, PRIMARY KEY (kind, event, whose)
-    ) STRICT, WITHOUT ROWID
-    """,
-    """
-    CREATE TABLE entry (
-        profile TEXT NOT NULL, event TEXT NOT NULL, inputs TEXT NOT NULL, digest TEXT NOT NULL,
-        revision INTEGER NOT NULL, starts TEXT NOT NULL, ends TEXT, changed TEXT NOT NULL, body BLOB NOT NULL,
-        PRIMARY KEY (profile, event)
-    ) STRICT
-    """,
-    "CREATE INDEX entry_event ON entry (event, revision, digest)",
-    """
-    CREATE TABLE placement (
-        calendar TEXT NOT NULL, event TEXT NOT NULL, href TEXT NOT NULL, etag TEXT, revision INTEGER NOT NULL,
-        digest TEXT NOT NULL, starts TEXT NOT NULL, ends TEXT, state TEXT NOT NULL, body BLOB NOT NULL,
-        PRIMARY KEY (calendar, event)
-    ) STRICT
-    """,
-    "CREATE INDEX placement_event ON placement (event, revision, digest)",
-    """
-    CREATE TABLE feed (
-        name TEXT PRIMARY KEY, token_sha256 TEXT NOT NULL UNIQUE, accounts TEXT NOT NULL, audience TEXT NOT NULL,
-        passwords INTEGER NOT NULL, label TEXT NOT NULL, made TEXT NOT NULL
-    ) STRICT
-    """,
-    """
-    CREATE TABLE run (
-        id INTEGER PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, ended TEXT NOT NULL, state TEXT NOT NULL,
-        complete INTEGER NOT NULL, counts TEXT NOT NULL, message TEXT, next_try TEXT
-    ) STRICT
-    """,
-    "CREATE INDEX run_latest ON run (kind, name, id)",
-    """
-    CREATE TABLE hold (
-        name TEXT PRIMARY KEY, events TEXT NOT NULL, coming INTEGER NOT NULL, confirmed INTEGER NOT NULL
-    ) STRICT
-    """,
-    "CREATE TABLE secret (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
-)
-
-
-@migrations()
-def m002_unattended(db: Database) -> None:
-    """Scopes of runs, of which only the last quiet one is kept, and sign-ins."""
-    for statement in UNATTENDED:
-        db.execute(statement)
-
-
-UNATTENDED = (
-    "ALTER TABLE run ADD COLUMN scope TEXT NOT NULL DEFAULT ''",
-    "ALTER TABLE run ADD COLUMN quiet INTEGER NOT NULL DEFAULT 0",
-    "UPDATE run SET scope = CASE WHEN complete THEN 'everything' ELSE 'window' END WHERE kind = 'pull'",
-    "ALTER TABLE run DROP COLUMN complete",
-    "CREATE TABLE login (account TEXT PRIMARY KEY, refresh_token TEXT NOT NULL) STRICT",
-)
-
-
-@migrations()
-def m003_audits(db: Database) -> None:
-    """Audits of calendars, feeds that are held, and the decisions of late."""
-    for statement in AUDITS:
-        db.execute(statement)
-
-
-AUDITS = (
-    "CREATE INDEX meeting_untimed ON meeting (account, event) WHERE starts IS NULL",
-    "ALTER TABLE placement ADD COLUMN edited INTEGER NOT NULL DEFAULT 0",
-    """
-    CREATE TABLE audit (
-        calendar TEXT PRIMARY KEY, at TEXT NOT NULL, whole TEXT NOT NULL, url TEXT NOT NULL, cursor TEXT
-    ) STRICT
-    """,
-    """
-    CREATE TABLE leftover (
-        calendar TEXT NOT NULL, href TEXT NOT NULL, ours INTEGER NOT NULL, PRIMARY KEY (calendar, href)
-    ) STRICT, WITHOUT ROWID
-    """,
-    "ALTER TABLE entry ADD COLUMN erased INTEGER NOT NULL DEFAULT 0",
-    "ALTER TABLE feed ADD COLUMN built TEXT",
-    """
-    CREATE TABLE released (
-        feed TEXT NOT NULL, event TEXT NOT NULL, PRIMARY KEY (feed, event)
-    ) STRICT, WITHOUT ROWID
-    """,
-    "CREATE TABLE lost (name TEXT NOT NULL, event TEXT NOT NULL, at TEXT NOT NULL) STRICT",
-    "CREATE INDEX lost_lately ON lost (name, at)",
-    """
-    CREATE TABLE decision (
-        id INTEGER PRIMARY KEY, event TEXT NOT NULL, at TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL,
-        word TEXT NOT NULL, why TEXT NOT NULL
-    ) STRICT
-    """,
-    "CREATE INDEX decision_of ON decision (event, kind, name, id)",
-)
-
-
-STEPS = (m001_first, m002_unattended, m003_audits)
 
 
 def open_writer(folder: Path, patience: float = BUSY_SECONDS) -> Database:
@@ -313,51 +178,16 @@ def _inode(path: Path) -> int | None:
         return None
 
 
-class Syncing(Struct, frozen=True):
-    """Which process has the right to sync, since when, and whether it is a daemon."""
-
-    process: int
-    since: datetime
-    daemon: bool
+def text_of(moment: datetime | None) -> str | None:
+    """A moment as the ledger writes it."""
+    return None if moment is None else moment.isoformat(timespec="seconds")
 
 
-@contextmanager
-def sync_lock(folder: Path, now: datetime, *, daemon: bool = False) -> Iterator[None]:
-    """Hold the right to sync on this ledger; at most one process has it. Raises LedgerBusy."""
-    with ledger_errors(folder):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            other = syncing(folder)
-            who = f"the daemon (process {other.process})" if other and other.daemon else "another process"
-            raise LedgerBusy(f"{who} is syncing on {folder}: wait for it, or stop it") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, msgspec.json.encode(Syncing(os.getpid(), now, daemon)), 0)
-        yield
-    finally:
-        os.close(descriptor)
+def moment_of(text: str) -> datetime:
+    """A moment as the ledger wrote it."""
+    return datetime.fromisoformat(text)
 
 
-def syncing(folder: Path) -> Syncing | None:
-    """The process that has the right to sync on this ledger, if any has."""
-    try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _holder(descriptor)
-    finally:
-        os.close(descriptor)
-    return None
-
-
-def _holder(descriptor: int) -> Syncing | None:
-    try:
-        return msgspec.json.decode(os.pread(descriptor, 200, 0), type=Syncing)
-    except msgspec.MsgspecError:  # it has the lock and is about to say who it is
-        return None
+def time_of(text: str | None) -> datetime | None:
+    """The same where there may be none."""
+    return None if text is None else datetime.fromisoformat(text)

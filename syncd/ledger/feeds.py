@@ -5,9 +5,10 @@ import json
 from collections.abc import Collection, Iterable
 from datetime import datetime
 
-from syncd.history import History, insert_decision, moment_of, text_of, time_of
+from syncd.ledger.database import moment_of, text_of, time_of
+from syncd.ledger.deletions import insert_lost
+from syncd.ledger.history import History, insert_decision
 from syncd.model import Decision, Feed
-from syncd.placements import insert_lost
 
 SHOWN = (
     "FROM entry WHERE profile = ?1 AND digest != '' AND NOT (erased AND event IN "

@@ -5,10 +5,10 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlite_utils import Database
-
-from syncd.guard import LATELY, Guard, Hold
-from syncd.history import History, insert_decision, moment_of, text_of, time_of
+from syncd.guard import Guard, Hold
+from syncd.ledger.database import moment_of, text_of, time_of
+from syncd.ledger.deletions import insert_lost
+from syncd.ledger.history import History, insert_decision
 from syncd.model import Audited, Decision, Placement
 
 
@@ -134,9 +134,3 @@ class Placements(History):
             held=held.get(0, frozenset()),
             confirmed=held.get(1, frozenset()),
         )
-
-
-def insert_lost(db: Database, name: str, event: str, at: datetime) -> None:
-    """Count a coming entry that people lost without having been asked, and forget those of days ago."""
-    db.execute("DELETE FROM lost WHERE name = ? AND at < ?", (name, text_of(at - LATELY)))
-    db.execute("INSERT INTO lost (name, event, at) VALUES (?, ?, ?)", (name, event, text_of(at)))

@@ -9,9 +9,9 @@ from datetime import datetime
 from msgspec import Struct
 from sqlite_utils import Database
 
+from syncd.ledger.database import LedgerFile, moment_of, text_of, time_of
 from syncd.model import Decision, Run, Standing
 from syncd.plan import Listed
-from syncd.schema import LedgerFile
 
 LAST = chr(sys.maxunicode)
 """Sorts behind every text."""
@@ -174,18 +174,3 @@ def insert_run(db: Database, run: Run) -> None:
             text_of(run.next_try),
         ),
     )
-
-
-def text_of(moment: datetime | None) -> str | None:
-    """A moment as the ledger writes it."""
-    return None if moment is None else moment.isoformat(timespec="seconds")
-
-
-def moment_of(text: str) -> datetime:
-    """A moment as the ledger wrote it."""
-    return datetime.fromisoformat(text)
-
-
-def time_of(text: str | None) -> datetime | None:
-    """The same where there may be none."""
-    return None if text is None else datetime.fromisoformat(text)
