@@ -21,7 +21,7 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.date import DateTrigger
 
-from syncd.plan import LONGEST_WAIT
+from syncd.plan.timing import LONGEST_WAIT
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from syncd.ledger.ledger import Ledger
 from syncd.ledger.lock import sync_lock
 from syncd.model import Run
 from syncd.notify import Notifier
-from syncd.plan import LONGEST_WAIT
+from syncd.plan.timing import LONGEST_WAIT
 from syncd.remotes import Remotes, connect
 from syncd.shelf import FeedShelf
 from syncd.signals import Ending, signalled

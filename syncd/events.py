@@ -8,7 +8,7 @@ from datetime import datetime
 from syncd.config import Config
 from syncd.errors import SyncdError
 from syncd.model import Meeting, Window, overlaps
-from syncd.plan import known_as
+from syncd.plan.pull import known_as
 from syncd.remotes import connect
 from syncd.report import Json, event_json
 from syncd.sync.ports import Progress, Source

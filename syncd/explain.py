@@ -14,11 +14,12 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from syncd.guard import Delete, Hold
 from syncd.model import GUEST, Decision, Entry, Link, LinkKind, Meeting, Placement, When, Window, overlaps
-from syncd.plan import ASK_AGAIN, Erase, Mint, Render, Source
+from syncd.plan.calendar import CalendarAction, Create, Forget, Look, Update
+from syncd.plan.deletions import Delete, Hold
+from syncd.plan.entries import Erase, Render
+from syncd.plan.links import ASK_AGAIN, Mint, Source
 from syncd.report import RUNS
-from syncd.writes import CalendarAction, Create, Forget, Look, Update
 
 COLUMNS = 100
 

@@ -11,13 +11,15 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd import plan, writes
 from syncd.config import Config
 from syncd.config.profiles import calendar_profile, feed_profile
 from syncd.explain import Explanation, Next, Sight, Stand, Validity
-from syncd.guard import LATELY, Delete, Hold, deletions
 from syncd.ledger.ledger import Ledger
 from syncd.model import Entry, Feed, Link, Meeting, Profile, Standing
+from syncd.plan.calendar import CalendarAction, calendar_actions
+from syncd.plan.deletions import LATELY, Delete, Hold, deletions
+from syncd.plan.entries import Erase, Render, entry_changes
+from syncd.plan.links import LinkKey, Mint, Source, links_to_mint
 from syncd.sync.pull import Listing
 from syncd.sync.render import render_entries
 
@@ -30,7 +32,7 @@ class Excerpt(Ledger):
         self._event = event
         self.rendered: Entry | None = None
 
-    def sources(self, accounts: Iterable[str]) -> dict[str, plan.Source]:
+    def sources(self, accounts: Iterable[str]) -> dict[str, Source]:
         """Those of the event."""
         return {event: source for event, source in super().sources([*accounts]).items() if event == self._event}
 
@@ -58,7 +60,7 @@ class _Facts(Struct, frozen=True):
     event: str
     now: datetime
     installation: str
-    links: Mapping[plan.LinkKey, Link]
+    links: Mapping[LinkKey, Link]
     standings: Mapping[tuple[str, str], Standing]
 
 
@@ -67,7 +69,7 @@ def explanation(config: Config, ledger: Ledger, event: str, now: datetime) -> Ex
     where = ledger.whereabouts(event)
     facts = _Facts(config, ledger, event, now, ledger.secret("installation"), ledger.links(), ledger.standings())
     concerned = {*where.accounts, *where.gone}
-    wishes: list[plan.Mint] = []
+    wishes: list[Mint] = []
     stands: list[Stand] = []
     for name, calendar in config.calendars.items():
         if name in where.calendars or concerned & {*calendar.accounts}:
@@ -114,14 +116,14 @@ def _links_of(facts: _Facts) -> list[Link]:
     return sorted(found, key=lambda link: (link.kind != "invite", link.whose))
 
 
-def _wishes(facts: _Facts, profile: Profile, source: plan.Source | None) -> list[plan.Mint]:
+def _wishes(facts: _Facts, profile: Profile, source: Source | None) -> list[Mint]:
     """The links that a profile would ask for if there were none and the meeting were to come."""
     if source is None:
         return []
-    return plan.links_to_mint({facts.event: source}, {}, profile, min(facts.now, source.start))
+    return links_to_mint({facts.event: source}, {}, profile, min(facts.now, source.start))
 
 
-def _validity(link: Link, wishes: Iterable[plan.Mint]) -> Validity:
+def _validity(link: Link, wishes: Iterable[Mint]) -> Validity:
     """Whether a link is the one that somebody would ask for."""
     same = [wish for wish in wishes if (wish.kind, wish.whose) == (link.kind, link.whose)]
     if not same:
@@ -136,7 +138,7 @@ def _calendar(facts: _Facts, name: str, profile: Profile) -> Stand:
     entries = ledger.entries(profile.key)
     wanted, ahead = _rendered(facts, profile, sources, entries)
     window = _window(facts.config, profile)
-    actions = writes.calendar_actions(
+    actions = calendar_actions(
         wanted, placed, window.window(now), now, ledger.guard(name, profile.accounts, now - LATELY)
     )
     action = next((each for each in actions if facts.event in _events(each)), None)
@@ -153,7 +155,7 @@ def _calendar(facts: _Facts, name: str, profile: Profile) -> Stand:
     )
 
 
-def _events(action: writes.CalendarAction) -> tuple[str, ...]:
+def _events(action: CalendarAction) -> tuple[str, ...]:
     return action.events if isinstance(action, Hold) else (action.event,)
 
 
@@ -207,23 +209,23 @@ def _trouble(facts: _Facts, kind: str, name: str) -> str:
 
 
 def _rendered(
-    facts: _Facts, profile: Profile, sources: Mapping[str, plan.Source], entries: Mapping[str, Entry]
+    facts: _Facts, profile: Profile, sources: Mapping[str, Source], entries: Mapping[str, Entry]
 ) -> tuple[dict[str, Entry], Next]:
     """A profile's entries as they are after the next rendering, the event's in truth; and what that does to it."""
     event, wanted = facts.event, dict(entries)
-    changes = plan.entry_changes(sources, facts.links, entries, profile)
+    changes = entry_changes(sources, facts.links, entries, profile)
     for each in changes:
-        if isinstance(each, plan.Erase):
+        if isinstance(each, Erase):
             wanted[each.event] = replace(entries[each.event], inputs="", digest="")
     change = next((each for each in changes if each.event == event), None)
     problem = ""
-    if isinstance(change, plan.Render):
+    if isinstance(change, Render):
         with Excerpt(facts.ledger.folder, event) as excerpt:
             problem = "; ".join(render_entries(excerpt, profile, facts.now, _silent).problems)
         if excerpt.rendered:
             wanted[event] = excerpt.rendered
     alone = {event: sources[event]} if event in sources else {}
-    mints = plan.links_to_mint(alone, facts.links, profile, facts.now)
+    mints = links_to_mint(alone, facts.links, profile, facts.now)
     enabled = {name for name, account in facts.config.accounts.items() if account.enabled}
     unasked = tuple(mint for mint in mints if mint.kind == "invite" and not enabled & {*mint.accounts})
     asked = tuple(mint for mint in mints if mint not in unasked)

@@ -16,11 +16,11 @@ from functools import partial
 from msgspec.structs import replace
 
 from syncd import config as configuration
-from syncd import plan
 from syncd.config.profiles import calendar_profile, feed_profile
 from syncd.errors import Stopped, SyncdError, Unavailable
 from syncd.ledger.ledger import Ledger
 from syncd.model import Feed, Profile, Run
+from syncd.plan.timing import next_try
 from syncd.remotes import Remotes
 from syncd.sync.feed import build_feed
 from syncd.sync.mint import OPENMEETINGS, mint
@@ -305,7 +305,7 @@ class Jobs:
                 failures = self._ledger.failures(kind, name) + 1
             except SyncdError:  # the ledger is what failed
                 failures = 1
-        return self._clock() + plan.next_try(failures, None, interval, self._jitter())
+        return self._clock() + next_try(failures, None, interval, self._jitter())
 
     def _save(self, run: Run) -> None:
         try:

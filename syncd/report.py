@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 from syncd.config import Config
 from syncd.errors import Unavailable
 from syncd.ledger.lock import Syncing
-from syncd.links import guest_address, room_address
 from syncd.model import Meeting, Run, Standing, When
+from syncd.plan.addresses import guest_address, room_address
 
 TROUBLED = {"retrying", "held", "needs_login", "needs_you"}
 WRITES = ("created", "updated", "deleted", "adopted")

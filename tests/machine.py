@@ -25,7 +25,7 @@ from syncd.jobs import Jobs
 from syncd.ledger.ledger import Ledger, Rehearsal
 from syncd.model import Feed, Found, Identity, Invite, Meeting, Override, Seen, Snapshot, Stored, Visitor, Window
 from syncd.model import meeting_digest as digest_of_meeting
-from syncd.plan import known_as
+from syncd.plan.pull import known_as
 from syncd.remotes import Remotes
 from syncd.sync.ports import Calendar
 from syncd.sync.pull import Listing

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from syncd.errors import SyncdError
 from syncd.ledger.ledger import Ledger, Rehearsal
 from syncd.model import Identity, Invite, Meeting, Profile, Run, Snapshot, Visitor, When, Window, overlaps
-from syncd.plan import Keep, known_as
+from syncd.plan.pull import Keep, known_as
 from syncd.sync.mint import mint
 from syncd.sync.ports import Progress
 from syncd.sync.pull import Listing, pull

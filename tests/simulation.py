@@ -27,7 +27,7 @@ from syncd.ledger.ledger import Ledger
 from syncd.ledger.lock import Syncing
 from syncd.model import Meeting, Snapshot, Standing, Visitor, Window, overlaps
 from syncd.notify import Notifier
-from syncd.plan import Known, known_as
+from syncd.plan.pull import Known, known_as
 from syncd.remotes import Remotes
 from syncd.signals import Ending
 from tests.contract.memory import MemoryCalendar
@@ -191,7 +191,7 @@ class Account(MemorySource):
         return Snapshot({event: each for event, each in listed.items() if event not in same}, window, {}, same)
 
     def known(self, each: Meeting) -> Known:
-        """As ``plan.known_as``, reckoned once."""
+        """As ``known_as``, reckoned once."""
         meeting, known = self._known.get(each.id, (None, None))
         if known is None or meeting is not each:
             known = known_as(each)

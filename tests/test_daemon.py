@@ -15,7 +15,7 @@ from syncd.daemon import Clocks, Daemon
 from syncd.errors import NeedsYou
 from syncd.ledger.ledger import Ledger
 from syncd.model import Snapshot, Window
-from syncd.plan import LONGEST_WAIT
+from syncd.plan.timing import LONGEST_WAIT
 from syncd.remotes import Remotes
 from syncd.signals import Ending
 from syncd.transport import Answer, Remote

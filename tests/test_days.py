@@ -18,7 +18,7 @@ from syncd.daemon import SETTLED, TICK
 from syncd.errors import BadAnswer, Unavailable
 from syncd.jobs import HOUSEKEEPING
 from syncd.model import Feed, Meeting, Override, When
-from syncd.plan import FULL_LISTING, LONGEST_WAIT
+from syncd.plan.timing import FULL_LISTING, LONGEST_WAIT
 from tests.memory import DAY, HOUR, meeting
 from tests.simulation import Simulation, Time, calm, configure
 

@@ -14,11 +14,11 @@ from syncd.config.profiles import calendar_profile, feed_profile
 from syncd.errors import LedgerError, Unavailable
 from syncd.explain import Explanation, Next, Sight, Stand, choice_lines, lines
 from syncd.foresight import choices, explanation
-from syncd.guard import Delete, Hold
 from syncd.ledger.ledger import Ledger
 from syncd.model import Decision, Feed, Override, Placement, Profile, Run, When
+from syncd.plan.calendar import Forget
+from syncd.plan.deletions import Delete, Hold
 from syncd.sync.feed import build_feed
-from syncd.writes import Forget
 from tests.memory import DAY, HOUR, NOW, House, meeting, silent
 
 CONFIG = """

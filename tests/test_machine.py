@@ -29,9 +29,10 @@ from syncd.ical.meaning import meaning, moment
 from syncd.ical.reading import read_calendar
 from syncd.ical.recurrence import occurrences
 from syncd.ical.render import render
-from syncd.links import ways_in
 from syncd.model import GUEST, Meeting, Override, Profile, Run, When, overlaps
-from syncd.plan import Source, known_as
+from syncd.plan.addresses import ways_in
+from syncd.plan.links import Source
+from syncd.plan.pull import known_as
 from tests import servers
 from tests.machine import Desk, MemoryPlace, Place, ServerPlace, World, in_events, is_live, uid_of, unfolded
 from tests.memory import DAY, HOUR, House, meeting

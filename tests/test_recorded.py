@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from syncd.model import Meeting, Window, overlaps
 from syncd.opentalk.wire import Listing
-from syncd.plan import known_as
+from syncd.plan.pull import known_as
 from syncd.sync.mint import mint
 from syncd.sync.pull import pull
 from syncd.sync.push import push

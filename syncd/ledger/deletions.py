@@ -5,8 +5,8 @@ from datetime import datetime
 
 from sqlite_utils import Database
 
-from syncd.guard import LATELY
 from syncd.ledger.database import text_of
+from syncd.plan.deletions import LATELY
 
 
 def insert_lost(db: Database, name: str, event: str, at: datetime) -> None:

@@ -11,7 +11,7 @@ from sqlite_utils import Database
 
 from syncd.ledger.database import LedgerFile, moment_of, text_of, time_of
 from syncd.model import Decision, Run, Standing
-from syncd.plan import Listed
+from syncd.plan.timing import Listed
 
 LAST = chr(sys.maxunicode)
 """Sorts behind every text."""

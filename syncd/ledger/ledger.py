@@ -23,7 +23,8 @@ from syncd.ledger.history import insert_decision, insert_run, sweep_decisions
 from syncd.ledger.meetings import changed_fields
 from syncd.ledger.placements import Placements
 from syncd.model import Decision, Entry, Identity, Link, Meeting, Run
-from syncd.plan import Drop, Keep, Known, LinkKey, Source
+from syncd.plan.links import LinkKey, Source
+from syncd.plan.pull import Drop, Keep, Known
 
 HISTORY = timedelta(days=30)
 

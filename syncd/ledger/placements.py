@@ -5,11 +5,11 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from syncd.guard import Guard, Hold
 from syncd.ledger.database import moment_of, text_of, time_of
 from syncd.ledger.deletions import insert_lost
 from syncd.ledger.history import History, insert_decision
 from syncd.model import Audited, Decision, Placement
+from syncd.plan.deletions import Guard, Hold
 
 
 class Placements(History):

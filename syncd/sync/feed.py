@@ -11,8 +11,8 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from syncd.guard import LATELY, Delete, Guard, Hold, deletions
 from syncd.model import Feed, Profile, Run
+from syncd.plan.deletions import LATELY, Delete, Guard, Hold, deletions
 from syncd.sync.ports import Ledger as SyncLedger
 from syncd.sync.ports import Progress
 from syncd.sync.render import render_entries, summary

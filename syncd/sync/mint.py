@@ -16,9 +16,9 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from syncd import plan
 from syncd.errors import NeedsYou, Refused, SyncdError, Unavailable
 from syncd.model import GUEST, Identity, Invite, Link, Profile, Run, Visitor
+from syncd.plan.links import Mint, links_to_mint, merged
 from syncd.sync.outages import Outages
 from syncd.sync.ports import Ledger, LinkMinter, Progress, Source
 
@@ -51,10 +51,8 @@ def mint(
     were made, ``none`` that could not be had. Raises what the ledger does and Stopped.
     """
     begun, links = clock(), ledger.links()
-    wanted = plan.merged(
-        wish
-        for profile in profiles
-        for wish in plan.links_to_mint(ledger.sources(profile.accounts), links, profile, begun)
+    wanted = merged(
+        wish for profile in profiles for wish in links_to_mint(ledger.sources(profile.accounts), links, profile, begun)
     )
     minting = _Minting(sources, minter, ledger, clock, progress, outages or Outages({}, clock))
     minting.make(wanted, workers)
@@ -66,7 +64,7 @@ class _Way(Struct, order=True):
 
     later: bool
     turn: int
-    wish: plan.Mint
+    wish: Mint
     stop: int = 0
     unasked: bool = False
 
@@ -115,7 +113,7 @@ class _Minting:
         self._ended = False
         self._done = self._total = 0
 
-    def make(self, wanted: Sequence[plan.Mint], workers: int) -> None:
+    def make(self, wanted: Sequence[Mint], workers: int) -> None:
         """Work all lines off, side by side or, with one worker, one after the other in this thread."""
         self._total = len(wanted)
         if any(self._may_be_made(wish) for wish in wanted):
@@ -136,10 +134,10 @@ class _Minting:
         for each in running:
             each.result()
 
-    def _may_be_made(self, wish: plan.Mint) -> bool:
+    def _may_be_made(self, wish: Mint) -> bool:
         return self._minter is not None if wish.kind == "hash" else bool(self._sources.keys() & {*wish.accounts})
 
-    def _begin(self, wanted: Sequence[plan.Mint]) -> None:
+    def _begin(self, wanted: Sequence[Mint]) -> None:
         ways = [_Way(wish.kind == "invite", turn, wish) for turn, wish in enumerate(wanted)]
         for way in sorted(ways):  # the hashes of owners first: they wait only to hear who the account is
             if way.wish.kind == "invite":
@@ -259,7 +257,7 @@ class _Minting:
                 self._outages.hold(job, self._clock() + timedelta(seconds=error.retry_after))
             return False, None
 
-    def _keep(self, wish: plan.Mint, made: Invite | None, by: str, now: datetime) -> None:
+    def _keep(self, wish: Mint, made: Invite | None, by: str, now: datetime) -> None:
         code, fresh = (made.code, made.made) if made else (None, False)
         self._ledger.save_link(Link(wish.kind, wish.event, wish.whose, code, wish.depends, fresh, now), by)
         with self._lock:
@@ -291,7 +289,7 @@ def _same(known: Identity, person: Identity) -> bool:
     return (known.issuer, known.subject) == (person.issuer, person.subject)
 
 
-def _visitor(wish: plan.Mint, person: Identity | None) -> Visitor:
+def _visitor(wish: Mint, person: Identity | None) -> Visitor:
     if person is None:
         return Visitor(external_id=wish.event)
     return Visitor(person.user_id, person.firstname, person.lastname, moderator=wish.moderator)

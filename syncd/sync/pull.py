@@ -12,7 +12,6 @@ from itertools import count
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd import plan
 from syncd.errors import BadEvent, Unavailable
 from syncd.model import (
     Run,
@@ -21,6 +20,8 @@ from syncd.model import (
     Window,
     meeting_digest,
 )
+from syncd.plan.pull import Ask, Drop, Keep, answered, is_emptied, known_as, ledger_changes, with_overrides_outside
+from syncd.plan.timing import Listed, listing_due
 from syncd.sync.ports import Ledger, Source
 
 log = logging.getLogger(__name__)
@@ -63,15 +64,15 @@ def pull(account: str, source: Source, ledger: Ledger, listing: Listing, now: da
     """
     ledger.identify(account, source.identity(), listing.names)
     listed = ledger.last_listed(account)
-    scope = plan.listing_due(listed, now, listing.every, soon=soon)
+    scope = listing_due(listed, now, listing.every, soon=soon)
     changes, told = _listed(account, source, ledger, listing, now, scope)
-    if scope == "soon" and plan.is_emptied(changes, told.listed):  # look at the rest before any of it is let go
+    if scope == "soon" and is_emptied(changes, told.listed):  # look at the rest before any of it is let go
         scope = "everything"
         changes, told = _listed(account, source, ledger, listing, now, scope)
     before = ledger.standings().get(("pull", account)) if scope == "soon" and not told.message else None
     if before and before.latest.state == "ok":  # what is further away is as unreadable as it was
         told = replace(told, unreadable=before.latest.counts.get("unreadable", 0), message=before.latest.message)
-    kept = [change for change in changes if isinstance(change, plan.Keep)]
+    kept = [change for change in changes if isinstance(change, Keep)]
     gone = len(changes) - len(kept)
     run = Run(
         kind="pull",
@@ -106,13 +107,13 @@ class _Told(Struct, frozen=True):
 
 def _listed(
     account: str, source: Source, ledger: Ledger, listing: Listing, now: datetime, scope: Scope
-) -> tuple[list[plan.Keep | plan.Drop], _Told]:
+) -> tuple[list[Keep | Drop], _Told]:
     """List, and find what has changed."""
     window = listing.window(now)
     snapshot = source.snapshot({"soon": _soon(now), "window": window}.get(scope), ledger.digests(account))
     before = count()  # how many the ledger has: counting them apart would read them all again
     known = (row for row, _ in zip(ledger.known(account), before, strict=False))
-    planned = plan.ledger_changes(snapshot, known, window, **listing.wishes)
+    planned = ledger_changes(snapshot, known, window, **listing.wishes)
     planned = list(_with_overrides_outside(planned, account, ledger, snapshot.window))
     changes, asked, unanswered = _answered(planned, source, listing, windowed=scope != "everything")
     for event, reason in snapshot.unreadable.items():
@@ -128,7 +129,7 @@ def _soon(now: datetime) -> Window:
     return Window(now - SOON / 2, now + SOON)
 
 
-def _next_listing(listed: plan.Listed, listing: Listing, now: datetime, scope: Scope) -> datetime:
+def _next_listing(listed: Listed, listing: Listing, now: datetime, scope: Scope) -> datetime:
     """When to list again: when the window is due, or sooner what comes soon."""
     window = listed.window if scope == "soon" and listed.window else now
     due = window + listing.every
@@ -136,32 +137,32 @@ def _next_listing(listed: plan.Listed, listing: Listing, now: datetime, scope: S
 
 
 def _with_overrides_outside(
-    planned: Iterable[plan.Keep | plan.Ask | plan.Drop], account: str, ledger: Ledger, window: Window | None
-) -> Iterator[plan.Keep | plan.Ask | plan.Drop]:
+    planned: Iterable[Keep | Ask | Drop], account: str, ledger: Ledger, window: Window | None
+) -> Iterator[Keep | Ask | Drop]:
     """The plan of a windowed listing without what only seems to have changed because the window hides it."""
     for change in planned:
-        if window and isinstance(change, plan.Keep) and not change.fresh and change.meeting.recurrence:
+        if window and isinstance(change, Keep) and not change.fresh and change.meeting.recurrence:
             known = ledger.meeting(account, change.meeting.id)
             if known:
-                meeting = plan.with_overrides_outside(change.meeting, known, window)
+                meeting = with_overrides_outside(change.meeting, known, window)
                 if meeting != change.meeting and meeting_digest(meeting) == meeting_digest(known):
                     continue
-                yield plan.Keep(meeting, plan.known_as(meeting))
+                yield Keep(meeting, known_as(meeting))
                 continue
         yield change
 
 
 def _answered(
-    planned: Iterable[plan.Keep | plan.Ask | plan.Drop], source: Source, listing: Listing, *, windowed: bool
-) -> tuple[list[plan.Keep | plan.Drop], int, str]:
+    planned: Iterable[Keep | Ask | Drop], source: Source, listing: Listing, *, windowed: bool
+) -> tuple[list[Keep | Drop], int, str]:
     """The plan with its questions answered, how many were asked, and why the rest was not, if so.
 
     What is not answered stays as it is: an outage is no word about an event.
     """
-    changes: list[plan.Keep | plan.Drop] = []
+    changes: list[Keep | Drop] = []
     asked, unanswered = 0, ""
     for change in planned:
-        if not isinstance(change, plan.Ask):
+        if not isinstance(change, Ask):
             changes.append(change)
         elif not unanswered:
             asked += 1
@@ -173,7 +174,7 @@ def _answered(
             except Unavailable as error:
                 unanswered = str(error)
                 continue
-            changes.append(plan.answered(change, meeting, windowed=windowed, **listing.wishes))
+            changes.append(answered(change, meeting, windowed=windowed, **listing.wishes))
     return changes, asked, unanswered
 
 

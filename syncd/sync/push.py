@@ -15,11 +15,12 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from syncd import audit, writes
 from syncd.errors import BadAnswer, Changed, LoginRefused, NeedsYou, Refused, Stopped, SyncdError, Unavailable
-from syncd.guard import LATELY, Delete, Hold
 from syncd.ical.mark import read_mark
 from syncd.model import Audited, Entry, Placement, Run, Seen, Window
+from syncd.plan import audit
+from syncd.plan.calendar import CalendarAction, Forget, Look, Update, Write, calendar_actions
+from syncd.plan.deletions import LATELY, Delete, Hold
 from syncd.sync.ports import Progress
 from syncd.sync.render import render_entries, summary
 from syncd.sync.write import Target, carry_out
@@ -45,7 +46,7 @@ def push(
     workers: int = IN_FLIGHT,
     audit_every: timedelta = EVERY,
 ) -> Run:
-    """Carry out what ``writes.calendar_actions`` finds, nearest meeting first; deletions before all.
+    """Carry out what ``calendar_actions`` finds, nearest meeting first; deletions before all.
 
     Where the last audit is ``audit_every`` old, what is really there is asked for first, and what is not as we
     noted it is looked at. Counts: ``created``, ``updated``, ``deleted``, ``adopted``, ``left``, ``removed`` by
@@ -58,7 +59,7 @@ def push(
     wanted, placed = ledger.entries(target.profile.key), ledger.placements(name)
     found, trouble = _audit(target, placed, audit_every)
     guard = ledger.guard(name, target.profile.accounts, now - LATELY)
-    actions = writes.calendar_actions(wanted, placed, window, now, guard)
+    actions = calendar_actions(wanted, placed, window, now, guard)
     held = next((action for action in actions if isinstance(action, Hold)), None)
     work = _with_looks(actions, found.looks if found else [], wanted)
     work.sort(key=lambda action: _turn(action, wanted, window, now))
@@ -66,7 +67,7 @@ def push(
         target.calendar.check()
     outcome = _Outcome(target.name, len(work), progress, told)
 
-    def do(action: writes.Write) -> None:
+    def do(action: Write) -> None:
         outcome.note(action, lambda: carry_out(target, action, wanted, placed))
 
     _in_parallel(work, do, workers)
@@ -106,17 +107,15 @@ def push(
     )
 
 
-def _with_looks(
-    actions: Sequence[writes.CalendarAction], looks: Sequence[writes.Look], wanted: Mapping[str, Entry]
-) -> list[writes.Write]:
+def _with_looks(actions: Sequence[CalendarAction], looks: Sequence[Look], wanted: Mapping[str, Entry]) -> list[Write]:
     """What is to be carried out, each event once: a look, which writes what is needed, instead of an update."""
     waiting = {event for action in actions if isinstance(action, Hold) for event in action.events}
-    others = {action.event for action in actions if not isinstance(action, Hold | writes.Update)} | waiting
+    others = {action.event for action in actions if not isinstance(action, Hold | Update)} | waiting
     shown = {event for event, entry in wanted.items() if entry.digest}
     # what somebody deleted comes back when it changes, also when an audit and the change meet
-    updated = {action.event for action in actions if isinstance(action, writes.Update)}
+    updated = {action.event for action in actions if isinstance(action, Update)}
     looked = {
-        look.event: writes.Look(look.event, look.restore or look.event in updated)
+        look.event: Look(look.event, look.restore or look.event in updated)
         for look in looks
         if look.event in shown - others
     }
@@ -124,9 +123,9 @@ def _with_looks(
     return [*looked.values(), *rest]
 
 
-def _turn(action: writes.Write, wanted: Mapping[str, Entry], window: Window, now: datetime) -> datetime:
+def _turn(action: Write, wanted: Mapping[str, Entry], window: Window, now: datetime) -> datetime:
     """Deletions come before all, then what comes next."""
-    gone = isinstance(action, Delete | writes.Forget)
+    gone = isinstance(action, Delete | Forget)
     return window.since if gone else max(wanted[action.event].start, now)
 
 
@@ -135,7 +134,7 @@ class _Audit(Struct, frozen=True):
 
     whole: datetime
     seen: Seen
-    looks: list[writes.Look]
+    looks: list[Look]
 
     def save(self, target: Target, placed: Mapping[str, Placement], *, clean: bool) -> None:
         """Note it, so that the next one asks for what changes from now on; if it was not ``clean``, for all."""
@@ -194,7 +193,7 @@ class _Outcome:
         self._told = told
         self._lock = Lock()
 
-    def note(self, action: writes.Write, work: Callable[[], str]) -> None:
+    def note(self, action: Write, work: Callable[[], str]) -> None:
         """Do the work, unless the rest is not to be done, and note its word or its failure."""
         if self.state != "ok":
             return

@@ -6,11 +6,12 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from syncd import plan
 from syncd.errors import BadEvent
 from syncd.ical.render import render, with_revision
-from syncd.links import ways_in
 from syncd.model import Entry, Link, Profile
+from syncd.plan.addresses import ways_in
+from syncd.plan.entries import Erase, Render, entry_changes, revision_of
+from syncd.plan.links import LinkKey, Source
 from syncd.sync.ports import Ledger, Progress
 
 BATCH = 200
@@ -35,17 +36,17 @@ def render_entries(ledger: Ledger, profile: Profile, now: datetime, progress: Pr
     An entry that cannot be rendered any more stays as it was.
     """
     sources, links = ledger.sources(profile.accounts), ledger.links(profile.accounts)
-    changes = plan.entry_changes(sources, links, ledger.entries(profile.key), profile)
+    changes = entry_changes(sources, links, ledger.entries(profile.key), profile)
     problems: list[str] = []
     for first in range(0, len(changes), BATCH):
         rendered: list[tuple[Entry, bytes]] = []
         for change in changes[first : first + BATCH]:
-            if isinstance(change, plan.Render):
+            if isinstance(change, Render):
                 try:
                     rendered.append(_render_one(ledger, profile, change, sources[change.event], links))
                 except BadEvent as error:
                     problems.append(str(error))
-        erased = [change.event for change in changes[first : first + BATCH] if isinstance(change, plan.Erase)]
+        erased = [change.event for change in changes[first : first + BATCH] if isinstance(change, Erase)]
         ledger.save_entries(profile.key, rendered, erased, now)
         progress("entries", first + len(rendered), len(changes))
     return Rendering(len(changes) - len(problems), tuple(problems))
@@ -54,15 +55,15 @@ def render_entries(ledger: Ledger, profile: Profile, now: datetime, progress: Pr
 def _render_one(
     ledger: Ledger,
     profile: Profile,
-    change: plan.Render,
-    source: plan.Source,
-    links: Mapping[plan.LinkKey, Link],
+    change: Render,
+    source: Source,
+    links: Mapping[LinkKey, Link],
 ) -> tuple[Entry, bytes]:
     meeting = ledger.meeting(source.account, change.event)
     if meeting is None:
         raise BadEvent(change.event, "it left the ledger while it was rendered; it is looked at again")
     drawn = render(meeting, ways_in(meeting, source, profile, links), profile, 0)
     digest = drawn.digest if drawn else ""
-    revision = plan.revision_of(digest, ledger.versions(change.event))
+    revision = revision_of(digest, ledger.versions(change.event))
     entry = Entry(change.event, change.inputs, digest, revision, source.start, source.end)
     return entry, with_revision(drawn.body, revision) if drawn else b""

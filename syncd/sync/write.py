@@ -13,12 +13,12 @@ from typing import Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd import writes
 from syncd.errors import Changed, UidTaken
-from syncd.guard import Delete, Guard, Hold
 from syncd.ical.mark import read_mark
 from syncd.ical.merge import merge
 from syncd.model import Audited, Decision, Entry, Found, Placement, Profile, Stored
+from syncd.plan.calendar import Adopt, Create, Forget, Leave, Look, Update, Write, after_conflict, meeting_of
+from syncd.plan.deletions import Delete, Guard, Hold
 from syncd.sync.ports import Calendar
 from syncd.sync.ports import Ledger as SyncLedger
 
@@ -60,24 +60,22 @@ class Target(Struct, frozen=True):
     restore: bool = False
 
 
-def carry_out(
-    target: Target, action: writes.Write, wanted: Mapping[str, Entry], placed: Mapping[str, Placement]
-) -> str:
+def carry_out(target: Target, action: Write, wanted: Mapping[str, Entry], placed: Mapping[str, Placement]) -> str:
     """Do one thing and note it; its word in ``syncd sync``.
 
     Besides those there are ``removed`` for what somebody deleted and that stays so, and ``noted`` and
     ``forgotten`` for what changes in our notes alone.
     """
     match action:
-        case writes.Create(event):
+        case Create(event):
             return _create(target, wanted[event])
-        case writes.Update(event):
+        case Update(event):
             return _update(target, wanted[event], placed[event])
-        case writes.Look(event, restore):
+        case Look(event, restore):
             return _resolve(target, wanted[event], placed[event].href, placed[event], restore=restore)
         case Delete(event, counts):
             return _delete(target, placed[event], counts=counts)
-        case writes.Forget(event):
+        case Forget(event):
             target.ledger.forget_placement(target.name, event)
             return "forgotten"
 
@@ -124,10 +122,10 @@ def _resolve(target: Target, entry: Entry, href: str, there: Placement | None, *
                 why = "somebody deleted it" if there and there.state == "placed" else "it was not there"
                 return _placed(target, entry, stored, body, "created", why)
             placed = there is not None and there.state in ("placed", "removed")
-            match writes.after_conflict(entry, read_mark(found.body), placed=placed):
-                case writes.Leave(why):
+            match after_conflict(entry, read_mark(found.body), placed=placed):
+                case Leave(why):
                     return _leave(target, entry, href, why, found.etag, there)
-                case writes.Adopt(revision):
+                case Adopt(revision):
                     entry = replace(entry, revision=max(entry.revision, revision))
                     return _merge(target, entry, body, found, there)
         except UidTaken as error:
@@ -203,7 +201,7 @@ def _placed(
 def _removed(target: Target, entry: Entry, there: Placement) -> str:
     """Note that somebody deleted it, so that it is not put again until the meeting changes."""
     if there.state != "removed":
-        note = replace(there, etag=None, digest=writes.meeting_of(entry), state="removed", edited=False)
+        note = replace(there, etag=None, digest=meeting_of(entry), state="removed", edited=False)
         why = "somebody deleted it in the calendar; it comes back when the meeting changes"
         target.ledger.save_placement(note, b"", _decision(target, entry.event, "removed", why))
     return "removed"

@@ -12,13 +12,14 @@ from msgspec.structs import replace
 from sqlite_utils import Database, Migrations
 
 from syncd.errors import LedgerBusy, LedgerError, NeedsYou
-from syncd.guard import Hold
 from syncd.ledger.database import FILE
 from syncd.ledger.ledger import Ledger, SignIns
 from syncd.ledger.lock import sync_lock, syncing
 from syncd.ledger.schema import m001_first
 from syncd.model import Entry, Feed, Identity, Link, Meeting, Placement, Run, When
-from syncd.plan import Drop, Keep, Listed, known_as
+from syncd.plan.deletions import Hold
+from syncd.plan.pull import Drop, Keep, known_as
+from syncd.plan.timing import Listed
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ALICE = Identity("https://id.example.org", "s1", "u1", "Alice", "Adams")

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd import audit
 from syncd.errors import BadAnswer, Refused, Unavailable
 from syncd.model import Audited, Placement, Seen
-from syncd.writes import Look
+from syncd.plan import audit
+from syncd.plan.calendar import Look
 from tests import servers
 from tests.contract.memory import MemoryCalendar
 from tests.memory import DAY, HOUR, NOW, House, meeting

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from syncd.errors import LedgerError, LoginRefused, NeedsYou, Refused, Stopped, SyncdError, Unavailable
 from syncd.ledger.ledger import Ledger, Rehearsal
 from syncd.model import Audience, Identity, Invite, Link, Meeting, Profile, Run, Visitor
-from syncd.plan import Keep, known_as
+from syncd.plan.pull import Keep, known_as
 from syncd.sync.mint import mint
 from syncd.sync.outages import Outages
 from tests.memory import DAY, NOW, MemoryMinter, MemorySource, meeting, silent

@@ -7,7 +7,7 @@ A GET of an entry hash consumes it, or lets a stranger in under somebody's name:
 from collections.abc import Mapping
 
 from syncd.model import Link, Meeting, Profile, WaysIn
-from syncd.plan import LinkKey, Source, hash_key, invite_key
+from syncd.plan.links import LinkKey, Source, hash_key, invite_key
 
 LANGUAGES = {"en": 1, "de": 2}
 """OpenMeetings' numbers of the languages that we speak (its languages.xml)."""

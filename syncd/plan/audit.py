@@ -7,10 +7,10 @@ It decides what is worth a look; what a look means is decided when the object is
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from syncd.guard import EMPTIED, HELD_COUNT
 from syncd.model import Audited, Placement, Seen
-from syncd.plan import is_over
-from syncd.writes import Look
+from syncd.plan.calendar import Look
+from syncd.plan.deletions import EMPTIED, HELD_COUNT
+from syncd.plan.timing import is_over
 
 WHOLE = timedelta(days=1)
 PREFIX = "syncd-"

@@ -6,8 +6,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from syncd import plan
 from syncd.model import Link, Meeting, Override, Profile, Snapshot, When, Window
+from syncd.plan.entries import revision_of
+from syncd.plan.links import LinkKey, Mint, Source, links_to_mint, merged
+from syncd.plan.pull import (
+    ASKS,
+    NOT_WANTED,
+    Ask,
+    Drop,
+    Keep,
+    Known,
+    answered,
+    known_as,
+    ledger_changes,
+    with_overrides_outside,
+)
+from syncd.plan.timing import LONGEST_WAIT, Listed, listing_due, next_try
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -44,19 +58,19 @@ listings = st.lists(meetings, max_size=8).map(lambda found: {each.id: each for e
 
 
 def carry_out(
-    changes: list[plan.Keep | plan.Ask | plan.Drop],
-    known: dict[str, plan.Known],
+    changes: list[Keep | Ask | Drop],
+    known: dict[str, Known],
     truth: dict[str, Meeting],
     *,
     windowed: bool,
-) -> dict[str, plan.Known]:
+) -> dict[str, Known]:
     after = dict(known)
     for change in changes:
-        if isinstance(change, plan.Ask):
-            change = plan.answered(change, truth.get(change.event), windowed=windowed, **WISHES)  # noqa: PLW2901
-        if isinstance(change, plan.Drop):
+        if isinstance(change, Ask):
+            change = answered(change, truth.get(change.event), windowed=windowed, **WISHES)  # noqa: PLW2901
+        if isinstance(change, Drop):
             after.pop(change.event, None)
-        elif isinstance(change, plan.Keep):
+        elif isinstance(change, Keep):
             after[change.meeting.id] = change.known
     return after
 
@@ -66,61 +80,61 @@ def test_a_second_pull_of_the_same_listing_changes_nothing(
     before: dict[str, Meeting], listed: dict[str, Meeting], windowed: bool
 ) -> None:
     snapshot = Snapshot(listed, WINDOW if windowed else None)
-    known = {event: plan.known_as(each) for event, each in before.items()}
-    known = carry_out(plan.ledger_changes(snapshot, known.items(), WINDOW, **WISHES), known, listed, windowed=windowed)
-    assert plan.ledger_changes(snapshot, known.items(), WINDOW, **WISHES) == []
+    known = {event: known_as(each) for event, each in before.items()}
+    known = carry_out(ledger_changes(snapshot, known.items(), WINDOW, **WISHES), known, listed, windowed=windowed)
+    assert ledger_changes(snapshot, known.items(), WINDOW, **WISHES) == []
 
 
 @given(listings, listings)
 def test_absence_alone_never_drops_a_meeting(before: dict[str, Meeting], listed: dict[str, Meeting]) -> None:
-    known = {event: plan.known_as(each) for event, each in before.items()}
-    changes = plan.ledger_changes(Snapshot(listed, WINDOW), known.items(), WINDOW, **WISHES)
-    assert {change.event for change in changes if isinstance(change, plan.Drop)} <= listed.keys()
+    known = {event: known_as(each) for event, each in before.items()}
+    changes = ledger_changes(Snapshot(listed, WINDOW), known.items(), WINDOW, **WISHES)
+    assert {change.event for change in changes if isinstance(change, Drop)} <= listed.keys()
 
 
 @given(listings, listings)
 def test_what_the_window_has_left_behind_is_neither_asked_for_nor_dropped(
     before: dict[str, Meeting], listed: dict[str, Meeting]
 ) -> None:
-    known = {event: plan.known_as(each) for event, each in before.items()}
+    known = {event: known_as(each) for event, each in before.items()}
     left = {
         event
         for event, have in known.items()
         if have.end is not None and have.end < WINDOW.since and event not in listed
     }
     for window in (WINDOW, None):
-        changes = plan.ledger_changes(Snapshot(listed, window), known.items(), WINDOW, **WISHES)
-        assert not {change.event for change in changes if not isinstance(change, plan.Keep)} & left
+        changes = ledger_changes(Snapshot(listed, window), known.items(), WINDOW, **WISHES)
+        assert not {change.event for change in changes if not isinstance(change, Keep)} & left
 
 
 @given(listings)
 def test_unreadable_events_are_neither_changed_nor_missed(before: dict[str, Meeting]) -> None:
-    known = {event: plan.known_as(each) for event, each in before.items()}
+    known = {event: known_as(each) for event, each in before.items()}
     snapshot = Snapshot({}, None, dict.fromkeys(before, "unknown zone"))
-    assert plan.ledger_changes(snapshot, known.items(), WINDOW, **WISHES) == []
+    assert ledger_changes(snapshot, known.items(), WINDOW, **WISHES) == []
 
 
 def test_a_series_that_the_windowed_listing_lacks_is_asked_for_once_and_then_only_by_the_daily_listing() -> None:
     series = meeting(recurrence=("RRULE:FREQ=WEEKLY",))
-    known = {"e1": plan.known_as(series)}
+    known = {"e1": known_as(series)}
     windowed = Snapshot({}, WINDOW)
-    changes = plan.ledger_changes(windowed, known.items(), WINDOW, **WISHES)
-    assert changes == [plan.Ask("e1")]
+    changes = ledger_changes(windowed, known.items(), WINDOW, **WISHES)
+    assert changes == [Ask("e1")]
     known = carry_out(changes, known, {"e1": series}, windowed=True)
-    assert plan.ledger_changes(windowed, known.items(), WINDOW, **WISHES) == []
-    assert plan.ledger_changes(Snapshot({}, None), known.items(), WINDOW, **WISHES) == [plan.Ask("e1")]
+    assert ledger_changes(windowed, known.items(), WINDOW, **WISHES) == []
+    assert ledger_changes(Snapshot({}, None), known.items(), WINDOW, **WISHES) == [Ask("e1")]
 
 
 def test_an_event_that_moves_in_time_only_by_its_update_stamp_is_unchanged() -> None:
-    known = {"e1": plan.known_as(meeting())}
+    known = {"e1": known_as(meeting())}
     touched = meeting(updated=NOW)
-    assert plan.ledger_changes(Snapshot({"e1": touched}, WINDOW), known.items(), WINDOW, **WISHES) == []
+    assert ledger_changes(Snapshot({"e1": touched}, WINDOW), known.items(), WINDOW, **WISHES) == []
 
 
 def test_a_thousand_missing_events_are_asked_for_in_portions() -> None:
-    known = {f"e{number}": plan.known_as(meeting(f"e{number}")) for number in range(1000)}
-    changes = plan.ledger_changes(Snapshot({}, WINDOW), known.items(), WINDOW, **WISHES)
-    assert len(changes) == plan.ASKS
+    known = {f"e{number}": known_as(meeting(f"e{number}")) for number in range(1000)}
+    changes = ledger_changes(Snapshot({}, WINDOW), known.items(), WINDOW, **WISHES)
+    assert len(changes) == ASKS
 
 
 PROFILE = Profile(
@@ -136,20 +150,20 @@ PROFILE = Profile(
 )
 
 
-def source(event: str, day: int, *, own: bool = True) -> plan.Source:
+def source(event: str, day: int, *, own: bool = True) -> Source:
     start = NOW + day * DAY
-    return plan.Source("work", ("work",), f"digest-{event}", start, start + timedelta(hours=1), f"room-{event}", own)
+    return Source("work", ("work",), f"digest-{event}", start, start + timedelta(hours=1), f"room-{event}", own)
 
 
 def test_links_are_made_nearest_meeting_first_and_none_for_what_is_over() -> None:
     sources = {"far": source("far", 9), "near": source("near", 1), "over": source("over", -1)}
-    wishes = plan.links_to_mint(sources, {}, PROFILE, NOW)
+    wishes = links_to_mint(sources, {}, PROFILE, NOW)
     assert [wish.event for wish in wishes] == ["near", "near", "far", "far"]
     assert {wish.kind for wish in wishes} == {"invite", "hash"}
     assert all(wish.moderator for wish in wishes if wish.kind == "hash")
 
 
-def links_for(wishes: list[plan.Mint], code: str | None, at: datetime) -> dict[plan.LinkKey, Link]:
+def links_for(wishes: list[Mint], code: str | None, at: datetime) -> dict[LinkKey, Link]:
     return {
         (wish.kind, wish.event, wish.whose): Link(wish.kind, wish.event, wish.whose, code, wish.depends, True, at)
         for wish in wishes
@@ -158,28 +172,28 @@ def links_for(wishes: list[plan.Mint], code: str | None, at: datetime) -> dict[p
 
 def test_links_that_are_there_are_not_made_again() -> None:
     sources = {"near": source("near", 1)}
-    wishes = plan.links_to_mint(sources, {}, PROFILE, NOW)
-    assert plan.links_to_mint(sources, links_for(wishes, "c", NOW), PROFILE, NOW + 300 * DAY) == []
+    wishes = links_to_mint(sources, {}, PROFILE, NOW)
+    assert links_to_mint(sources, links_for(wishes, "c", NOW), PROFILE, NOW + 300 * DAY) == []
 
 
 def test_a_link_that_could_not_be_had_is_asked_for_again_after_a_day() -> None:
     sources = {"near": source("near", 5)}
-    wishes = plan.links_to_mint(sources, {}, PROFILE, NOW)
+    wishes = links_to_mint(sources, {}, PROFILE, NOW)
     none = links_for(wishes, None, NOW)
-    assert plan.links_to_mint(sources, none, PROFILE, NOW + DAY / 2) == []
-    assert plan.links_to_mint(sources, none, PROFILE, NOW + DAY) == wishes
+    assert links_to_mint(sources, none, PROFILE, NOW + DAY / 2) == []
+    assert links_to_mint(sources, none, PROFILE, NOW + DAY) == wishes
 
 
 @pytest.mark.parametrize("change", [{"audience": "guests"}, {"moderator": False}])
 def test_guests_and_feeds_get_hashes_of_their_own_that_do_not_moderate(change: dict[str, object]) -> None:
-    wishes = plan.links_to_mint({"near": source("near", 1)}, {}, replace(PROFILE, **change), NOW)
+    wishes = links_to_mint({"near": source("near", 1)}, {}, replace(PROFILE, **change), NOW)
     hashes = [wish for wish in wishes if wish.kind == "hash"]
     assert [(wish.whose, wish.moderator) for wish in hashes] == [("guest", False)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.sampled_from("abc"))), st.sampled_from("abcd"))
 def test_a_revision_never_goes_down_for_a_new_content(versions: list[tuple[int, str]], digest: str) -> None:
-    revision = plan.revision_of(digest, versions)
+    revision = revision_of(digest, versions)
     if versions and max(versions)[1] == digest:
         assert (revision, digest) == max(versions)
     else:
@@ -191,57 +205,57 @@ def test_the_next_try_keeps_to_the_interval_the_limit_and_retry_after(
     failures: int, retry_after: float | None, seconds: int, jitter: float
 ) -> None:
     interval = timedelta(seconds=seconds)
-    wait = plan.next_try(failures, retry_after, interval, jitter)
+    wait = next_try(failures, retry_after, interval, jitter)
     assert wait >= interval
     assert wait >= timedelta(seconds=retry_after or 0)
-    assert wait <= max(interval, plan.LONGEST_WAIT, timedelta(seconds=retry_after or 0))
+    assert wait <= max(interval, LONGEST_WAIT, timedelta(seconds=retry_after or 0))
 
 
 @given(st.integers(1, 20), st.integers(10, 3600), st.floats(0, 0.99))
 def test_jitter_takes_less_than_a_tenth_of_the_doubled_wait(failures: int, seconds: int, jitter: float) -> None:
     interval = timedelta(seconds=seconds)
-    whole, less = (plan.next_try(failures, None, interval, each) for each in (0.0, jitter))
-    assert whole == min(interval * 2**failures, max(interval, plan.LONGEST_WAIT))
+    whole, less = (next_try(failures, None, interval, each) for each in (0.0, jitter))
+    assert whole == min(interval * 2**failures, max(interval, LONGEST_WAIT))
     assert 0.9 * whole <= less <= whole
 
 
 def test_a_meeting_that_is_not_wanted_any_more_is_dropped_only_when_it_changes() -> None:
     unwanted = [replace(meeting(), adhoc=True), replace(meeting(), invite_status="declined")]
     for each in unwanted:
-        known = {"e1": plan.known_as(each)}
-        assert plan.ledger_changes(Snapshot({"e1": each}, WINDOW), known.items(), WINDOW, **WISHES) == []
-    known = {"e1": plan.known_as(meeting())}
+        known = {"e1": known_as(each)}
+        assert ledger_changes(Snapshot({"e1": each}, WINDOW), known.items(), WINDOW, **WISHES) == []
+    known = {"e1": known_as(meeting())}
     declined = Snapshot({"e1": unwanted[1]}, WINDOW)
-    assert plan.ledger_changes(declined, known.items(), WINDOW, **WISHES) == [plan.Drop("e1", plan.NOT_WANTED)]
+    assert ledger_changes(declined, known.items(), WINDOW, **WISHES) == [Drop("e1", NOT_WANTED)]
 
 
 def test_a_link_that_several_profiles_want_is_asked_of_all_their_accounts_once() -> None:
-    wish = plan.Mint("invite", "e1", "guest", ("a",), "d", NOW)
+    wish = Mint("invite", "e1", "guest", ("a",), "d", NOW)
     other = replace(wish, accounts=("b", "a"))
-    assert plan.merged([wish, other]) == [replace(wish, accounts=("a", "b"))]
+    assert merged([wish, other]) == [replace(wish, accounts=("a", "b"))]
 
 
 def test_the_links_of_several_profiles_are_made_nearest_meeting_first() -> None:
-    near = plan.Mint("invite", "near", "guest", ("a",), "d", NOW + DAY)
-    far = plan.Mint("invite", "far", "guest", ("a",), "d", NOW + 9 * DAY)
-    assert plan.merged([far, near]) == [near, far]
+    near = Mint("invite", "near", "guest", ("a",), "d", NOW + DAY)
+    far = Mint("invite", "far", "guest", ("a",), "d", NOW + 9 * DAY)
+    assert merged([far, near]) == [near, far]
 
 
 @pytest.mark.parametrize(("ahead", "asked"), [(timedelta(hours=1), True), (timedelta(0), False)])
 def test_a_link_that_could_not_be_had_in_the_future_says_nothing(ahead: timedelta, asked: bool) -> None:
     sources = {"near": source("near", 5)}
-    wishes = plan.links_to_mint(sources, {}, PROFILE, NOW)
+    wishes = links_to_mint(sources, {}, PROFILE, NOW)
     none = links_for(wishes, None, NOW + ahead)
-    assert plan.links_to_mint(sources, none, PROFILE, NOW) == (wishes if asked else [])
+    assert links_to_mint(sources, none, PROFILE, NOW) == (wishes if asked else [])
 
 
 def test_the_next_days_are_listed_between_two_windows_and_a_wrong_clock_counts_for_nothing() -> None:
-    every, listed = timedelta(minutes=5), plan.Listed(NOW, NOW)
+    every, listed = timedelta(minutes=5), Listed(NOW, NOW)
     for seconds, scope in ((60, "soon"), (299, "soon"), (300, "window"), (86400, "everything")):
-        assert plan.listing_due(listed, NOW + timedelta(seconds=seconds), every, soon=True) == scope
-    assert plan.listing_due(listed, NOW + timedelta(seconds=60), every, soon=False) == "window"
-    assert plan.listing_due(plan.Listed(None, None), NOW, every, soon=True) == "everything"
-    assert plan.listing_due(listed, NOW - timedelta(days=400), every, soon=True) == "everything"
+        assert listing_due(listed, NOW + timedelta(seconds=seconds), every, soon=True) == scope
+    assert listing_due(listed, NOW + timedelta(seconds=60), every, soon=False) == "window"
+    assert listing_due(Listed(None, None), NOW, every, soon=True) == "everything"
+    assert listing_due(listed, NOW - timedelta(days=400), every, soon=True) == "everything"
 
 
 def test_overrides_outside_a_listed_window_stay_as_they_were_known() -> None:
@@ -250,7 +264,7 @@ def test_overrides_outside_a_listed_window_stay_as_they_were_known() -> None:
     known = meeting(recurrence=("RRULE:FREQ=WEEKLY",), overrides=(near, far))
     window = Window(NOW, NOW + timedelta(days=2))
     hidden = replace(known, overrides=(near,))
-    assert plan.with_overrides_outside(hidden, known, window) == known
-    assert plan.with_overrides_outside(replace(known, overrides=(far,)), known, window).overrides == (far,)
+    assert with_overrides_outside(hidden, known, window) == known
+    assert with_overrides_outside(replace(known, overrides=(far,)), known, window).overrides == (far,)
     moved = replace(hidden, recurrence=("RRULE:FREQ=DAILY",))
-    assert plan.with_overrides_outside(moved, known, window) == moved
+    assert with_overrides_outside(moved, known, window) == moved

@@ -9,8 +9,8 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from syncd.guard import Delete, Guard, Hold, deletions
 from syncd.model import Entry, Mark, Placement, Window, overlaps
+from syncd.plan.deletions import Delete, Guard, Hold, deletions
 
 
 class Create(Struct, frozen=True):
@@ -54,7 +54,7 @@ def calendar_actions(
 
     New entries are those that overlap the window; placed ones stay when it leaves them behind, and when an
     edit of the configuration does not want them any more. What somebody deleted comes back when the meeting
-    changes. Too many deletions are held (see ``guard.deletions``).
+    changes. Too many deletions are held (see ``deletions.deletions``).
     """
     actions: list[CalendarAction] = []
     for event, entry in wanted.items():

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which entries are to be rendered or erased, and as which revision. Pure."""
+
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from syncd.model import Entry, Link, Profile
+from syncd.plan.links import LinkKey, Source, hash_key, invite_key
+
+
+def inputs_of(event: str, source: Source, links: Mapping[LinkKey, Link], profile: Profile) -> str:
+    """All that an entry is made from besides its profile, in one comparable string."""
+    invite = links.get(invite_key(event))
+    entry_hash = links.get(hash_key(event, source, profile))
+    return " ".join(
+        (
+            source.account,
+            source.digest,
+            (invite and invite.code) or "-",
+            (entry_hash and entry_hash.code) or "-",
+        )
+    )
+
+
+class Render(Struct, frozen=True):
+    """An entry is missing or was made from something else."""
+
+    event: str
+    inputs: str
+
+
+class Erase(Struct, frozen=True):
+    """An entry has no meeting any more."""
+
+    event: str
+
+
+def entry_changes(
+    sources: Mapping[str, Source],
+    links: Mapping[LinkKey, Link],
+    entries: Mapping[str, Entry],
+    profile: Profile,
+) -> list[Render | Erase]:
+    """Compare a profile's entries with its meetings and links."""
+    changes: list[Render | Erase] = []
+    for event, source in sources.items():
+        inputs = inputs_of(event, source, links, profile)
+        if event not in entries or entries[event].inputs != inputs:
+            changes.append(Render(event, inputs))
+    changes += [Erase(event) for event, entry in entries.items() if event not in sources and entry.inputs]
+    return changes
+
+
+def revision_of(digest: str, versions: Iterable[tuple[int, str]]) -> int:
+    """The SEQUENCE of a content: that of the latest content if it is the same, else one above all others.
+
+    Never lower than one that was used: SOGo answers 403 to a lower SEQUENCE.
+    """
+    known = list(versions)
+    top, latest = max(known, default=(-1, ""))
+    return top if latest == digest and known else top + 1
+
+
+def next_revision(versions: Iterable[tuple[int, str]]) -> int:
+    """The SEQUENCE above all that an event has had, from 0."""
+    return max((revision for revision, _ in versions), default=-1) + 1
