@@ -19,13 +19,13 @@ from syncd.bells import Background, Bell, Scheduler
 from syncd.config import Config
 from syncd.control import Control
 from syncd.errors import NeedsYou, SyncdError
-from syncd.jobs import Jobs
+from syncd.jobs.jobs import Jobs
+from syncd.jobs.servers import Remotes, connect
 from syncd.ledger.ledger import Ledger
 from syncd.ledger.lock import sync_lock
 from syncd.model import Run
 from syncd.notify import Notifier
 from syncd.plan.timing import LONGEST_WAIT
-from syncd.remotes import Remotes, connect
 from syncd.shelf import FeedShelf
 from syncd.signals import Ending, signalled
 from syncd.sync.push import IN_FLIGHT

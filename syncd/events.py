@@ -7,9 +7,9 @@ from datetime import datetime
 
 from syncd.config import Config
 from syncd.errors import SyncdError
+from syncd.jobs.servers import connect
 from syncd.model import Meeting, Window, overlaps
 from syncd.plan.pull import known_as
-from syncd.remotes import connect
 from syncd.report import Json, event_json
 from syncd.sync.ports import Progress, Source
 

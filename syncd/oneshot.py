@@ -6,13 +6,14 @@ from contextlib import ExitStack
 from datetime import datetime
 
 from syncd.config import Config
-from syncd.jobs import Jobs
+from syncd.jobs.dryrun import rehearse
+from syncd.jobs.jobs import Jobs
+from syncd.jobs.servers import connect
 from syncd.ledger.database import FILE
 from syncd.ledger.ledger import Ledger, Rehearsal
 from syncd.ledger.lock import sync_lock
 from syncd.model import Run
 from syncd.progress import TerminalProgress
-from syncd.remotes import connect, rehearse
 from syncd.signals import signalled
 
 Clock = Callable[[], datetime]

@@ -21,12 +21,12 @@ from syncd.dav.calendar import CalDAVCalendar
 from syncd.errors import BadEvent, NeedsYou, Stopped, SyncdError
 from syncd.ical.mark import read_mark
 from syncd.ical.recurrence import occurrences
-from syncd.jobs import Jobs
+from syncd.jobs.jobs import Jobs
+from syncd.jobs.servers import Remotes
 from syncd.ledger.ledger import Ledger, Rehearsal
 from syncd.model import Feed, Found, Identity, Invite, Meeting, Override, Seen, Snapshot, Stored, Visitor, Window
 from syncd.model import meeting_digest as digest_of_meeting
 from syncd.plan.pull import known_as
-from syncd.remotes import Remotes
 from syncd.sync.ports import Calendar
 from syncd.sync.pull import Listing
 from tests.contract.memory import MemoryCalendar

@@ -22,13 +22,13 @@ from syncd.bells import Bell
 from syncd.config import Config, load
 from syncd.config.profiles import feed_profile
 from syncd.daemon import TICK, Clocks, Daemon, attend
+from syncd.jobs.servers import Remotes
 from syncd.ledger.database import FILE
 from syncd.ledger.ledger import Ledger
 from syncd.ledger.lock import Syncing
 from syncd.model import Meeting, Snapshot, Standing, Visitor, Window, overlaps
 from syncd.notify import Notifier
 from syncd.plan.pull import Known, known_as
-from syncd.remotes import Remotes
 from syncd.signals import Ending
 from tests.contract.memory import MemoryCalendar
 from tests.memory import MemoryMinter, MemorySource

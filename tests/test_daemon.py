@@ -13,10 +13,10 @@ import pytest
 from syncd.bells import Background, Bell
 from syncd.daemon import Clocks, Daemon
 from syncd.errors import NeedsYou
+from syncd.jobs.servers import Remotes
 from syncd.ledger.ledger import Ledger
 from syncd.model import Snapshot, Window
 from syncd.plan.timing import LONGEST_WAIT
-from syncd.remotes import Remotes
 from syncd.signals import Ending
 from syncd.transport import Answer, Remote
 from tests.contract.memory import MemoryCalendar

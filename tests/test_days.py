@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from syncd.config import Config
 from syncd.daemon import SETTLED, TICK
 from syncd.errors import BadAnswer, Unavailable
-from syncd.jobs import HOUSEKEEPING
+from syncd.jobs.jobs import HOUSEKEEPING
 from syncd.model import Feed, Meeting, Override, When
 from syncd.plan.timing import FULL_LISTING, LONGEST_WAIT
 from tests.memory import DAY, HOUR, meeting

@@ -14,9 +14,9 @@ from syncd.config import load
 from syncd.demo.serve import Traffic
 from syncd.demo.stage import Stage
 from syncd.errors import BadAnswer, LedgerBusy, LedgerError, SyncdError, Unavailable
+from syncd.jobs.servers import connect
 from syncd.model import Feed
 from syncd.plan.timing import LONGEST_WAIT
-from syncd.remotes import connect
 from tests.memory import DAY, HOUR, NOW, meeting
 from tests.simulation import Simulation, Time, calm, configure
 

@@ -10,10 +10,10 @@ import pytest
 from syncd.config import load
 from syncd.demo.serve import Traffic
 from syncd.demo.stage import Stage
-from syncd.jobs import Jobs
+from syncd.jobs.jobs import Jobs
+from syncd.jobs.servers import Remotes, connect
 from syncd.ledger.ledger import Ledger
 from syncd.model import Run
-from syncd.remotes import Remotes, connect
 from tests.contract.memory import MemoryCalendar
 
 START = datetime(2026, 11, 23, 12, tzinfo=UTC)

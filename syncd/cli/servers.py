@@ -38,7 +38,7 @@ def check(context: Context, *, online: bool) -> None:
 
 
 def _check_online(config: Config, problems: list[SyncdError]) -> None:
-    from syncd.remotes import connect  # noqa: PLC0415
+    from syncd.jobs.servers import connect  # noqa: PLC0415
 
     remotes = connect(config, clock)
     try:

@@ -17,10 +17,10 @@ from syncd.daemon import running
 from syncd.demo.calendar_server import CalendarServer
 from syncd.demo.stage import PASSWORDS, Stage
 from syncd.demo.week import Week
-from syncd.jobs import Jobs
+from syncd.jobs.jobs import Jobs
+from syncd.jobs.servers import connect
 from syncd.ledger.ledger import Ledger
 from syncd.model import Feed, Run
-from syncd.remotes import connect
 from syncd.shelf import FeedShelf
 from syncd.signals import signalled
 from syncd.transport import Remote

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from syncd.jobs.dryrun import rehearse
+from syncd.jobs.servers import Remotes
 from syncd.opentalk.client import OpenTalk
-from syncd.remotes import Remotes, rehearse
 from syncd.sync.pull import Listing
 from tests.contract.memory import MemoryCalendar
 

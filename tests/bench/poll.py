@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from syncd.config import load
-from syncd.jobs import Jobs
+from syncd.jobs.jobs import Jobs
+from syncd.jobs.servers import connect
 from syncd.ledger.ledger import Ledger
 from syncd.opentalk.client import OpenTalk
-from syncd.remotes import connect
 from syncd.sync.render import render_entries
 from tests.bench.measuring import cpu, memory, read_pages, say, with_calendars
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The servers of a configuration: real, or rehearsed for a dry run, which changes nothing anywhere."""
+"""The servers of a configuration: what each is made of; all wiring is here."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -9,7 +9,6 @@ from msgspec import Struct
 from syncd import config as configuration
 from syncd.dav.calendar import CalDAVCalendar
 from syncd.ledger.ledger import SignIns
-from syncd.model import Found, Identity, Invite, Meeting, Seen, Snapshot, Stored, Visitor, Window
 from syncd.openmeetings.client import OpenMeetings
 from syncd.opentalk.client import OpenTalk
 from syncd.opentalk.oidc import Logins
@@ -81,73 +80,4 @@ def _calendar(calendar: configuration.Calendar) -> CalDAVCalendar:
         username=calendar.username,
         password=calendar.password.reveal,
         ca_file=calendar.ca_file,
-    )
-
-
-class _Rehearsed(Source):
-    """An account that is read but makes no invites."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-
-    def identity(self) -> Identity:
-        return self._source.identity()
-
-    def snapshot(self, window: Window | None, have: Mapping[str, str] = {}) -> Snapshot:
-        return self._source.snapshot(window, have)
-
-    def event(self, event_id: str) -> Meeting | None:
-        return self._source.event(event_id)
-
-    def find_invite(self, meeting: Meeting) -> Invite | None:
-        return self._source.find_invite(meeting)
-
-    def invite(self, meeting: Meeting) -> Invite | None:
-        return Invite(f"planned-{meeting.id}", made=True) if meeting.own else None
-
-
-class _RehearsedMinter(LinkMinter):
-    def hash(self, event: str, name: str, visitor: Visitor) -> str:  # noqa: ARG002 -- nothing is asked
-        return f"planned-{event}"
-
-    def check(self) -> None:
-        return
-
-
-class _RehearsedCalendar(Calendar):
-    """A calendar that is read, says yes to everything else and does nothing."""
-
-    def __init__(self, calendar: Calendar) -> None:
-        self._calendar = calendar
-
-    @property
-    def url(self) -> str:
-        return self._calendar.url
-
-    def check(self) -> None:
-        return
-
-    def seen(self, cursor: str | None) -> Seen:
-        return self._calendar.seen(cursor)
-
-    def create(self, href: str, body: bytes) -> Stored:  # noqa: ARG002
-        return Stored(href, None)
-
-    def update(self, href: str, body: bytes, etag: str | None) -> Stored:  # noqa: ARG002
-        return Stored(href, None)
-
-    def delete(self, href: str, etag: str | None) -> None:  # noqa: ARG002
-        return
-
-    def fetch(self, href: str) -> Found | None:
-        return self._calendar.fetch(href)
-
-
-def rehearse(remotes: Remotes) -> Remotes:
-    """Remotes that are read where that changes nothing, and otherwise only play along."""
-    return Remotes(
-        sources={name: _Rehearsed(source) for name, source in remotes.sources.items()},
-        minter=_RehearsedMinter() if remotes.minter else None,
-        calendars={name: _RehearsedCalendar(each) for name, each in remotes.calendars.items()},
-        close=remotes.close,
     )

@@ -18,10 +18,11 @@ from msgspec.structs import replace
 from syncd import config as configuration
 from syncd.config.profiles import calendar_profile, feed_profile
 from syncd.errors import Stopped, SyncdError, Unavailable
+from syncd.jobs.outcome import WAITING, has_answer, is_outage, soonest
+from syncd.jobs.servers import Remotes
 from syncd.ledger.ledger import Ledger
 from syncd.model import Feed, Profile, Run
 from syncd.plan.timing import next_try
-from syncd.remotes import Remotes
 from syncd.sync.feed import build_feed
 from syncd.sync.mint import OPENMEETINGS, mint
 from syncd.sync.mint import SIDE_BY_SIDE as MINTS_SIDE_BY_SIDE
@@ -37,8 +38,6 @@ Clock = Callable[[], datetime]
 
 SIDE_BY_SIDE = 8
 HOUSEKEEPING = timedelta(days=1)
-DONE = ("created", "updated", "deleted", "adopted", "left", "removed")
-WAITING = {"pull": "accounts", "push": "calendars"}
 
 
 class Jobs:
@@ -232,8 +231,8 @@ class Jobs:
         if run.state in ("ok", "held"):
             self._say_trouble(run)
         else:
-            run = self._troubled(run, hosts=_is_outage(run))
-        if _has_answer(run):
+            run = self._troubled(run, hosts=is_outage(run))
+        if has_answer(run):
             self._say_end(run)
         if save:
             self._save(run)
@@ -318,11 +317,6 @@ class Jobs:
             self._unnoted.pop((run.kind, run.name), None)
 
 
-def soonest(config: configuration.Config) -> timedelta:
-    """The shortest interval at which an account is asked."""
-    return min((account.every for account in config.accounts.values()), default=timedelta(minutes=5))
-
-
 def _hosts(config: configuration.Config) -> dict[Job, str]:
     """Where each job has to ask."""
     accounts = [each for each in config.accounts.values() if each.enabled]
@@ -331,28 +325,3 @@ def _hosts(config: configuration.Config) -> dict[Job, str]:
     if config.openmeetings:
         hosts["mint", OPENMEETINGS] = host_of(config.openmeetings.url)
     return hosts
-
-
-def _is_outage(run: Run) -> bool:
-    """Whether a run that came to its end tells of a host that does not answer, rather than of one event."""
-    if run.state != Unavailable.state or not run.message:
-        return False
-    match run.kind:
-        case "mint":
-            return True
-        case "push":
-            return run.next_try is not None or not any(run.counts.get(word) for word in DONE)
-    return False
-
-
-def _has_answer(run: Run) -> bool:
-    """Whether the host of a run was asked, and answered: a calendar in which nothing is to be done was not."""
-    match run.kind:
-        case "pull":
-            return True
-        case "push":
-            return not _is_outage(run) and bool(run.scope or run.done)
-        case "mint" if run.state == "ok":
-            own = "hashes" if run.name == OPENMEETINGS else "invites"
-            return own in run.counts or "none" in run.counts
-    return False
