@@ -3,9 +3,10 @@
 
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -28,17 +29,31 @@ def open_writer(folder: Path, patience: float = BUSY_SECONDS) -> Database:
     with ledger_errors(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = folder / FILE
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        _make(path)
         db = _connect(str(path), patience)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         return db
 
 
+def _make(path: Path) -> None:
+    """Make the ledger's file where there is none, its owner's alone; SQLite gives its -wal and -shm the same rights.
+
+    Nothing here may open a database's file: closing any descriptor of it drops the locks of all this process's
+    connections (fcntl(2); sqlite.org, "How To Corrupt An SQLite Database File", 2.2), and the next process that
+    closes the ledger takes itself for its last user and deletes the WAL. mknod makes a file without opening it.
+    """
+    with suppress(FileExistsError):
+        os.mknod(path.resolve(), 0o600 | stat.S_IFREG)
+
+
 def migrate(db: Database, folder: Path) -> None:
-    """Bring the ledger's tables up to this version. Raises LedgerError for one made by a newer syncd."""
+    """Bring the ledger's tables up to this version. Raises LedgerError for one made by a newer syncd.
+
+    All steps are one transaction: a second process that opens the ledger meanwhile waits, and finds nothing to do.
+    """
     if _missing_steps(db, folder):
-        with ledger_errors(folder):
+        with ledger_errors(folder), _immediate(db):
             migrations.apply(db)
 
 
@@ -86,6 +101,19 @@ def ledger_errors(folder: Path) -> Iterator[None]:
         raise LedgerError(f"the ledger in {folder}: {advice}") from error
     except OSError as error:
         raise LedgerError(f"the ledger in {folder}: {error.strerror}; look at the folder's owner and rights") from error
+
+
+@contextmanager
+def _immediate(db: Database) -> Iterator[None]:
+    """A transaction, carried out whole or not at all. A deferred one would fail at once when another commits."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.conn.in_transaction:
+            db.execute("ROLLBACK")
+        raise
 
 
 class LedgerFile:
@@ -157,18 +185,11 @@ class LedgerFile:
 
     @contextmanager
     def _transaction(self) -> Iterator[Database]:
-        """Write or nothing. BEGIN IMMEDIATE: a deferred one fails at once when another process commits."""
+        """Write or nothing."""
         self._check_place()
         db = self._db()
-        with self._writing, ledger_errors(self.folder):
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.conn.in_transaction:
-                    db.execute("ROLLBACK")
-                raise
+        with self._writing, ledger_errors(self.folder), _immediate(db):
+            yield db
 
 
 def _inode(path: Path) -> int | None:

@@ -17,7 +17,7 @@ import pytest
 from syncd.ledger.database import FILE
 from syncd.ledger.ledger import Ledger
 
-OLD = Path(__file__).parent / "ledgers" / "before-tables-by-name.sqlite"
+OLD = Path(__file__).parents[1] / "ledgers" / "before-tables-by-name.sqlite"
 
 COUNTS = {
     "account": 2,
