@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m tests.bench [poll] [round] [rest]``: what syncd costs; without a word, ``poll`` and ``round``.
+"""``python -m tests.bench [NAME...]``: what syncd costs; without a name, all of these but ``rest``.
 
 ``poll`` polls one account with 1,000 and then with 10,000 meetings, ``round`` 20 accounts with 500 meetings each as the
 daemon does, both on an embedded OpenTalk and from a process of its own, which tells its CPU time and memory. What
 counts are the ratios to the floor, the bare minimum of the same run: the same pages through the same httpx client,
-decoded by ``json.loads``, and thrown away. ``rest`` watches ``syncd run`` for minutes of real time.
+decoded by ``json.loads``, and thrown away. ``creates`` puts 1,000 entries into a calendar, ``start`` starts a command,
+``quiet`` syncs 1,000 meetings of which none has changed; each names its own floor. ``rest`` watches ``syncd run`` for
+minutes of real time.
 """
 
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 
+from tests.bench.creates import creates
 from tests.bench.crowd import crowd
 from tests.bench.measuring import say
+from tests.bench.quiet import quiet
 from tests.bench.rest import rest
+from tests.bench.start import start
 
 SIZES = (1_000, 10_000)
 ACCOUNTS, MEETINGS = 20, 500
@@ -57,17 +63,22 @@ def compare(what: str, seconds: float, floor: float, meetings: int) -> None:
     say(f"{what}: {seconds / floor:.2f} x its floor, {beyond:.1f} us a meeting beyond it")
 
 
+BENCHES: dict[str, Callable[[], None]] = {
+    "poll": poll,
+    "round": whole_round,
+    "creates": creates,
+    "start": start,
+    "quiet": quiet,
+    "rest": lambda: rest(ACCOUNTS, MEETINGS),
+}
+
+
 def main() -> None:
-    for word in sys.argv[1:] or ("poll", "round"):
-        match word:
-            case "poll":
-                poll()
-            case "round":
-                whole_round()
-            case "rest":
-                rest(ACCOUNTS, MEETINGS)
-            case _:
-                sys.exit(__doc__)
+    names = sys.argv[1:] or [name for name in BENCHES if name != "rest"]
+    if not BENCHES.keys() >= set(names):
+        sys.exit(__doc__)
+    for name in names:
+        BENCHES[name]()
 
 
 if __name__ == "__main__":
