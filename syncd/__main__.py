@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """``python -m syncd``."""
 
-from syncd.cli import main
+from syncd.cli.main import main
 
 main()

@@ -17,8 +17,8 @@ from apscheduler.triggers.date import DateTrigger
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd import report
 from syncd.bells import Bell
+from syncd.cli import report
 from syncd.config import Config, load
 from syncd.config.profiles import feed_profile
 from syncd.daemon import TICK, Clocks, Daemon, attend

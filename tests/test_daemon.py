@@ -19,11 +19,11 @@ from syncd.model import Snapshot, Window
 from syncd.plan.timing import LONGEST_WAIT
 from syncd.signals import Ending
 from syncd.transport import Answer, Remote
+from tests.cli.test_report import config_of
 from tests.contract.memory import MemoryCalendar
 from tests.killing import Behind
 from tests.memory import MemorySource, meeting
 from tests.servers import radicale
-from tests.test_report import config_of
 from tests.town import Town
 
 PATIENCE = 30

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from syncd.cli import cli
+from syncd.cli.main import cli
 from tests.__main__ import LINTS, announcement, checks
 
 ROOT = Path(__file__).parent.parent
@@ -17,8 +17,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def commands(group: click.Group, prefix: str = "") -> list[str]:
-    found = []
-    for name, command in group.commands.items():
+    found, context = [], click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         found += commands(command, f"{prefix}{name} ") if isinstance(command, click.Group) else [prefix + name]
     return found
 

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from syncd.cli.explain import Explanation, Next, Sight, Stand, choice_lines, lines
 from syncd.config import Config, load
 from syncd.config.profiles import calendar_profile, feed_profile
 from syncd.errors import LedgerError, Unavailable
-from syncd.explain import Explanation, Next, Sight, Stand, choice_lines, lines
 from syncd.foresight import choices, explanation
 from syncd.ledger.ledger import Ledger
 from syncd.model import Decision, Feed, Override, Placement, Profile, Run, When

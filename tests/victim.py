@@ -10,9 +10,8 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 
-import syncd.daemon
-import syncd.oneshot  # noqa: F401 -- so that no victim has to
-from syncd.cli import main
+import syncd.cli.sync  # noqa: F401 -- so that no victim has to
+from syncd.cli.main import main
 from syncd.transport import Remote
 
 Remote("warm").close()  # httpx imports late, and certificates take their time

@@ -5,7 +5,7 @@ import time
 
 import click
 
-from syncd import report
+from syncd.cli import report
 from syncd.cli.context import Context, clock, pass_context, tell
 from syncd.config import Config
 from syncd.errors import NeedsYou

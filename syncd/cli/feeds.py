@@ -8,10 +8,10 @@ import secrets
 import click
 
 from syncd.cli.context import Context, clock, pass_context
+from syncd.cli.progress import TerminalProgress
 from syncd.errors import ConfigError, LedgerError
 from syncd.ledger.database import FILE
 from syncd.model import Feed
-from syncd.progress import TerminalProgress
 
 
 @click.group()

@@ -1,21 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands that read the ledger: how everything stands, and why an entry looks as it does."""
+"""``syncd status``: how everything stands, from the ledger."""
 
 import json
 from collections.abc import Mapping
 
 import click
 
-from syncd import report
+from syncd.cli import report
 from syncd.cli.context import Context, clock, pass_context
 from syncd.config import Config
 from syncd.errors import LedgerBusy
 from syncd.ledger.database import FILE
 from syncd.ledger.lock import Syncing, syncing
 from syncd.model import Standing
-
-LISTED = 20
-"""How many events are shown where a beginning fits several."""
 
 
 @click.command()
@@ -69,26 +66,3 @@ def _unnoted(
         noted = standings.get((run.kind, run.name))
         found[run.kind, run.name] = Standing(run, noted.last_success if noted else None)
     return found
-
-
-@click.command()
-@click.argument("event")
-@pass_context
-def explain(context: Context, event: str) -> None:
-    """Why an entry looks as it does: source, links, decisions, history. EVENT is an id or a beginning of one."""
-    from syncd.explain import choice_lines, lines  # noqa: PLC0415
-    from syncd.foresight import choices, explanation  # noqa: PLC0415
-    from syncd.ledger.ledger import Ledger  # noqa: PLC0415
-
-    config = context.load()
-    with Ledger(config.state, read_only=True) as ledger:
-        found = ledger.find_events(event.lower())
-        if not found:
-            raise click.UsageError(
-                f"the ledger has no event {event}; those that were declined, instant or outside the window at first "
-                "sight are not in it"
-            )
-        if len(found) > 1:
-            click.echo("\n".join(choice_lines(choices(ledger, found[:LISTED]))))
-            raise click.UsageError(f"{len(found)} events begin with {event}: say more of the one that you mean")
-        click.echo("\n".join(lines(explanation(config, ledger, found[0], clock()))))

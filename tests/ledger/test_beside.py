@@ -20,7 +20,7 @@ from uuid import uuid4
 
 import pytest
 
-from syncd.cli import main
+from syncd.cli.main import main
 from syncd.ledger.database import FILE
 from syncd.ledger.ledger import Ledger, SignIns
 from syncd.model import Link

@@ -12,14 +12,19 @@ from textwrap import wrap
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+import click
 from msgspec import Struct
 
+from syncd.cli.context import Context, clock, pass_context
+from syncd.cli.report import RUNS
 from syncd.model import GUEST, Decision, Entry, Link, LinkKind, Meeting, Placement, When, Window, overlaps
 from syncd.plan.calendar import CalendarAction, Create, Forget, Look, Update
 from syncd.plan.deletions import Delete, Hold
 from syncd.plan.entries import Erase, Render
 from syncd.plan.links import ASK_AGAIN, Mint, Source
-from syncd.report import RUNS
+
+LISTED = 20
+"""How many events are shown where a beginning fits several."""
 
 COLUMNS = 100
 
@@ -343,3 +348,25 @@ def _words(decision: Decision) -> str:
 
 def _moment(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%MZ}"
+
+
+@click.command()
+@click.argument("event")
+@pass_context
+def explain(context: Context, event: str) -> None:
+    """Why an entry looks as it does: source, links, decisions, history. EVENT is an id or a beginning of one."""
+    from syncd.foresight import choices, explanation  # noqa: PLC0415
+    from syncd.ledger.ledger import Ledger  # noqa: PLC0415
+
+    config = context.load()
+    with Ledger(config.state, read_only=True) as ledger:
+        found = ledger.find_events(event.lower())
+        if not found:
+            raise click.UsageError(
+                f"the ledger has no event {event}; those that were declined, instant or outside the window at first "
+                "sight are not in it"
+            )
+        if len(found) > 1:
+            click.echo("\n".join(choice_lines(choices(ledger, found[:LISTED]))))
+            raise click.UsageError(f"{len(found)} events begin with {event}: say more of the one that you mean")
+        click.echo("\n".join(lines(explanation(config, ledger, found[0], clock()))))

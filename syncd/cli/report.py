@@ -1,17 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What commands print: plain values in, lines or JSON-ready values out. No I/O, no clock."""
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import UTC, datetime, timedelta
 
 from syncd.config import Config
 from syncd.errors import Unavailable
 from syncd.ledger.lock import Syncing
-from syncd.model import Meeting, Run, Standing, When
-from syncd.plan.addresses import guest_address, room_address
+from syncd.model import Run, Standing
 
 TROUBLED = {"retrying", "held", "needs_login", "needs_you"}
 WRITES = ("created", "updated", "deleted", "adopted")
@@ -221,88 +217,3 @@ def _span(span: timedelta) -> str:
 
 def _time(moment: datetime | None) -> str | None:
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if moment else None
-
-
-def event_json(account: str, url: str, meeting: Meeting, guest: str | None) -> Json:
-    """One meeting of ``syncd events --json``."""
-    return {
-        "account": account,
-        "id": meeting.id,
-        "title": meeting.title,
-        "description": meeting.description,
-        "start": _local(meeting.start, meeting.all_day),
-        "end": _local(meeting.end, meeting.all_day),
-        "timezone": meeting.start.zone if meeting.start else None,
-        "all_day": meeting.all_day,
-        "recurrence": list(meeting.recurrence),
-        "exceptions": [
-            {
-                "occurrence": _local(override.original, meeting.all_day),
-                "cancelled": override.cancelled,
-                "start": _local(override.start, meeting.all_day),
-                "end": _local(override.end, meeting.all_day),
-                "title": override.title,
-            }
-            for override in meeting.overrides
-        ],
-        "room": meeting.room,
-        "join": room_address(url, meeting.room),
-        "guest": guest_address(url, meeting.room, guest) if guest else None,
-        "password": meeting.password,
-        "call_in": {"tel": meeting.call_in.tel, "id": meeting.call_in.id, "pin": meeting.call_in.pin}
-        if meeting.call_in
-        else None,
-        "invite_status": meeting.invite_status,
-        "adhoc": meeting.adhoc,
-    }
-
-
-def _local(when: When | None, all_day: bool) -> str | None:
-    if when is None:
-        return None
-    if all_day:
-        return when.utc.date().isoformat()
-    return when.utc.astimezone(ZoneInfo(when.zone)).isoformat()
-
-
-COLUMNS = (
-    "number", "title", "room_link", "start", "end", "sip", "password", "guest_link", "account", "id", "timezone",
-    "recurrence",
-)  # fmt: skip
-
-
-def events_csv(events: Sequence[Json]) -> str:
-    """``syncd events --csv``: the columns of OpenTalk's bash client first; quoting per RFC 4180."""
-    text = io.StringIO()
-    rows = csv.writer(text)
-    rows.writerow(COLUMNS)
-    for number, event in enumerate(events, 1):
-        call_in, recurrence = event["call_in"], event["recurrence"]
-        sip = f"{call_in['tel']},,{call_in['id']},,{call_in['pin']}" if isinstance(call_in, dict) else ""
-        lines = "\n".join(recurrence) if isinstance(recurrence, list) else ""
-        values = (
-            event["title"], event["join"], event["start"], event["end"], sip, event["password"], event["guest"],
-            event["account"], event["id"], event["timezone"], lines,
-        )  # fmt: skip
-        rows.writerow([number, *("" if value is None else value for value in values)])
-    return text.getvalue()
-
-
-def event_lines(events: Iterable[Json]) -> list[str]:
-    """``syncd events`` for people: when, what, and how to join."""
-    lines = []
-    for event in events:
-        start = str(event["start"] or "any time")[:16].replace("T", " ")
-        repeats = " (repeats)" if event["recurrence"] else ""
-        lines.append(f"{start:16}  {event['title']}{repeats}  {event['join']}")
-    return lines
-
-
-def parse_date(text: str, now: datetime) -> datetime:
-    """``2026-11-22``, RFC 3339 or ``+7d``. Raises ValueError."""
-    if text[:1] in "+-" and text[-1:] == "d" and text[1:-1].isdigit():
-        return now + timedelta(days=int(text[:-1]))
-    if len(text) == len("2026-11-22"):
-        return datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC)
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from syncd import report
+from syncd.cli import report
+from syncd.cli.events import event_json, event_lines, events_csv, parse_date
 from syncd.config import Config, load
 from syncd.ledger.lock import Syncing
 from syncd.model import CallIn, Override, Run, Standing, When
@@ -115,14 +116,14 @@ def test_a_meeting_is_listed_with_everything_a_script_may_want() -> None:
         password="s3cret",
         call_in=CallIn("+49 30 5557890", "0123456789", "9876543210"),
     )
-    event = report.event_json("work", "https://meet.example.org", each, "c0de")
+    event = event_json("work", "https://meet.example.org", each, "c0de")
     assert event["start"] == "2026-11-24T13:00:00+01:00"
     assert event["exceptions"] == [
         {"occurrence": "2026-11-24T13:00:00+01:00", "cancelled": True, "start": None, "end": None, "title": None}
     ]
     assert event["guest"] == "https://meet.example.org/room/room-e1?invite=c0de"
     assert event["call_in"] == {"tel": "+49 30 5557890", "id": "0123456789", "pin": "9876543210"}
-    (row,) = csv.DictReader(io.StringIO(report.events_csv([event])))
+    (row,) = csv.DictReader(io.StringIO(events_csv([event])))
     assert row["title"] == each.title
     assert row["sip"] == "+49 30 5557890,,0123456789,,9876543210"
     assert row["recurrence"] == "RRULE:FREQ=WEEKLY"
@@ -130,9 +131,9 @@ def test_a_meeting_is_listed_with_everything_a_script_may_want() -> None:
 
 
 def test_a_time_independent_meeting_is_listed_without_times() -> None:
-    event = report.event_json("work", "https://meet.example.org", meeting("e1", start=None, end=None), None)
+    event = event_json("work", "https://meet.example.org", meeting("e1", start=None, end=None), None)
     assert (event["start"], event["end"], event["timezone"], event["guest"]) == (None, None, None, None)
-    assert report.event_lines([event])[0].startswith("any time")
+    assert event_lines([event])[0].startswith("any time")
 
 
 @pytest.mark.parametrize(
@@ -144,4 +145,4 @@ def test_a_time_independent_meeting_is_listed_without_times() -> None:
     ],
 )
 def test_dates_are_read_in_three_forms(text: str, moment: datetime) -> None:
-    assert report.parse_date(text, NOW) == moment
+    assert parse_date(text, NOW) == moment

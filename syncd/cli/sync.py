@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sync that is made once: for real, or rehearsed on a copy of the ledger with servers that are only read."""
+"""``syncd sync``: once, for real or rehearsed on a copy of the ledger with servers that are only read."""
 
+import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
 
+import click
+
+from syncd.cli import report
+from syncd.cli.context import Context, clock, pass_context
+from syncd.cli.progress import TerminalProgress
 from syncd.config import Config
 from syncd.jobs.dryrun import rehearse
 from syncd.jobs.jobs import Jobs
 from syncd.jobs.servers import connect
 from syncd.ledger.database import FILE
 from syncd.ledger.ledger import Ledger, Rehearsal
-from syncd.ledger.lock import sync_lock
+from syncd.ledger.lock import sync_lock, syncing
 from syncd.model import Run
-from syncd.progress import TerminalProgress
 from syncd.signals import signalled
 
 Clock = Callable[[], datetime]
@@ -67,3 +72,29 @@ def _titles(ledger: Ledger, config: Config) -> dict[str, str]:
         if meeting and meeting.start:
             found[event] = f"{meeting.start.utc.isoformat(timespec='minutes')[:16]}Z {meeting.title}"
     return found
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Print the plan and change nothing anywhere.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@pass_context
+def sync(context: Context, *, dry_run: bool, as_json: bool) -> None:
+    """Once: pull and push everything now."""
+    from syncd.control import Line  # noqa: PLC0415
+
+    config = context.load()
+    if dry_run:
+        runs = rehearse_once(config, clock, _hush if as_json else click.echo)
+    elif (daemon := syncing(config.state)) and daemon.daemon:
+        runs = Line(config.state).sync()
+    else:
+        runs = sync_once(config, clock)
+    if as_json:
+        click.echo(json.dumps(report.sync_json(config, runs), indent=1))
+    else:
+        click.echo("\n".join(report.sync_lines(runs)))
+    raise SystemExit(report.exit_code(runs))
+
+
+def _hush(_line: str) -> None:
+    return

@@ -1,66 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands that make syncd work: the daemon, one sync, a confirmed deletion, the demo."""
-
-import json
-import os
+"""``syncd confirm``: let a held deletion pass."""
 
 import click
 
-from syncd import report
-from syncd.cli.context import Context, clock, pass_context, tell
+from syncd.cli import report
+from syncd.cli.context import Context, pass_context, tell
 from syncd.config import Config
 from syncd.errors import NeedsYou
 from syncd.ledger.database import FILE
 from syncd.ledger.lock import syncing
 from syncd.model import Run
-
-
-@click.command()
-@click.option("--once", is_flag=True, help="One pass; print what is where, and end.")
-def demo(*, once: bool) -> None:
-    """All of it on this machine: servers, meetings that change, a calendar, a feed. Nothing is kept."""
-    from syncd.demo.show import show  # noqa: PLC0415 -- the demo's servers are not for everybody
-
-    language = "de" if os.environ.get("LANG", "").startswith("de") else "en"
-    show(once=once, clock=clock, language=language)
-
-
-@click.command()
-@pass_context
-def run(context: Context) -> None:
-    """The daemon, in the foreground."""
-    from syncd.daemon import serve  # noqa: PLC0415 -- starts slower than commands should
-    from syncd.notify import Notifier  # noqa: PLC0415
-
-    if serve(context.load, clock, Notifier(os.environ, os.getpid())):
-        raise KeyboardInterrupt
-
-
-@click.command()
-@click.option("--dry-run", is_flag=True, help="Print the plan and change nothing anywhere.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@pass_context
-def sync(context: Context, *, dry_run: bool, as_json: bool) -> None:
-    """Once: pull and push everything now."""
-    from syncd.control import Line  # noqa: PLC0415
-    from syncd.oneshot import rehearse_once, sync_once  # noqa: PLC0415 -- reading commands need none of the edges
-
-    config = context.load()
-    if dry_run:
-        runs = rehearse_once(config, clock, _hush if as_json else click.echo)
-    elif (daemon := syncing(config.state)) and daemon.daemon:
-        runs = Line(config.state).sync()
-    else:
-        runs = sync_once(config, clock)
-    if as_json:
-        click.echo(json.dumps(report.sync_json(config, runs), indent=1))
-    else:
-        click.echo("\n".join(report.sync_lines(runs)))
-    raise SystemExit(report.exit_code(runs))
-
-
-def _hush(_line: str) -> None:
-    return
 
 
 @click.command()

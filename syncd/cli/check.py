@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``syncd check``: is the configuration right, and do the servers agree."""
+
+import click
+
+from syncd.cli.context import Context, clock, code_of, collecting, pass_context
+from syncd.config import Config
+from syncd.errors import SyncdError
+
+
+@click.command()
+@click.option("--online", is_flag=True, help="Ask all the servers, too.")
+@pass_context
+def check(context: Context, *, online: bool) -> None:
+    """Is the configuration right; with --online: do all the servers agree."""
+    config = context.load()
+    problems: list[SyncdError] = []
+    secrets_asked = [
+        *(account.password for account in config.accounts.values() if account.enabled and account.password),
+        *(calendar.password for calendar in config.calendars.values() if calendar.enabled),
+        *([config.openmeetings.password] if config.openmeetings else []),
+    ]
+    for secret in secrets_asked:
+        with collecting(problems):
+            secret.reveal()
+    if online and not problems:
+        _check_online(config, problems)
+    for problem in problems:
+        click.echo(str(problem), err=True)
+    if problems:
+        raise SystemExit(code_of(problems))
+    click.echo(f"{config.path}: all is well" + (", all servers agree" if online else ""))
+
+
+def _check_online(config: Config, problems: list[SyncdError]) -> None:
+    from syncd.jobs.servers import connect  # noqa: PLC0415
+
+    remotes = connect(config, clock)
+    try:
+        for name, source in remotes.sources.items():
+            with collecting(problems):
+                source.identity()
+                click.echo(f"opentalk.{name}: signed in", err=True)
+        for name, calendar in remotes.calendars.items():
+            with collecting(problems):
+                calendar.check()
+                click.echo(f"caldav.{name}: a calendar that can be written", err=True)
+        if remotes.minter:
+            with collecting(problems):
+                remotes.minter.check()
+                click.echo("openmeetings: account, right, room and a hash", err=True)
+    finally:
+        remotes.close()
