@@ -1,27 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """``syncd explain``: what is known of one event, and what the next run does with it, in words. No I/O, no clock.
 
-Nothing is decided here: what comes next are the actions that ``plan``, ``writes`` and ``guard`` gave (see
-``foresight``). Titles are shown; codes, links, passwords and tokens never are.
+Nothing is decided here: what comes next are the actions that ``plan`` gave (see
+``explain.explanation``). Titles are shown; codes, links, passwords and tokens never are.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain, repeat
 from textwrap import wrap
-from typing import Literal
 from zoneinfo import ZoneInfo
 
 import click
-from msgspec import Struct
 
 from syncd.cli.context import Context, clock, pass_context
 from syncd.cli.report import RUNS
-from syncd.model import GUEST, Decision, Entry, Link, LinkKind, Meeting, Placement, When, Window, overlaps
+from syncd.explain.facts import Explanation, Sight, Stand, Validity
+from syncd.model import GUEST, Decision, LinkKind, Meeting, When, overlaps
 from syncd.plan.calendar import CalendarAction, Create, Forget, Look, Update
 from syncd.plan.deletions import Delete, Hold
-from syncd.plan.entries import Erase, Render
-from syncd.plan.links import ASK_AGAIN, Mint, Source
+from syncd.plan.links import ASK_AGAIN
 
 LISTED = 20
 """How many events are shown where a beginning fits several."""
@@ -31,71 +29,6 @@ COLUMNS = 100
 WORDS: Mapping[LinkKind, str] = {"invite": "guest link", "hash": "OpenMeetings link"}
 FIELDS = {"overrides": "occurrences", "all_day": "whole days", "invite_status": "answer", "e2e": "encryption"}
 """Names of fields for people, where they are others."""
-
-
-class Sight(Struct, frozen=True):
-    """An account that has the event as ``meeting``, or had it.
-
-    ``state`` is "disabled", "retired" or empty; ``unreadable`` is what is wrong with what the account's server says.
-    """
-
-    account: str
-    state: str = ""
-    meeting: Meeting | None = None
-    unlisted: bool = False
-    unreadable: str = ""
-
-
-class Validity(Struct, frozen=True):
-    """A link, and whether it is the one that is wanted now: "valid", "outdated" or "unused"."""
-
-    link: Link
-    word: Literal["valid", "outdated", "unused"]
-
-
-class Next(Struct, frozen=True):
-    """What the next run does: links that are asked for, what is rendered, what is written.
-
-    ``unasked`` are links that are lacking and whose accounts are disabled. ``after`` is the entry when it is rendered,
-    ``problem`` why it cannot be. ``window`` is what new entries must touch; feeds show everything.
-    """
-
-    mints: tuple[Mint, ...] = ()
-    unasked: tuple[Mint, ...] = ()
-    change: Render | Erase | None = None
-    after: Entry | None = None
-    problem: str = ""
-    action: CalendarAction | None = None
-    window: Window | None = None
-
-
-class Stand(Struct, frozen=True, kw_only=True):
-    """A calendar (``kind`` "push") or feed ("feed") and what it has of the event.
-
-    ``state`` is "disabled", "retired", "waiting" for the first listing of its accounts, or empty; ``trouble`` is what
-    its last run met. ``shown`` says whether a feed shows the event.
-    """
-
-    kind: Literal["push", "feed"]
-    name: str
-    accounts: tuple[str, ...] = ()
-    state: str = ""
-    trouble: str = ""
-    source: Source | None = None
-    entry: Entry | None = None
-    place: Placement | None = None
-    shown: bool = False
-    next: Next = Next()
-
-
-class Explanation(Struct, frozen=True):
-    """All that is known of an event."""
-
-    event: str
-    sights: tuple[Sight, ...]
-    links: tuple[Validity, ...]
-    stands: tuple[Stand, ...]
-    decisions: tuple[Decision, ...]
 
 
 Row = tuple[str, str, str]
@@ -355,7 +288,7 @@ def _moment(moment: datetime) -> str:
 @pass_context
 def explain(context: Context, event: str) -> None:
     """Why an entry looks as it does: source, links, decisions, history. EVENT is an id or a beginning of one."""
-    from syncd.foresight import choices, explanation  # noqa: PLC0415
+    from syncd.explain.explanation import choices, explanation  # noqa: PLC0415
     from syncd.ledger.ledger import Ledger  # noqa: PLC0415
 
     config = context.load()

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from syncd.cli.explain import Explanation, Next, Sight, Stand, choice_lines, lines
+from syncd.cli.explain import choice_lines, lines
 from syncd.config import Config, load
 from syncd.config.profiles import calendar_profile, feed_profile
 from syncd.errors import LedgerError, Unavailable
-from syncd.foresight import choices, explanation
+from syncd.explain.explanation import choices, explanation
+from syncd.explain.facts import Explanation, Next, Sight, Stand
 from syncd.ledger.ledger import Ledger
 from syncd.model import Decision, Feed, Override, Placement, Profile, Run, When
 from syncd.plan.calendar import Forget

@@ -11,9 +11,9 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd.cli.explain import Explanation, Next, Sight, Stand, Validity
 from syncd.config import Config
 from syncd.config.profiles import calendar_profile, feed_profile
+from syncd.explain.facts import Explanation, Next, Sight, Stand, Validity
 from syncd.ledger.ledger import Ledger
 from syncd.model import Entry, Feed, Link, Meeting, Profile, Standing
 from syncd.plan.calendar import CalendarAction, calendar_actions

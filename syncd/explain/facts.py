@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of one event, as values: nothing is found out or decided here."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from syncd.model import Decision, Entry, Link, Meeting, Placement, Window
+from syncd.plan.calendar import CalendarAction
+from syncd.plan.entries import Erase, Render
+from syncd.plan.links import Mint, Source
+
+
+class Sight(Struct, frozen=True):
+    """An account that has the event as ``meeting``, or had it.
+
+    ``state`` is "disabled", "retired" or empty; ``unreadable`` is what is wrong with what the account's server says.
+    """
+
+    account: str
+    state: str = ""
+    meeting: Meeting | None = None
+    unlisted: bool = False
+    unreadable: str = ""
+
+
+class Validity(Struct, frozen=True):
+    """A link, and whether it is the one that is wanted now: "valid", "outdated" or "unused"."""
+
+    link: Link
+    word: Literal["valid", "outdated", "unused"]
+
+
+class Next(Struct, frozen=True):
+    """What the next run does: links that are asked for, what is rendered, what is written.
+
+    ``unasked`` are links that are lacking and whose accounts are disabled. ``after`` is the entry when it is rendered,
+    ``problem`` why it cannot be. ``window`` is what new entries must touch; feeds show everything.
+    """
+
+    mints: tuple[Mint, ...] = ()
+    unasked: tuple[Mint, ...] = ()
+    change: Render | Erase | None = None
+    after: Entry | None = None
+    problem: str = ""
+    action: CalendarAction | None = None
+    window: Window | None = None
+
+
+class Stand(Struct, frozen=True, kw_only=True):
+    """A calendar (``kind`` "push") or feed ("feed") and what it has of the event.
+
+    ``state`` is "disabled", "retired", "waiting" for the first listing of its accounts, or empty; ``trouble`` is what
+    its last run met. ``shown`` says whether a feed shows the event.
+    """
+
+    kind: Literal["push", "feed"]
+    name: str
+    accounts: tuple[str, ...] = ()
+    state: str = ""
+    trouble: str = ""
+    source: Source | None = None
+    entry: Entry | None = None
+    place: Placement | None = None
+    shown: bool = False
+    next: Next = Next()
+
+
+class Explanation(Struct, frozen=True):
+    """All that is known of an event."""
+
+    event: str
+    sights: tuple[Sight, ...]
+    links: tuple[Validity, ...]
+    stands: tuple[Stand, ...]
+    decisions: tuple[Decision, ...]
