@@ -17,19 +17,20 @@ from apscheduler.triggers.date import DateTrigger
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd.bells import Bell
 from syncd.cli import report
 from syncd.config import Config, load
 from syncd.config.profiles import feed_profile
-from syncd.daemon import TICK, Clocks, Daemon, attend
+from syncd.daemon.daemon import Daemon
+from syncd.daemon.process import TICK, Clocks, attend
+from syncd.daemon.schedule import Bell
+from syncd.daemon.signals import Ending
+from syncd.daemon.systemd import Notifier
 from syncd.jobs.servers import Remotes
 from syncd.ledger.database import FILE
 from syncd.ledger.ledger import Ledger
 from syncd.ledger.lock import Syncing
 from syncd.model import Meeting, Snapshot, Standing, Visitor, Window, overlaps
-from syncd.notify import Notifier
 from syncd.plan.pull import Known, known_as
-from syncd.signals import Ending
 from tests.contract.memory import MemoryCalendar
 from tests.memory import MemoryMinter, MemorySource
 

@@ -14,7 +14,8 @@ import pytest
 from msgspec.structs import replace
 
 from syncd.config import Config
-from syncd.daemon import SETTLED, TICK
+from syncd.daemon.daemon import SETTLED
+from syncd.daemon.process import TICK
 from syncd.errors import BadAnswer, Unavailable
 from syncd.jobs.jobs import HOUSEKEEPING
 from syncd.model import Feed, Meeting, Override, When

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from syncd.daemon.systemd import Notifier
 from syncd.errors import ConfigError
-from syncd.notify import Notifier
 from syncd.transport import PATIENCE
 
 FOLDER = Path(__file__).parent.parent / "systemd"

@@ -37,7 +37,7 @@ def login(context: Context, account: str | None) -> None:
         ledger.save_refresh_token(name, token)
     click.echo(f"{name}: signed in", err=True)
     if (daemon := syncing(config.state)) and daemon.daemon:
-        from syncd.control import Line  # noqa: PLC0415
+        from syncd.daemon.client import Line  # noqa: PLC0415
 
         click.echo("\n".join(report.sync_lines(Line(config.state).pull(name))))
 

@@ -17,7 +17,7 @@ from syncd.model import Run
 @pass_context
 def confirm(context: Context, name: str) -> None:
     """Let the held deletion of a calendar or feed that `status` showed pass."""
-    from syncd.control import Line  # noqa: PLC0415
+    from syncd.daemon.client import Line  # noqa: PLC0415
 
     config = context.load()
     stored = _names_of_holds(config, name)

@@ -22,8 +22,8 @@ def demo(*, once: bool) -> None:
 @pass_context
 def run(context: Context) -> None:
     """The daemon, in the foreground."""
-    from syncd.daemon import serve  # noqa: PLC0415 -- starts slower than commands should
-    from syncd.notify import Notifier  # noqa: PLC0415
+    from syncd.daemon.process import serve  # noqa: PLC0415 -- starts slower than commands should
+    from syncd.daemon.systemd import Notifier  # noqa: PLC0415
 
     if serve(context.load, clock, Notifier(os.environ, os.getpid())):
         raise KeyboardInterrupt

@@ -52,7 +52,7 @@ def _unnoted(
     config: Config, daemon: Syncing | None, standings: Mapping[tuple[str, str], Standing]
 ) -> dict[tuple[str, str], Standing]:
     """What only the daemon knows while its ledger is locked or full."""
-    from syncd.control import Line  # noqa: PLC0415
+    from syncd.daemon.client import Line  # noqa: PLC0415
 
     if daemon is None or not daemon.daemon:
         return {}

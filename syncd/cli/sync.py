@@ -12,6 +12,7 @@ from syncd.cli import report
 from syncd.cli.context import Context, clock, pass_context
 from syncd.cli.progress import TerminalProgress
 from syncd.config import Config
+from syncd.daemon.signals import signalled
 from syncd.jobs.dryrun import rehearse
 from syncd.jobs.jobs import Jobs
 from syncd.jobs.servers import connect
@@ -19,7 +20,6 @@ from syncd.ledger.database import FILE
 from syncd.ledger.ledger import Ledger, Rehearsal
 from syncd.ledger.lock import sync_lock, syncing
 from syncd.model import Run
-from syncd.signals import signalled
 
 Clock = Callable[[], datetime]
 
@@ -80,7 +80,7 @@ def _titles(ledger: Ledger, config: Config) -> dict[str, str]:
 @pass_context
 def sync(context: Context, *, dry_run: bool, as_json: bool) -> None:
     """Once: pull and push everything now."""
-    from syncd.control import Line  # noqa: PLC0415
+    from syncd.daemon.client import Line  # noqa: PLC0415
 
     config = context.load()
     if dry_run:

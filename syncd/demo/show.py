@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 import click
 
 from syncd.config import Config, load
-from syncd.daemon import running
+from syncd.daemon.process import running
+from syncd.daemon.signals import signalled
 from syncd.demo.calendar_server import CalendarServer
 from syncd.demo.stage import PASSWORDS, Stage
 from syncd.demo.week import Week
@@ -22,7 +23,6 @@ from syncd.jobs.servers import connect
 from syncd.ledger.ledger import Ledger
 from syncd.model import Feed, Run
 from syncd.shelf import FeedShelf
-from syncd.signals import signalled
 from syncd.transport import Remote
 from syncd.web.app import feed_address, feed_app, token_key
 from syncd.web.serving import Served

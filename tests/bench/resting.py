@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from syncd.config import load
-from syncd.daemon import running
+from syncd.daemon.process import running
 from tests.bench.measuring import say
 
 SETTLED = 20.0

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from syncd.config import load
-from syncd.daemon import Daemon
+from syncd.daemon.daemon import Daemon
+from syncd.daemon.signals import Ending
 from syncd.jobs.servers import connect
 from syncd.ledger.ledger import Ledger
 from syncd.model import Run
 from syncd.opentalk.client import OpenTalk
 from syncd.plan.timing import FULL_LISTING
-from syncd.signals import Ending
 from tests.bench.measuring import cpu, read_pages, say, with_calendars
 
 ROUNDS, DAYS = 5, 2

@@ -10,13 +10,13 @@ from apscheduler.triggers.date import DateTrigger
 from sqlite_utils import Database
 
 from syncd.config import Config, load
-from syncd.daemon import Daemon
+from syncd.daemon.daemon import Daemon
+from syncd.daemon.signals import Ending
 from syncd.errors import BadAnswer, LedgerBusy, LoginRefused, NeedsYou, SyncdError, Unavailable
 from syncd.jobs.jobs import Jobs
 from syncd.jobs.servers import Remotes
 from syncd.ledger.ledger import Ledger
 from syncd.model import Identity, Run
-from syncd.signals import Ending
 from tests.contract.memory import MemoryCalendar
 from tests.memory import HOUR, NOW, MemoryMinter, MemorySource, meeting
 

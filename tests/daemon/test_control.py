@@ -20,7 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from syncd.control import FILE, Control, Line
+from syncd.daemon.client import Line
+from syncd.daemon.control import FILE, Control
 from syncd.errors import (
     BadEvent,
     ConfigError,
@@ -308,7 +309,7 @@ def test_who_connects_and_says_nothing_does_not_keep_the_daemon_from_ending(tmp_
 DAEMON = """
 import sys, threading
 from pathlib import Path
-from syncd.control import Control
+from syncd.daemon.control import Control
 
 class Hanging:
     def sync(self):

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from syncd.bells import Background, Bell
-from syncd.daemon import Clocks, Daemon
+from syncd.daemon.daemon import Daemon
+from syncd.daemon.process import Clocks
+from syncd.daemon.schedule import Background, Bell
+from syncd.daemon.signals import Ending
 from syncd.errors import NeedsYou
 from syncd.jobs.servers import Remotes
 from syncd.ledger.ledger import Ledger
 from syncd.model import Snapshot, Window
 from syncd.plan.timing import LONGEST_WAIT
-from syncd.signals import Ending
 from syncd.transport import Answer, Remote
 from tests.cli.test_report import config_of
 from tests.contract.memory import MemoryCalendar

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.notify import Notifier
+from syncd.daemon.systemd import Notifier
 
 PROCESS = 4711
 

@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,9 +23,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from syncd.errors import BadAnswer, LedgerBusy, LedgerError, NeedsYou, Stopped, SyncdError, Told, Unavailable
+from syncd.errors import LedgerError, Stopped, SyncdError
 from syncd.model import Run
-from syncd.transport import Answer, Remote, decode
 from syncd.web.serving import Served, unix_socket
 
 log = logging.getLogger(__name__)
@@ -33,11 +32,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 FILE = "control.sock"
-ORIGIN = "http://control.sock"
-PROMPT = 5.0
-"""Seconds within which a daemon that is well says that it is there, whatever it is doing."""
-PATIENCE = 600.0
-"""Seconds that an answer may take: a first sync of many meetings."""
 
 DONE, TROUBLE, ENDING = 200, 409, 503
 
@@ -58,7 +52,7 @@ class Desk(Protocol):
         """The runs that could not be noted in the ledger, and so are known to the daemon alone."""
 
 
-class _Trouble(Struct, frozen=True):
+class Trouble(Struct, frozen=True):
     """A SyncdError on its way to who asked."""
 
     message: str
@@ -85,7 +79,7 @@ class Control:
             Route("/unnoted", self._unnoted, methods=["POST"]),
         ]
         try:
-            with _address(folder) as address:
+            with socket_address(folder) as address:
                 listening = unix_socket(address, 0o600)
         except OSError as error:
             raise LedgerError(
@@ -151,87 +145,16 @@ def _done(work: Callable[[], object]) -> Response:
     except Stopped:
         return Response(status_code=ENDING)
     except SyncdError as error:
-        trouble = _Trouble(str(error), error.state, error.code)
+        trouble = Trouble(str(error), error.state, error.code)
     except BaseException as error:  # noqa: BLE001 -- whatever it is, somebody waits for an answer
         where = traceback.extract_tb(error.__traceback__)[-1]
         log.error("control: unforeseen %s at %s:%s", type(error).__name__, where.filename, where.lineno)
-        trouble = _Trouble(f"the daemon met an unforeseen {type(error).__name__}: look at its log", "needs_you", 1)
+        trouble = Trouble(f"the daemon met an unforeseen {type(error).__name__}: look at its log", "needs_you", 1)
     return Response(msgspec.json.encode(trouble), status_code=TROUBLE)
 
 
-class Line:
-    """A command's end: asks the daemon that syncs on the ledger in ``folder``; a ``Desk`` like the one it reaches.
-
-    Every question raises what the daemon raised, with its words, state and code; LedgerBusy if no daemon answers
-    within ``prompt`` seconds, or it ends, or takes longer than ``patience`` seconds; NeedsYou if it is of another
-    version.
-    """
-
-    def __init__(self, folder: Path, *, prompt: float = PROMPT, patience: float = PATIENCE) -> None:
-        self._folder = folder
-        self._prompt = prompt
-        self._patience = patience
-
-    def sync(self) -> list[Run]:
-        """Pull and push everything now, and wait for it."""
-        return self._ask("/sync", list[Run])
-
-    def pull(self, account: str) -> list[Run]:
-        """Pull one account now, with what follows from it."""
-        return self._ask("/pull", list[Run], account)
-
-    def confirm(self, name: str) -> tuple[int, list[Run]]:
-        """Let a held deletion pass."""
-        return self._ask("/confirm", tuple[int, list[Run]], name)
-
-    def unnoted(self) -> list[Run]:
-        """The runs that the daemon could not note in the ledger."""
-        return self._ask("/unnoted", list[Run])
-
-    def _ask(self, path: str, kind: type[T], name: str | None = None) -> T:
-        """Whether it is there first: the kernel takes connections for a daemon that hangs, and would have us wait."""
-        try:
-            with _address(self._folder) as address:
-                self._send(address, self._prompt, "GET", "/")
-                answer = self._send(address, self._patience, "POST", path, {"name": name} if name else None)
-        except OSError as error:
-            raise self._busy(f"{self._folder / FILE}: {error.strerror}") from None
-        try:
-            return decode(answer, kind, "the daemon")
-        except BadAnswer:
-            raise self._stranger() from None
-
-    def _send(
-        self, address: Path, seconds: float, method: str, path: str, params: Mapping[str, str] | None = None
-    ) -> Answer:
-        remote = Remote("the daemon", unix=address, deadline=seconds, patience=seconds)
-        try:
-            answer = remote.send(method, ORIGIN + path, params=params)
-            if answer.status == TROUBLE:
-                trouble = decode(answer, _Trouble, "the daemon")
-                raise Told(trouble.message, trouble.state, trouble.code)
-        except Unavailable as problem:
-            raise self._busy(str(problem)) from None
-        finally:
-            remote.close()
-        if answer.status == ENDING:
-            raise self._busy("the daemon is ending")
-        if answer.status != DONE:
-            raise self._stranger()
-        return answer
-
-    def _busy(self, reason: str) -> LedgerBusy:
-        return LedgerBusy(
-            f"the daemon on {self._folder} cannot be asked ({reason}): wait a moment and try again, as its user; "
-            "if that does not help, restart it"
-        )
-
-    def _stranger(self) -> NeedsYou:
-        return NeedsYou(f"the daemon on {self._folder} is of another version of syncd: restart it")
-
-
 @contextmanager
-def _address(folder: Path) -> Iterator[Path]:
+def socket_address(folder: Path) -> Iterator[Path]:
     """A path of the socket that fits into a socket's address, 107 bytes (unix(7)), however long the folder's is."""
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

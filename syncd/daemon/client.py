@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A command's end of the control socket: asks the daemon to do its work."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from syncd.daemon.control import DONE, ENDING, FILE, TROUBLE, Trouble, socket_address
+from syncd.errors import BadAnswer, LedgerBusy, NeedsYou, Told, Unavailable
+from syncd.model import Run
+from syncd.transport import Answer, Remote, decode
+
+T = TypeVar("T")
+
+ORIGIN = "http://control.sock"
+
+PROMPT = 5.0
+"""Seconds within which a daemon that is well says that it is there, whatever it is doing."""
+
+PATIENCE = 600.0
+"""Seconds that an answer may take: a first sync of many meetings."""
+
+
+class Line:
+    """A command's end: asks the daemon that syncs on the ledger in ``folder``; a ``Desk`` like the one it reaches.
+
+    Every question raises what the daemon raised, with its words, state and code; LedgerBusy if no daemon answers
+    within ``prompt`` seconds, or it ends, or takes longer than ``patience`` seconds; NeedsYou if it is of another
+    version.
+    """
+
+    def __init__(self, folder: Path, *, prompt: float = PROMPT, patience: float = PATIENCE) -> None:
+        self._folder = folder
+        self._prompt = prompt
+        self._patience = patience
+
+    def sync(self) -> list[Run]:
+        """Pull and push everything now, and wait for it."""
+        return self._ask("/sync", list[Run])
+
+    def pull(self, account: str) -> list[Run]:
+        """Pull one account now, with what follows from it."""
+        return self._ask("/pull", list[Run], account)
+
+    def confirm(self, name: str) -> tuple[int, list[Run]]:
+        """Let a held deletion pass."""
+        return self._ask("/confirm", tuple[int, list[Run]], name)
+
+    def unnoted(self) -> list[Run]:
+        """The runs that the daemon could not note in the ledger."""
+        return self._ask("/unnoted", list[Run])
+
+    def _ask(self, path: str, kind: type[T], name: str | None = None) -> T:
+        """Whether it is there first: the kernel takes connections for a daemon that hangs, and would have us wait."""
+        try:
+            with socket_address(self._folder) as address:
+                self._send(address, self._prompt, "GET", "/")
+                answer = self._send(address, self._patience, "POST", path, {"name": name} if name else None)
+        except OSError as error:
+            raise self._busy(f"{self._folder / FILE}: {error.strerror}") from None
+        try:
+            return decode(answer, kind, "the daemon")
+        except BadAnswer:
+            raise self._stranger() from None
+
+    def _send(
+        self, address: Path, seconds: float, method: str, path: str, params: Mapping[str, str] | None = None
+    ) -> Answer:
+        remote = Remote("the daemon", unix=address, deadline=seconds, patience=seconds)
+        try:
+            answer = remote.send(method, ORIGIN + path, params=params)
+            if answer.status == TROUBLE:
+                trouble = decode(answer, Trouble, "the daemon")
+                raise Told(trouble.message, trouble.state, trouble.code)
+        except Unavailable as problem:
+            raise self._busy(str(problem)) from None
+        finally:
+            remote.close()
+        if answer.status == ENDING:
+            raise self._busy("the daemon is ending")
+        if answer.status != DONE:
+            raise self._stranger()
+        return answer
+
+    def _busy(self, reason: str) -> LedgerBusy:
+        return LedgerBusy(
+            f"the daemon on {self._folder} cannot be asked ({reason}): wait a moment and try again, as its user; "
+            "if that does not help, restart it"
+        )
+
+    def _stranger(self) -> NeedsYou:
+        return NeedsYou(f"the daemon on {self._folder} is of another version of syncd: restart it")
