@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 
 from syncd.errors import BadAnswer, Unavailable
 from syncd.transport import Answer, Remote, decode, unavailable
-from syncd.web.serving import Served, unix_socket
+from syncd.web.server import Served, unix_socket
 from tests.tiny import Call, Certificate, Tiny
 
 NOW = datetime(2026, 11, 22, 8, tzinfo=UTC)

@@ -25,7 +25,7 @@ from starlette.routing import Route
 
 from syncd.errors import LedgerError, Stopped, SyncdError
 from syncd.model import Run
-from syncd.web.serving import Served, unix_socket
+from syncd.web.server import Served, unix_socket
 
 log = logging.getLogger(__name__)
 

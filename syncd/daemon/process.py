@@ -18,9 +18,9 @@ from syncd.jobs.servers import Remotes, connect
 from syncd.ledger.ledger import Ledger
 from syncd.ledger.lock import sync_lock
 from syncd.model import Run
-from syncd.shelf import FeedShelf
-from syncd.web.app import feed_app
-from syncd.web.serving import Served
+from syncd.web.feeds import feed_app
+from syncd.web.published import FeedShelf
+from syncd.web.server import Served
 
 log = logging.getLogger(__name__)
 

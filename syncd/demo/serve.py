@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from syncd.web.serving import Served
+from syncd.web.server import Served
 
 __all__ = ["Request", "Served", "Traffic"]
 

@@ -22,10 +22,10 @@ from syncd.jobs.jobs import Jobs
 from syncd.jobs.servers import connect
 from syncd.ledger.ledger import Ledger
 from syncd.model import Feed, Run
-from syncd.shelf import FeedShelf
 from syncd.transport import Remote
-from syncd.web.app import feed_address, feed_app, token_key
-from syncd.web.serving import Served
+from syncd.web.feeds import feed_address, feed_app, token_key
+from syncd.web.published import FeedShelf
+from syncd.web.server import Served
 
 CHANGE_SECONDS = 15.0
 

@@ -34,7 +34,7 @@ from syncd.errors import (
     Unavailable,
 )
 from syncd.model import Run
-from syncd.web.serving import Served, unix_socket
+from syncd.web.server import Served, unix_socket
 
 NOW = datetime(2026, 11, 22, 8, tzinfo=UTC)
 PULL = Run("pull", "work", NOW, counts={"changed": 3})

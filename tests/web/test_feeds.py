@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from syncd.errors import LedgerBusy, LedgerError, SyncdError, Unavailable
-from syncd.web.app import FeedState, feed_app
-from syncd.web.serving import Served
+from syncd.web.feeds import FeedState, feed_app
+from syncd.web.server import Served
 
 TOKEN = "canary-Zm9vYmFyYmF6cXV4cXV1eA"
 PATH = f"/feed/{TOKEN}.ics"

@@ -9,7 +9,7 @@ from syncd.errors import Refused
 from syncd.ical.feed import join_feed
 from syncd.ledger.ledger import Ledger
 from syncd.model import Feed, digest_of
-from syncd.web.app import FeedState
+from syncd.web.feeds import FeedState
 
 
 class FeedShelf:
