@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from multiprocessing.connection import wait
@@ -28,18 +29,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from syncd.daemon.client import Line
+from syncd.errors import LedgerBusy
+from syncd.model import Run
 from syncd.transport import Remote
 from tests.servers import Server
 from tests.victim import live
 
 HOP = {"connection", "transfer-encoding", "content-length", "date", "server", "host"}
-PATIENCE = 40
+PATIENCE = 120
 LEDGER = "ledger"
 LATE = ["encodings.idna", "uvicorn.lifespan.off", "uvicorn.loops.auto", "uvicorn.protocols.http.h11_impl"]
 """What is imported when it is first needed, which takes a victim's time."""
 
 STILL = 0.15
-"""Seconds without a request after which a daemon has nothing more to do; only where it dies depends on it."""
+"""Seconds without a request after which a daemon is asked whether it has nothing more to do."""
 
 Moment = Literal["before", "after", "later"]
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22,}|test-\d+|(?<=instances/)\w+")
@@ -97,7 +101,7 @@ class Reaper:
         self._daemon = False
         self._alive = False
         self._inside = 0
-        self._requests = self._reached = 0
+        self._requests = self._reached = self._writes = 0
         self._latest = 0.0
 
     def __enter__(self) -> Self:
@@ -120,7 +124,8 @@ class Reaper:
         """Let ``syncd`` live until it ends or dies.
 
         A daemon that has nothing more to do before its death is killed then. One without a death gets SIGTERM
-        when it has left nothing ``wrong``.
+        when it has left nothing ``wrong`` and has come to the end of a round: a calendar may be right before the
+        daemon has noted that, or from the beginning.
         """
         with _writes(self._state) as writes:
             process = self._start(words, death, environ)
@@ -130,7 +135,7 @@ class Reaper:
     def _start(self, words: Sequence[str], death: Death | None, environ: Mapping[str, str]) -> ForkServerProcess:
         arguments = (list(words), str(self._output), dict(environ))
         with self._lock:
-            self._requests = self._reached = 0
+            self._requests = self._reached = self._writes = 0
             self._death, self._died, self._daemon, self._latest = death, "", "run" in words, 0.0
             self._process = process = _forks().Process(target=live, args=arguments, daemon=True)
             process.start()
@@ -154,22 +159,27 @@ class Reaper:
         return Done(code, said, self._died)
 
     def _await(self, process: ForkServerProcess, writes: "_Writes", wrong: Callable[[], Sequence[str]] | None) -> None:
-        end = time.monotonic() + PATIENCE
-        seen, told, still = 0, False, list[str]()
+        end, still, told = time.monotonic() + PATIENCE, list[str](), False
         watched: list[Any] = [process.sentinel, *([writes] if self._death and self._death.place == LEDGER else [])]
-        while not (ready := wait(watched, 0.05)) or process.sentinel not in ready:
-            assert time.monotonic() < end, f"it goes on: {still} {self._output.read_text()}"
-            seen += writes.count() if ready else 0
-            if self._death and ready and seen >= self._death.number:
-                time.sleep(self._death.delay)
-                self.kill(LEDGER)
-            elif self._death and self._daemon and self._is_still():
-                self.kill("idle")
-            elif wrong and not told:
-                still = list(wrong())
-                told = not still
-                if told:
-                    process.terminate()
+        with _Round(self._state) as rounds:
+            while process.sentinel not in (ready := wait(watched, 0.05)):
+                assert time.monotonic() < end, f"it goes on: {still} {self._output.read_text()}"
+                if self._death:
+                    self._approach(self._death, writes if ready else None, rounds)
+                elif wrong and not told:
+                    still = list(wrong())
+                    told = not still and rounds.is_done()
+                    if told:
+                        process.terminate()
+
+    def _approach(self, death: Death, writes: "_Writes | None", rounds: "_Round") -> None:
+        """Kill what has written to the ledger as often as its death says, or has nothing more to do before it."""
+        self._writes += writes.count() if writes else 0
+        if writes and self._writes >= death.number:
+            time.sleep(death.delay)
+            self.kill(LEDGER)
+        elif self._daemon and self._is_still() and rounds.is_done():
+            self.kill("idle")
 
     def _is_still(self) -> bool:
         with self._lock:
@@ -210,6 +220,32 @@ class Reaper:
                 self._inside -= 1
                 self._latest = time.monotonic()
                 self._lock.notify_all()
+
+
+class _Round:
+    """Asks the daemon whose ledger lies in ``folder`` for a whole round, as ``syncd sync`` beside it does."""
+
+    def __init__(self, folder: Path) -> None:
+        self._line = Line(folder, patience=PATIENCE)
+        self._pool = ThreadPoolExecutor(1)
+        self._asked: Future[list[Run]] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+    def is_done(self) -> bool:
+        """Whether one has ended that was begun after this was called first."""
+        if self._asked is None:
+            self._asked = self._pool.submit(self._line.sync)
+        if not self._asked.done():
+            return False
+        if isinstance(self._asked.exception(), LedgerBusy):  # it does not listen yet, or is dying
+            self._asked = None
+            return False
+        return bool(self._asked.result())
 
 
 class Gate:

@@ -5,12 +5,15 @@
 """
 
 import atexit
+import socket
 import tempfile
 from base64 import b64encode
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from itertools import count
 from pathlib import Path
+from random import SystemRandom
 
 from msgspec import Struct
 
@@ -74,6 +77,17 @@ def xandikos() -> Server:
     atexit.register(child.close)
     url = f"http://127.0.0.1:{child.port}/"
     return Server(url, f"{url}{USERNAME}/calendars/")
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 at which nobody listens, none of those that the kernel gives to who connects (ip(7)).
+
+    Tests run in parallel, and their servers are connected to all the time.
+    """
+    while True:
+        port = SystemRandom().randrange(10_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @cache

@@ -76,7 +76,7 @@ class Town:
         """Run a command to its end."""
         environ = {**os.environ, **environ}
         process = subprocess.run(
-            self.command(*words), capture_output=True, text=True, env=environ, timeout=60, check=False
+            self.command(*words), capture_output=True, text=True, env=environ, timeout=120, check=False
         )
         return Done(process)
 

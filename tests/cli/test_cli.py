@@ -3,7 +3,6 @@ import csv
 import io
 import json
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from syncd.ledger.ledger import Ledger
 from syncd.ledger.lock import sync_lock
 from syncd.transport import Answer, Remote
 from tests.memory import NOW
-from tests.servers import radicale, xandikos
+from tests.servers import free_port, radicale, xandikos
 from tests.town import Town
 
 
@@ -31,11 +30,6 @@ def get(url: str, **headers: str) -> Answer:
         return remote.send("GET", url, headers=headers)
     finally:
         remote.close()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @pytest.mark.parametrize("server", [radicale, xandikos], ids=["radicale", "xandikos"])

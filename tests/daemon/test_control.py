@@ -40,6 +40,7 @@ NOW = datetime(2026, 11, 22, 8, tzinfo=UTC)
 PULL = Run("pull", "work", NOW, counts={"changed": 3})
 PUSH = Run("push", "team", NOW, state="held", message="would delete 30 of 40", next_try=NOW)
 SECRET = "s3cret-token"
+PATIENCE = 60
 PROBLEMS = [
     NeedsYou("team: there is no such calendar"),
     LoginRefused("work: the password was refused"),
@@ -228,6 +229,7 @@ def test_an_answer_that_takes_too_long_is_given_up(tmp_path: Path, desk: MemoryD
     desk.may_end.clear()
     with Control(desk, tmp_path):
         assert "in time" in busy(Line(tmp_path, patience=0.1))
+        assert desk.begun.wait(PATIENCE)
     assert desk.asked == ["sync"]
 
 
@@ -267,11 +269,11 @@ def test_a_long_sync_holds_up_no_other_question(tmp_path: Path, desk: MemoryDesk
     desk.may_end.clear()
     line = Line(tmp_path)
     with Control(desk, tmp_path), asking(line.sync) as syncing:
-        assert desk.begun.wait(10)
+        assert desk.begun.wait(PATIENCE)
         assert line.confirm("team") == (30, [PUSH])
         assert not syncing.done()
         desk.may_end.set()
-        assert syncing.result(10) == [PULL, PUSH]
+        assert syncing.result(PATIENCE) == [PULL, PUSH]
 
 
 def test_many_may_ask_at_once_and_each_is_answered(tmp_path: Path, desk: MemoryDesk) -> None:
@@ -286,10 +288,10 @@ def test_an_ending_daemon_tells_who_waits_though_the_desk_hangs(tmp_path: Path, 
     desk.may_end.clear()
     control = Control(desk, tmp_path)
     with asking(Line(tmp_path).sync) as syncing:
-        assert desk.begun.wait(10)
+        assert desk.begun.wait(PATIENCE)
         control.close()  # while the desk hangs: this test would never end otherwise
         with pytest.raises(LedgerBusy, match="ending"):
-            syncing.result(10)
+            syncing.result(PATIENCE)
     assert not (tmp_path / FILE).exists()
 
 
@@ -298,7 +300,7 @@ def test_who_connects_and_says_nothing_does_not_keep_the_daemon_from_ending(tmp_
         with Control(desk, tmp_path):
             for client in (silent, half):
                 client.connect(str(tmp_path / FILE))
-                client.settimeout(10)
+                client.settimeout(PATIENCE)
             half.sendall(b"POST /sync HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")
             assert Line(tmp_path).unnoted() == [PULL]
         assert silent.recv(1) == b""
@@ -345,7 +347,7 @@ def test_a_daemon_that_is_killed_in_the_middle_leaves_nobody_waiting(tmp_path: P
             assert said(process) == "begun"
             process.kill()
             with pytest.raises(LedgerBusy, match="try again"):
-                syncing.result(10)
+                syncing.result(PATIENCE)
     with Control(desk, tmp_path):
         assert Line(tmp_path).sync() == [PULL, PUSH]
 
@@ -355,6 +357,6 @@ def test_a_desk_that_hangs_does_not_keep_the_process_from_ending(tmp_path: Path)
         assert said(process) == "ready"
         with asking(Line(tmp_path).sync) as syncing:
             assert said(process) == "begun"
-            process.communicate("end\n", timeout=30)
+            process.communicate("end\n", timeout=PATIENCE)
             assert process.returncode == 0
-            assert isinstance(syncing.exception(10), LedgerBusy)
+            assert isinstance(syncing.exception(PATIENCE), LedgerBusy)

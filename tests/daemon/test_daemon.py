@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 import signal
-import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,7 @@ from tests.cli.test_report import config_of
 from tests.contract.memory import MemoryCalendar
 from tests.killing import Behind
 from tests.memory import MemorySource, meeting
-from tests.servers import radicale
+from tests.servers import free_port, radicale
 from tests.town import Town
 
 PATIENCE = 30
@@ -205,10 +204,8 @@ def made(town: Town, behind: Behind) -> tuple[int, int, int]:
 
 
 def test_a_daemon_that_is_started_again_writes_nothing_and_serves_what_it_served(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     with closing(Behind(radicale())) as behind, Town(tmp_path, before=behind, server=radicale()) as town:
-        town.configure(feeds=f"127.0.0.1:{port}")
+        town.configure(feeds=f"127.0.0.1:{free_port()}")
         address = town.syncd("feed", "add", "phone").out.strip()
         with alive(town):
             assert town.syncd("sync").code == 0

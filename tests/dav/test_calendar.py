@@ -936,7 +936,7 @@ def test_a_calendar_server_ends_with_the_process_that_started_it(tmp_path: Path)
     url = ran.stdout.strip()
     assert url.startswith("http://127.0.0.1:")
     ended = subprocess.run(
-        [sys.executable, "-c", _UNTIL_REFUSED, url.split(":")[2].rstrip("/")], timeout=20, check=False
+        [sys.executable, "-c", _UNTIL_REFUSED, url.split(":")[2].rstrip("/")], timeout=60, check=False
     )
     assert ended.returncode == 0
 

@@ -64,7 +64,7 @@ class Web:
         self.shelf = shelf
 
     def ask(self, path: str = PATH, method: str = "GET", *conditions: str) -> Answer:
-        with closing(HTTPConnection(self._host, timeout=10)) as connection:
+        with closing(HTTPConnection(self._host, timeout=60)) as connection:
             connection.putrequest(method, path)
             for condition in conditions:
                 connection.putheader("If-None-Match", condition)
