@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``syncd explain``: what is known of one event, and what the next run does with it, in words. No I/O, no clock.
+"""``syncd explain``: what is known of one event, and what the next run does with it, in words.
 
-Nothing is decided here: what comes next are the actions that ``plan`` gave (see
-``explain.explanation``). Titles are shown; codes, links, passwords and tokens never are.
+Nothing is decided here: what comes next are the actions that ``plan`` gave (see ``explain.explanation``).
+Titles are shown; codes, links, passwords and tokens never are.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an audit finds: what is really in a calendar against what we placed there. Pure.
 
-It decides what is worth a look; what a look means is decided when the object is there (see ``writes``).
+It decides what is worth a look; what a look means is decided when the object is there (see ``plan.calendar``).
 """
 
 from collections.abc import Mapping
