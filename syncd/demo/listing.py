@@ -17,7 +17,9 @@ import msgspec
 from msgspec import Struct
 
 from syncd.demo.events import JSON, Event, Refusal, order_key, read_time
+from syncd.demo.signin import Version
 
+PER_PAGE, MOST = 30, 100
 STATUSES = ("accepted", "pending", "tentative", "declined")
 
 
@@ -37,7 +39,7 @@ class Cursor(Struct, frozen=True, array_like=True):
 class Listing(Struct, frozen=True):
     """The query of a listing; ``None`` where it does not filter."""
 
-    per_page: int = 30
+    per_page: int = PER_PAGE
     invitees_max: int = 0
     after: Cursor | None = None
     time_min: datetime | None = None
@@ -50,7 +52,7 @@ class Listing(Struct, frozen=True):
     invite_status: tuple[str, ...] = ()
 
 
-def read_listing(query: str) -> Listing:
+def read_listing(query: str, version: Version = "0.30") -> Listing:
     """Read the query of a listing; names that it does not know are ignored, as the controller does."""
     values: JSON = {}
     for name, text in parse_qsl(query, keep_blank_values=True):
@@ -58,7 +60,17 @@ def read_listing(query: str) -> Listing:
             raise _bad_query(f"duplicate field `{name}`")
         if name in _READERS:
             values[name] = _READERS[name](text)
+    if version in ("0.29", "0.30"):
+        return Listing(**{**values, "per_page": _clamped(values.get("per_page", PER_PAGE))})
+    # 0.32 was built when the API's types had made a page size of invitees_max, too; later ones allow it to be 0
+    for name, least in (("per_page", 1), ("invitees_max", 1 if version == "0.32" else 0)):
+        if not least <= values.get(name, least) <= MOST:
+            raise _bad_query(f"Page size is outside the allowed range ({least}..={MOST})")
     return Listing(**values)
+
+
+def _clamped(size: int) -> int:
+    return min(max(size, 1), MOST)
 
 
 def _bad_query(message: str) -> Refusal:
@@ -100,7 +112,7 @@ def _cursor(text: str) -> Cursor:
 
 
 _READERS: Mapping[str, Callable[[str], Any]] = {
-    "per_page": lambda text: min(max(_number(text), 1), 100),
+    "per_page": _number,
     "invitees_max": _number,
     "after": _cursor,
     "time_min": _time,
@@ -190,7 +202,7 @@ def _is_within(event: Event, earliest: datetime | None, latest: datetime | None)
 
 def numbered_page(items: list[JSON], query: Mapping[str, str], address: str) -> tuple[list[JSON], str]:
     """A page of a listing with page numbers, and its Link header, which is empty if there is one page only."""
-    size = _READERS["per_page"](query.get("per_page", "30"))
+    size = _clamped(_number(query.get("per_page", str(PER_PAGE))))
     page = max(_number(query.get("page", "1")), 1)
     last = max(-(-len(items) // size), 1)
     relations = {"first": 1, "prev": page - 1} if page > 1 else {}

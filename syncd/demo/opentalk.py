@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """An OpenTalk with state, in memory: controller and web app on one origin.
 
-It answers as controllers 0.29 and 0.30 were recorded to, down to their faults; ``version="0.35"`` differs
-from 0.30 in that the guest invite API is gone and bad tokens get 401, not in its listings. It sends no mail.
+It answers as controllers 0.29 and 0.30 were recorded to, down to their faults. ``version="0.32"`` differs from
+0.30 in that it refuses sizes of pages, of which it takes ``invitees_max`` for one, and that bad tokens get 401;
+``version="0.35"`` also in that the guest invite API is gone, else not in its listings. It sends no mail.
 """
 
 import hashlib
@@ -247,7 +248,7 @@ class OpenTalk:
                 themes = {"dashboard_theme": "system", "conference_theme": "system", "language": "en-US"}
                 value = {**user, **themes, "tariff_status": "default", "used_storage": 0}
             case "GET", ["events"]:
-                value, cursor = self._events.page(user["id"], read_listing(request.url.query))
+                value, cursor = self._events.page(user["id"], read_listing(request.url.query, self.version))
                 headers = after_link(request, cursor)
             case "POST", ["events"]:
                 value = self._create(user, read_json(request, body))
@@ -270,7 +271,7 @@ class OpenTalk:
         own = event.owner == user["id"]
         match request.method, rest:
             case "GET", []:
-                return json_answer(event.view(user["id"], read_listing(request.url.query).invitees_max))
+                return json_answer(event.view(user["id"], read_listing(request.url.query, self.version).invitees_max))
             case ("PATCH" | "DELETE") as method, ["invite"] if invited:
                 invited["status"] = "accepted" if method == "PATCH" else "declined"
             case "PATCH", [] if own:

@@ -11,7 +11,7 @@ from typing import Literal, NoReturn
 from syncd.demo.events import JSON, Refusal, failure
 from syncd.demo.identity import IdentityProvider
 
-Version = Literal["0.29", "0.30", "0.35"]
+Version = Literal["0.29", "0.30", "0.32", "0.35"]
 
 
 class SignIn:

@@ -28,6 +28,8 @@ MOST_INVITE_PAGES = 100
 GONE = frozenset({403, 404, 410})
 """What a controller answers for an event that was deleted or that one is not invited to any more."""
 
+BAD_REQUEST = frozenset({400})
+
 ILL_TOKEN = frozenset({500})
 """What 0.30 answers to tokens that lack the controller's audience or the scope ``openid``, among others."""
 
@@ -91,6 +93,7 @@ class OpenTalk:
         self._identity: Identity | None = None
         self._has_invites = True
         self._seen: set[bytes] = set()
+        self._refused: set[frozenset[str]] = set()  # names of parameters that this server does not take
 
     def identity(self) -> Identity:
         """Who the account is; asked for once."""
@@ -146,9 +149,9 @@ class OpenTalk:
         The exceptions of a series are only in listings, so what was created since it was is listed again, which
         holds the series with all of them or, if it went meanwhile or its creator was disabled, not at all. There
         is no upper bound, because exceptions are younger than their series and from 0.33 on filtered for
-        themselves. Before 0.29 that filter does not exist, and everything is listed.
+        themselves. Before 0.29 that filter does not exist, and everything is listed, as where it is refused.
         """
-        answer = self._send("GET", f"/events/{event_id}", {"invitees_max": "0"}, expected=GONE)
+        answer = self._send("GET", f"/events/{event_id}", expected=GONE)
         if answer.status in GONE:
             return None
         listing = Listing(self._name)
@@ -160,7 +163,7 @@ class OpenTalk:
             return meeting
         listing = Listing(self._name)
         since = _stamp(meeting.created - _SECOND)
-        self._list(listing, {"time_independent": "false", "created_after": since})
+        self._list(listing, {"time_independent": "false"}, {"created_after": since})
         series = _one(listing, event_id)
         if series is None:  # it was there a moment ago: a question, never a deletion
             raise BadAnswer(f"{self._name} has event {event_id} but does not list it")
@@ -196,8 +199,8 @@ class OpenTalk:
         if not self._has_invites or meeting.e2e or meeting.guest_access == "disabled":
             return None, True
         for page in range(1, MOST_INVITE_PAGES + 1):
-            query = {"per_page": "100", "page": str(page)}
-            answer = self._send("GET", f"/rooms/{meeting.room}/invites", query, expected=GONE)
+            path, spare = f"/rooms/{meeting.room}/invites", {"per_page": "100"}
+            answer = self._get(path, {"page": str(page)}, spare, first=page == 1, expected=GONE)
             if self._is_refused(answer):
                 return None, True
             for invite in read_invites(answer.body, self._name):
@@ -220,22 +223,23 @@ class OpenTalk:
             self._has_invites = False
         return answer.status in GONE
 
-    def _list(self, listing: Listing, query: Mapping[str, str]) -> None:
-        for page in self._pages({**query, "per_page": str(self._per_page), "invitees_max": "0"}):
+    def _list(self, listing: Listing, query: Mapping[str, str], spare: Mapping[str, str] = {}) -> None:
+        for page in self._pages(query, {**spare, "per_page": str(self._per_page)}):
             if not listing.add(page):
                 return
 
-    def _pages(self, query: Mapping[str, str]) -> Iterator[bytes]:
+    def _pages(self, query: Mapping[str, str], spare: Mapping[str, str]) -> Iterator[bytes]:
         """The pages of a listing, until one has no cursor.
 
         The cursor is also on the last page, which an empty one follows (until 0.33), and says ``after``, not
         ``next``. Of its address only the cursor is of use: scheme, host and path are those the controller
-        sees behind its proxies.
+        sees behind its proxies. Invitees are not asked for: by default none are listed, and 0.32 refuses
+        ``invitees_max=0``.
         """
         cursors: set[str] = set()
         cursor: Mapping[str, str] = {}
         for _ in range(MOST_PAGES):
-            answer = self._send("GET", "/events", {**query, **cursor})
+            answer = self._get("/events", {**query, **cursor}, spare, first=not cursor)
             yield answer.body
             after = parse_qs(urlsplit(_links(answer).get("after", "")).query).get("after")
             if not after:
@@ -245,6 +249,29 @@ class OpenTalk:
             cursors.add(after[0])
             cursor = {"after": after[0]}
         raise BadAnswer(f"{self._name} lists more than {MOST_PAGES} pages")
+
+    def _get(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        spare: Mapping[str, str],
+        *,
+        first: bool,
+        expected: frozenset[int] = frozenset(),
+    ) -> Answer:
+        """A page of a listing, asked for once more without the ``spare`` parameters if the first one is refused (400).
+
+        Which values are allowed changes from version to version. Spare is a parameter without which a listing has
+        the same events in it, or more; the others are never left out. A later page is asked for as the first was.
+        """
+        names = frozenset(spare)
+        if names in self._refused:
+            return self._send("GET", path, query, expected=expected)
+        answer = self._send("GET", path, {**query, **spare}, expected=expected | BAD_REQUEST if first else expected)
+        if answer.status in BAD_REQUEST:
+            answer = self._send("GET", path, query, expected=expected)
+            self._refused.add(names)
+        return answer
 
     def _open(self) -> _Session:
         with self._lock:

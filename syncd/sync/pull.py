@@ -7,7 +7,7 @@ It waits for no other work, and holds no transaction while a socket is in use. T
 import logging
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from itertools import count
+from itertools import count, islice
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -54,6 +54,20 @@ class Listing(Struct, frozen=True):
         """The window at this moment, in whole seconds as OpenTalk takes it."""
         now = now.replace(microsecond=0)
         return Window(now - self.past, now + self.ahead)
+
+
+def probe(source: Source, listing: Listing, now: datetime) -> int:
+    """Ask an account all that a sync may ask it, of meetings of one, and keep nothing; how many meetings there are.
+
+    Raises what would keep a pull, or its links, from being made.
+    """
+    source.identity()
+    source.snapshot(listing.window(now))
+    meetings = source.snapshot(None).meetings
+    for meeting in islice(meetings.values(), 1):
+        source.event(meeting.id)
+        source.find_invite(meeting)
+    return len(meetings)
 
 
 def pull(account: str, source: Source, ledger: Ledger, listing: Listing, now: datetime, *, soon: bool = False) -> Run:

@@ -46,5 +46,5 @@ def read_pages(source: OpenTalk, now: datetime) -> None:
     """The floor of a poll: the pages of the window through the same httpx client, read by ``json``, thrown away."""
     window = Listing(timedelta(days=30), timedelta(days=365)).window(now)
     query = {"time_min": f"{window.since:%Y-%m-%dT%H:%M:%SZ}", "time_max": f"{window.until:%Y-%m-%dT%H:%M:%SZ}"}
-    for body in source._pages({**query, "time_independent": "false", "per_page": "100", "invitees_max": "0"}):
+    for body in source._pages({**query, "time_independent": "false"}, {"per_page": "100"}):
         json.loads(body)

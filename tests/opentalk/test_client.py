@@ -222,7 +222,6 @@ def test_a_window_is_asked_for_in_utc_seconds_and_holds_what_touches_it(here: Wo
         "time_min": "2026-10-23T08:00:00Z",
         "time_max": "2027-11-22T08:00:00Z",
         "per_page": "100",
-        "invitees_max": "0",
     }
 
 
