@@ -110,7 +110,7 @@ class Refused(SyncdError):
     """A calendar server refuses one object for good: too large, unreadable for it, not allowed."""
 
 
-class Told(SyncdError):
+class DaemonError(SyncdError):
     """A problem of the daemon as it reaches a command that asked it: with the words, state and code it has there."""
 
     def __init__(self, message: str, state: str, code: int) -> None:

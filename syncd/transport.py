@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one way out: every request of every edge goes through a ``Remote``.
+"""The one way out: every request of every edge goes through a ``HttpClient``.
 
 Here, and only here, are the total deadline, the byte cap, Retry-After, redirects, proxies (from the usual
 environment variables), certificates and the redaction of what httpx would tell. Nothing here knows what
@@ -48,7 +48,7 @@ class Answer(Struct, frozen=True):
     retry_after: float | None = None
 
 
-class Remote:
+class HttpClient:
     """A remote server: ``name`` is what messages call it.
 
     ``deadline`` bounds a whole answer in seconds, ``limit`` its body in bytes. ``ca_file`` replaces the

@@ -29,10 +29,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from syncd.daemon.client import Line
+from syncd.daemon.client import ControlClient
 from syncd.errors import LedgerBusy
 from syncd.model import Run
-from syncd.transport import Remote
+from syncd.transport import HttpClient
 from tests.servers import Server
 from tests.victim import live
 
@@ -226,7 +226,7 @@ class _Round:
     """Asks the daemon whose ledger lies in ``folder`` for a whole round, as ``syncd sync`` beside it does."""
 
     def __init__(self, folder: Path) -> None:
-        self._line = Line(folder, patience=PATIENCE)
+        self._line = ControlClient(folder, patience=PATIENCE)
         self._pool = ThreadPoolExecutor(1)
         self._asked: Future[list[Run]] | None = None
 
@@ -298,7 +298,7 @@ class Behind:
         self.faults: list[str] = []
         self._sequences: Counter[str] = Counter()
         self._server = server
-        self._remote = Remote("behind")
+        self._remote = HttpClient("behind")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)

@@ -22,13 +22,13 @@ from syncd.errors import BadEvent, NeedsYou, Stopped, SyncdError
 from syncd.ical.mark import read_mark
 from syncd.ical.recurrence import occurrences
 from syncd.jobs.jobs import Jobs
-from syncd.jobs.servers import Remotes
+from syncd.jobs.servers import Servers
 from syncd.ledger.ledger import Ledger, Rehearsal
 from syncd.model import Feed, Found, Identity, Invite, Meeting, Override, Seen, Snapshot, Stored, Visitor, Window
 from syncd.model import meeting_digest as digest_of_meeting
 from syncd.plan.pull import known_as
 from syncd.sync.ports import Calendar
-from syncd.sync.pull import Listing
+from syncd.sync.pull import ListingSettings
 from tests.contract.memory import MemoryCalendar
 from tests.memory import DAY, NOW, MemoryMinter, MemorySource
 from tests.servers import Server
@@ -366,7 +366,7 @@ class World:
             calendars=calendars,
             feeds=None,
         )
-        remotes = Remotes(
+        remotes = Servers(
             {self.names[name]: account for name, account in self.accounts.items()},
             self.minter,
             {self.names[name]: desk for name, desk in self.desks.items()},
@@ -405,7 +405,7 @@ class World:
             desk.place.close()
 
     def window(self) -> Window:
-        return Listing(self.past, self.ahead).window(self.now)
+        return ListingSettings(self.past, self.ahead).window(self.now)
 
     def seen_by(self, event: str, what: str) -> tuple[str, Meeting] | None:
         """The first account of a calendar or the feed that has a live meeting, and what it sees."""

@@ -14,7 +14,7 @@ from syncd.model import Identity, Invite, Meeting, Profile, Run, Snapshot, Visit
 from syncd.plan.pull import Keep, known_as
 from syncd.sync.mint import mint
 from syncd.sync.ports import Progress
-from syncd.sync.pull import Listing, pull
+from syncd.sync.pull import ListingSettings, pull
 from syncd.sync.push import push
 from syncd.sync.render import Rendering, render_entries
 from syncd.sync.write import Target
@@ -22,7 +22,7 @@ from tests.contract.memory import MemoryCalendar
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-LISTING = Listing(past=30 * DAY, ahead=365 * DAY)
+LISTING = ListingSettings(past=30 * DAY, ahead=365 * DAY)
 
 
 def meeting(event: str = "e1", day: float = 1, **fields: object) -> Meeting:

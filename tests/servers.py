@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from syncd.dav.calendar import CalDAVCalendar
 from syncd.demo.calendar_server import CalendarServer, Child
-from syncd.transport import Remote
+from syncd.transport import HttpClient
 
 USERNAME = "alice"
 PASSWORD = "pässwörd:€"
@@ -91,8 +91,8 @@ def free_port() -> int:
 
 
 @cache
-def _remote() -> Remote:
-    remote = Remote("test")
+def _remote() -> HttpClient:
+    remote = HttpClient("test")
     atexit.register(remote.close)
     return remote
 

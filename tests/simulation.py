@@ -21,16 +21,16 @@ from syncd.cli import report
 from syncd.config import Config, load
 from syncd.config.profiles import feed_profile
 from syncd.daemon.daemon import Daemon
-from syncd.daemon.process import TICK, Clocks, attend
-from syncd.daemon.schedule import Bell
-from syncd.daemon.signals import Ending
+from syncd.daemon.process import TICK, ClockJump, main_loop
+from syncd.daemon.schedule import Task
+from syncd.daemon.signals import StopRequest
 from syncd.daemon.systemd import Notifier
-from syncd.jobs.servers import Remotes
+from syncd.jobs.servers import Servers
 from syncd.ledger.database import FILE
 from syncd.ledger.ledger import Ledger
 from syncd.ledger.lock import Syncing
 from syncd.model import Meeting, Snapshot, Standing, Visitor, Window, overlaps
-from syncd.plan.pull import Known, known_as
+from syncd.plan.pull import KnownMeeting, known_as
 from tests.contract.memory import MemoryCalendar
 from tests.memory import MemoryMinter, MemorySource
 
@@ -134,7 +134,7 @@ class Heap:
             (_, _, func), name = min(due, key=lambda each: each[0][:2])
             del self.jobs[name]
             bell = getattr(func, "__self__", None)
-            if isinstance(bell, Bell) and func.__name__ == "_run":
+            if isinstance(bell, Task) and func.__name__ == "_run":
                 self.rings.append(Ring(self._time.now, self._time.steady, bell._name))
             func()
         first = min((moment for moment, _, _ in self.jobs.values()), default=None)
@@ -173,7 +173,7 @@ class Account(MemorySource):
         super().__init__(*meetings)
         self._name = name
         self._weather = weather
-        self._known: dict[str, tuple[Meeting, Known]] = {}
+        self._known: dict[str, tuple[Meeting, KnownMeeting]] = {}
         self.listing: Callable[[dict[str, Meeting]], dict[str, Meeting]] = dict
         self.person = type(self.person)("https://id.example.org", name, f"user-{name}", "Alice", "Adams")
 
@@ -191,7 +191,7 @@ class Account(MemorySource):
         same = {event for event, each in listed.items() if have.get(event) == self.known(each).digest}
         return Snapshot({event: each for event, each in listed.items() if event not in same}, window, {}, same)
 
-    def known(self, each: Meeting) -> Known:
+    def known(self, each: Meeting) -> KnownMeeting:
         """As ``known_as``, reckoned once."""
         meeting, known = self._known.get(each.id, (None, None))
         if known is None or meeting is not each:
@@ -241,7 +241,7 @@ class Simulation:
     Its accounts and its OpenMeetings are in memory or those that are ``connected``.
     """
 
-    def __init__(self, config: Config, time: Time, connected: Remotes | None = None) -> None:
+    def __init__(self, config: Config, time: Time, connected: Servers | None = None) -> None:
         self.config = config
         self.time = time
         self.weather = Weather(self.time)
@@ -252,19 +252,19 @@ class Simulation:
         self.ledger._rows("PRAGMA synchronous=OFF")  # no power is cut here
         self.heap = Heap(self.time)
         self.looks = 0
-        self._connected = connected or Remotes(self.accounts, self.minter, {}, lambda: None)
+        self._connected = connected or Servers(self.accounts, self.minter, {}, lambda: None)
         self.daemon = Daemon(
             config,
             self.ledger,
             replace(self._connected, calendars=self.calendars),
             self.time.clock,
-            Ending(),
+            StopRequest(),
             scheduler=self.heap,
             workers=1,
             jitter=lambda: 0.0,
         )
         self.told = "simulated"
-        self._clocks = Clocks(self.time.clock, self.time.tell)
+        self._clocks = ClockJump(self.time.clock, self.time.tell)
         self._notifier = Notifier({}, 1)
         self._end = 0.0
         self._begun = time.now
@@ -281,9 +281,9 @@ class Simulation:
     def go(self, span: timedelta) -> None:
         """Live for so long, on the steady clock."""
         self._end = self.time.steady + span.total_seconds()
-        attend(self, self._unread, self, self._notifier, self._clocks)
+        main_loop(self, self._unread, self, self._notifier, self._clocks)
 
-    def wish(self, seconds: float) -> Literal["end"] | None:
+    def wait_for_next(self, seconds: float) -> Literal["end"] | None:
         """The one place where the main thread waits."""
         assert seconds == TICK
         self.looks += 1
@@ -338,7 +338,7 @@ class Simulation:
             if href.startswith(prefix)
         }
 
-    def wanted(self, accounts: Iterable[str]) -> dict[str, Known]:
+    def wanted(self, accounts: Iterable[str]) -> dict[str, KnownMeeting]:
         """The source's meetings of these accounts, as the ledger should know them."""
         return {
             event: account.known(each)

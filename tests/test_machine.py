@@ -31,7 +31,7 @@ from syncd.ical.recurrence import occurrences
 from syncd.ical.render import render
 from syncd.model import GUEST, Meeting, Override, Profile, Run, When, overlaps
 from syncd.plan.addresses import ways_in
-from syncd.plan.links import Source
+from syncd.plan.links import Origin
 from syncd.plan.pull import known_as
 from tests import servers
 from tests.machine import Desk, MemoryPlace, Place, ServerPlace, World, in_events, is_live, uid_of, unfolded
@@ -730,7 +730,7 @@ class Story(RuleBasedStateMachine):
         """What is to be shown of a meeting."""
         name, each = seen
         assert each.start
-        source = Source(self.world.names[name], (), "", each.start.utc, known_as(each).end, each.room, each.own)
+        source = Origin(self.world.names[name], (), "", each.start.utc, known_as(each).end, each.room, each.own)
         links = self.world.ledger.links()
         invite = links.get(("invite", event, GUEST))
         over = source.end is not None and source.end < self.world.now

@@ -11,7 +11,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from syncd.errors import BadAnswer, Unavailable
-from syncd.transport import Answer, Remote, decode, unavailable
+from syncd.transport import Answer, HttpClient, decode, unavailable
 from syncd.web.server import Served, unix_socket
 from tests.tiny import Call, Certificate, Tiny
 
@@ -20,7 +20,7 @@ SECRET = "s3cret-token"
 
 
 def ask(url: str, method: str = "GET", *, options: dict[str, Any] | None = None, **request: Any) -> Answer:
-    remote = Remote("team", clock=lambda: NOW, **(options or {}))
+    remote = HttpClient("team", clock=lambda: NOW, **(options or {}))
     try:
         return remote.send(method, url, **request)
     finally:
@@ -219,7 +219,7 @@ def test_hosts_with_usual_and_with_pinned_certificates_take_turns_in_any_thread(
         Tiny(lambda call: call.answer(200, b"here"), pinned) as two,
         Tiny(lambda call: call.answer(), stranger) as three,
     ):
-        remote = Remote("team", ca_file=bundle)
+        remote = HttpClient("team", ca_file=bundle)
         bodies: list[bytes] = []
 
         def run() -> None:

@@ -11,7 +11,7 @@ from syncd.config import load
 from syncd.demo.serve import Traffic
 from syncd.demo.stage import Stage
 from syncd.jobs.jobs import Jobs
-from syncd.jobs.servers import Remotes, connect
+from syncd.jobs.servers import Servers, connect
 from syncd.ledger.ledger import Ledger
 from syncd.model import Run
 from tests.contract.memory import MemoryCalendar
@@ -38,7 +38,7 @@ class Place:
         real = connect(config, lambda: self.now)
         self.calendar = MemoryCalendar("team")
         self.ledger = Ledger(config.state)
-        self._remotes = Remotes(real.sources, None, {"team": self.calendar}, real.close)
+        self._remotes = Servers(real.sources, None, {"team": self.calendar}, real.close)
         self.jobs = Jobs(config, self.ledger, self._remotes, lambda: self.now, jitter=lambda: 0.0)
 
     @property

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from syncd.demo.serve import Served, Traffic
 from syncd.demo.stage import Stage
 from syncd.demo.week import Week
-from syncd.transport import Remote
+from syncd.transport import HttpClient
 from tests.servers import Server, radicale
 
 
@@ -101,7 +101,7 @@ class Town:
         """What lies in the calendar, by href, read past everything that stands before the server."""
         pair = b64encode(f"{self.server.username}:{self.server.password}".encode()).decode()
         headers = {"Authorization": f"Basic {pair}", "Depth": "1", "Content-Type": "application/xml"}
-        remote = Remote("test")
+        remote = HttpClient("test")
         try:
             body = b'<propfind xmlns="DAV:"><prop><getetag/></prop></propfind>'
             listing = remote.send("PROPFIND", self.calendar_url, headers=headers, content=body)

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 
 import syncd.cli.sync  # noqa: F401 -- so that no victim has to
 from syncd.cli.main import main
-from syncd.transport import Remote
+from syncd.transport import HttpClient
 
-Remote("warm").close()  # httpx imports late, and certificates take their time
+HttpClient("warm").close()  # httpx imports late, and certificates take their time
 
 
 def live(words: Sequence[str], output: str, environ: Mapping[str, str]) -> None:

@@ -37,9 +37,9 @@ def login(context: Context, account: str | None) -> None:
         ledger.save_refresh_token(name, token)
     click.echo(f"{name}: signed in", err=True)
     if (daemon := syncing(config.state)) and daemon.daemon:
-        from syncd.daemon.client import Line  # noqa: PLC0415
+        from syncd.daemon.client import ControlClient  # noqa: PLC0415
 
-        click.echo("\n".join(report.sync_lines(Line(config.state).pull(name))))
+        click.echo("\n".join(report.sync_lines(ControlClient(config.state).pull(name))))
 
 
 @click.command()

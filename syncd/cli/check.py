@@ -34,14 +34,14 @@ def check(context: Context, *, online: bool) -> None:
 
 def _check_online(config: Config, problems: list[SyncdError]) -> None:
     from syncd.jobs.servers import connect  # noqa: PLC0415
-    from syncd.sync.pull import Listing, probe  # noqa: PLC0415
+    from syncd.sync.pull import ListingSettings, probe  # noqa: PLC0415
 
     remotes = connect(config, clock)
     try:
         for name, source in remotes.sources.items():
             with collecting(problems):
                 settings = config.accounts[name]
-                count = probe(source, Listing(settings.past, settings.ahead), clock())
+                count = probe(source, ListingSettings(settings.past, settings.ahead), clock())
                 click.echo(f"opentalk.{name}: signed in, {count} meetings", err=True)
         for name, calendar in remotes.calendars.items():
             with collecting(problems):

@@ -17,13 +17,13 @@ from syncd.model import Run
 @pass_context
 def confirm(context: Context, name: str) -> None:
     """Let the held deletion of a calendar or feed that `status` showed pass."""
-    from syncd.daemon.client import Line  # noqa: PLC0415
+    from syncd.daemon.client import ControlClient  # noqa: PLC0415
 
     config = context.load()
     stored = _names_of_holds(config, name)
     runs: list[Run] = []
     if (daemon := syncing(config.state)) and daemon.daemon:
-        count, runs = Line(config.state).confirm(name)
+        count, runs = ControlClient(config.state).confirm(name)
     else:
         count = _confirmed(config, stored)
     if not count:

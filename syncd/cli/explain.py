@@ -15,7 +15,7 @@ import click
 
 from syncd.cli.context import Context, clock, pass_context
 from syncd.cli.report import RUNS
-from syncd.explain.facts import Explanation, Sight, Stand, Validity
+from syncd.explain.facts import Destination, Explanation, LinkUse, SeenBy
 from syncd.model import GUEST, Decision, LinkKind, Meeting, When, overlaps
 from syncd.plan.calendar import CalendarAction, Create, Forget, Look, Update
 from syncd.plan.deletions import Delete, Hold
@@ -37,11 +37,11 @@ Row = tuple[str, str, str]
 
 def lines(known: Explanation) -> list[str]:
     """All that ``syncd explain`` prints."""
-    titles = [sight.meeting.title for sight in known.sights if sight.meeting]
+    titles = [sight.meeting.title for sight in known.seen_by if sight.meeting]
     blocks = [
-        [row for sight in known.sights for row in _sight_rows(sight, titles, known.decisions)],
+        [row for sight in known.seen_by for row in _sight_rows(sight, titles, known.decisions)],
         [row for number, each in enumerate(known.links) for row in _link_rows(each, "" if number else "links")],
-        *(list(_stand_rows(stand, known)) for stand in known.stands),
+        *(list(_stand_rows(stand, known)) for stand in known.destinations),
         [(_moment(each.at), RUNS[each.kind].format(each.name), _words(each)) for each in known.decisions],
     ]
     head = [titles[0] if titles else "An event that no account has any more", f"event {known.event}"]
@@ -70,7 +70,7 @@ def _aligned(rows: Sequence[Row]) -> list[str]:
     return printed
 
 
-def _sight_rows(sight: Sight, titles: Sequence[str], decisions: Sequence[Decision]) -> Iterator[Row]:
+def _sight_rows(sight: SeenBy, titles: Sequence[str], decisions: Sequence[Decision]) -> Iterator[Row]:
     name = f"account {sight.account}"
     latest = next((d for d in reversed(decisions) if (d.kind, d.name) == ("pull", sight.account)), None)
     meeting = sight.meeting
@@ -121,7 +121,7 @@ def _repeats(meeting: Meeting) -> str:
     return "; ".join([*(line.removeprefix("RRULE:") for line in meeting.recurrence), *counted])
 
 
-def _link_rows(each: Validity, title: str) -> Iterator[Row]:
+def _link_rows(each: LinkUse, title: str) -> Iterator[Row]:
     link = each.link
     reader = "guests" if link.whose == GUEST else link.whose
     if link.code is None:
@@ -136,7 +136,7 @@ def _link_rows(each: Validity, title: str) -> Iterator[Row]:
     yield title, reader, f"{WORDS[link.kind]} {'made' if link.made else 'found'} {_moment(link.at)}{words[each.word]}"
 
 
-def _stand_rows(stand: Stand, known: Explanation) -> Iterator[Row]:
+def _stand_rows(stand: Destination, known: Explanation) -> Iterator[Row]:
     yield RUNS[stand.kind].format(stand.name), "entry", _entry(stand, known)
     if stand.source:
         yield "", "text", f"from {stand.source.account}"
@@ -152,7 +152,7 @@ def _stand_rows(stand: Stand, known: Explanation) -> Iterator[Row]:
         yield "", "" if number else "next", step
 
 
-def _entry(stand: Stand, known: Explanation) -> str:
+def _entry(stand: Destination, known: Explanation) -> str:
     place = stand.place
     if place:
         words = {
@@ -167,7 +167,7 @@ def _entry(stand: Stand, known: Explanation) -> str:
     return "not there" + _absence(stand, known)
 
 
-def _absence(stand: Stand, known: Explanation) -> str:
+def _absence(stand: Destination, known: Explanation) -> str:
     """Why something is not there and does not come."""
     after, window = stand.next.after, stand.next.window
     if stand.state or stand.next.action or stand.next.problem:
@@ -183,7 +183,7 @@ def _absence(stand: Stand, known: Explanation) -> str:
     return ""
 
 
-def _next(stand: Stand, known: Explanation) -> Iterator[str]:
+def _next(stand: Destination, known: Explanation) -> Iterator[str]:
     """What the next run does, step by step; nothing if there is nothing to do."""
     it = "it" if stand.kind == "push" else "one of its accounts"
     states = {
@@ -209,7 +209,7 @@ def _next(stand: Stand, known: Explanation) -> Iterator[str]:
             yield f"it is written anew because {_reason(stand, known)}"
 
 
-def _action(action: CalendarAction, stand: Stand, known: Explanation) -> str:
+def _action(action: CalendarAction, stand: Destination, known: Explanation) -> str:
     match action:
         case Create():
             there = {"left": "it is looked at again because ", "removed": "it is put again because "}
@@ -228,19 +228,19 @@ def _action(action: CalendarAction, stand: Stand, known: Explanation) -> str:
             return "it is looked at"
 
 
-def _loss(stand: Stand, known: Explanation) -> str:
+def _loss(stand: Destination, known: Explanation) -> str:
     """Why there is nothing to show any more."""
     if _is_untimed(stand, known):
         return "it is at no fixed time any more"
     return "every occurrence is cancelled" if stand.source else "the meeting is gone"
 
 
-def _is_untimed(stand: Stand, known: Explanation) -> bool:
+def _is_untimed(stand: Destination, known: Explanation) -> bool:
     """Whether an account has the event, which is not among the meetings with a time."""
-    return stand.source is None and any(each.meeting for each in known.sights if each.account in stand.accounts)
+    return stand.source is None and any(each.meeting for each in known.seen_by if each.account in stand.accounts)
 
 
-def _reason(stand: Stand, known: Explanation) -> str:
+def _reason(stand: Destination, known: Explanation) -> str:
     """What changed since it was last written: fields by the pulls since then, and what entries are made from."""
     last = max((n for n, d in enumerate(known.decisions) if (d.kind, d.name) == (stand.kind, stand.name)), default=-1)
     fields = _fields(stand.source.account if stand.source else "", known.decisions[last + 1 :])

@@ -52,12 +52,12 @@ def _unnoted(
     config: Config, daemon: Syncing | None, standings: Mapping[tuple[str, str], Standing]
 ) -> dict[tuple[str, str], Standing]:
     """What only the daemon knows while its ledger is locked or full."""
-    from syncd.daemon.client import Line  # noqa: PLC0415
+    from syncd.daemon.client import ControlClient  # noqa: PLC0415
 
     if daemon is None or not daemon.daemon:
         return {}
     try:
-        runs = Line(config.state).unnoted()
+        runs = ControlClient(config.state).unnoted()
     except LedgerBusy as problem:
         click.echo(str(problem), err=True)
         return {}

@@ -33,7 +33,7 @@ def sync_once(config: Config, clock: Clock) -> list[Run]:
         progress = stack.enter_context(TerminalProgress(ending.check))
         remotes = connect(config, clock)
         stack.callback(remotes.close)
-        runs = Jobs(config, ledger, remotes, clock, progress.show).ring_all()
+        runs = Jobs(config, ledger, remotes, clock, progress.show).run_all()
     if ending.interrupted:
         raise KeyboardInterrupt
     return runs
@@ -80,13 +80,13 @@ def _titles(ledger: Ledger, config: Config) -> dict[str, str]:
 @pass_context
 def sync(context: Context, *, dry_run: bool, as_json: bool) -> None:
     """Once: pull and push everything now."""
-    from syncd.daemon.client import Line  # noqa: PLC0415
+    from syncd.daemon.client import ControlClient  # noqa: PLC0415
 
     config = context.load()
     if dry_run:
         runs = rehearse_once(config, clock, _hush if as_json else click.echo)
     elif (daemon := syncing(config.state)) and daemon.daemon:
-        runs = Line(config.state).sync()
+        runs = ControlClient(config.state).sync()
     else:
         runs = sync_once(config, clock)
     if as_json:

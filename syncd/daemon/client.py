@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from syncd.daemon.control import DONE, ENDING, FILE, TROUBLE, Trouble, socket_address
-from syncd.errors import BadAnswer, LedgerBusy, NeedsYou, Told, Unavailable
+from syncd.errors import BadAnswer, DaemonError, LedgerBusy, NeedsYou, Unavailable
 from syncd.model import Run
-from syncd.transport import Answer, Remote, decode
+from syncd.transport import Answer, HttpClient, decode
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ PATIENCE = 600.0
 """Seconds that an answer may take: a first sync of many meetings."""
 
 
-class Line:
+class ControlClient:
     """A command's end: asks the daemon that syncs on the ledger in ``folder``; a ``Desk`` like the one it reaches.
 
     Every question raises what the daemon raised, with its words, state and code; LedgerBusy if no daemon answers
@@ -66,12 +66,12 @@ class Line:
     def _send(
         self, address: Path, seconds: float, method: str, path: str, params: Mapping[str, str] | None = None
     ) -> Answer:
-        remote = Remote("the daemon", unix=address, deadline=seconds, patience=seconds)
+        remote = HttpClient("the daemon", unix=address, deadline=seconds, patience=seconds)
         try:
             answer = remote.send(method, ORIGIN + path, params=params)
             if answer.status == TROUBLE:
                 trouble = decode(answer, Trouble, "the daemon")
-                raise Told(trouble.message, trouble.state, trouble.code)
+                raise DaemonError(trouble.message, trouble.state, trouble.code)
         except Unavailable as problem:
             raise self._busy(str(problem)) from None
         finally:

@@ -2,7 +2,7 @@
 """The daemon's control socket, ``control.sock`` beside the ledger: how commands ask the daemon to do their work.
 
 HTTP over a unix socket that only the daemon's own user (and root) can open; that is all the protection there is.
-Nothing is decided here, and no question is asked twice: what a ``Desk`` answers or raises reaches who asked.
+Nothing is decided here, and no question is asked twice: what a ``Commands`` answers or raises reaches who asked.
 """
 
 import logging
@@ -36,7 +36,7 @@ FILE = "control.sock"
 DONE, TROUBLE, ENDING = 200, 409, 503
 
 
-class Desk(Protocol):
+class Commands(Protocol):
     """What the daemon does when asked. Called from several threads at once; may raise any SyncdError."""
 
     def sync(self) -> list[Run]:
@@ -60,14 +60,14 @@ class Trouble(Struct, frozen=True):
     code: int
 
 
-class Control:
+class ControlServer:
     """The daemon's end: a desk that can be asked at the control socket of ``folder``, until ``close()``.
 
     Whoever makes it holds the right to sync on the ledger there, so a socket that is found is one that a killed
     daemon has left. Raises LedgerError if the socket cannot be made.
     """
 
-    def __init__(self, desk: Desk, folder: Path) -> None:
+    def __init__(self, desk: Commands, folder: Path) -> None:
         self._desk = desk
         self._path = folder / FILE
         self._closing: Future[Response] = Future()

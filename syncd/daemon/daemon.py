@@ -13,11 +13,11 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from syncd.config import Config
-from syncd.daemon.schedule import Background, Bell, Scheduler
-from syncd.daemon.signals import Ending
+from syncd.daemon.schedule import Scheduler, Task, ThreadedScheduler
+from syncd.daemon.signals import StopRequest
 from syncd.errors import NeedsYou, SyncdError
 from syncd.jobs.jobs import Jobs
-from syncd.jobs.servers import Remotes
+from syncd.jobs.servers import Servers
 from syncd.ledger.ledger import Ledger
 from syncd.model import Run
 from syncd.plan.timing import LONGEST_WAIT
@@ -45,9 +45,9 @@ class Daemon:
         self,
         config: Config,
         ledger: Ledger,
-        remotes: Remotes,
+        remotes: Servers,
         clock: Callable[[], datetime],
-        ending: Ending,
+        ending: StopRequest,
         *,
         scheduler: Scheduler | None = None,
         workers: int = IN_FLIGHT,
@@ -68,15 +68,15 @@ class Daemon:
         )
         self._runs: dict[str, list[Run]] = {}
         self._whole: set[str] = set()
-        self._scheduler = scheduler or Background(THREADS)
+        self._scheduler = scheduler or ThreadedScheduler(THREADS)
         self._pushes = {name: self._bell("push", name, self._push) for name in remotes.calendars}
-        self._mint = Bell(self._scheduler, clock, "links", self._mint_and_build)
+        self._mint = Task(self._scheduler, clock, "links", self._mint_and_build)
         self._pulls = {name: self._bell("pull", name, self._pull) for name in remotes.sources}
         self._housekeeping = self._bell("housekeeping", "ledger", lambda _name: self._jobs.keep_house().next_try)
 
-    def _bell(self, kind: str, name: str, work: Callable[[str], datetime | None]) -> Bell:
+    def _bell(self, kind: str, name: str, work: Callable[[str], datetime | None]) -> Task:
         failed = partial(self._note_unforeseen, kind, name)
-        return Bell(self._scheduler, self._clock, f"{kind} {name}", partial(work, name), failed)
+        return Task(self._scheduler, self._clock, f"{kind} {name}", partial(work, name), failed)
 
     def start(self) -> None:
         """Begin: every account is pulled now, every calendar looked at."""
@@ -89,7 +89,7 @@ class Daemon:
         for pull in self._pulls.values():
             pull.ring()
         self._ring_links()
-        self._housekeeping.ring_at(self._clock() + SETTLED)
+        self._housekeeping.run_at(self._clock() + SETTLED)
 
     def stop(self) -> None:
         """End: every job finishes the step in hand, nothing new begins."""
@@ -130,7 +130,7 @@ class Daemon:
         """The runs that the ledger could not take."""
         return self._jobs.unnoted
 
-    def _asked(self, bells: dict[str, Bell]) -> list[Run]:
+    def _asked(self, bells: dict[str, Task]) -> list[Run]:
         self._jobs.ask_anyway()
         waiting = [bell.ask() for bell in bells.values()]
         while wait(waiting, timeout=1.0).not_done:
@@ -154,7 +154,7 @@ class Daemon:
         """Links first, then calendars, so that an entry is written once; but not later than ``GRACE`` from now."""
         self._mint.ring()
         for push in self._pushes.values():
-            push.ring_at(self._clock() + GRACE)
+            push.run_at(self._clock() + GRACE)
 
     def _mint_and_build(self) -> datetime | None:
         runs = [*self._jobs.build_feeds(), *self._jobs.mint(), *self._jobs.build_feeds()]

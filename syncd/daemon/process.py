@@ -9,17 +9,17 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from syncd.config import Config
-from syncd.daemon.control import Control
+from syncd.daemon.control import ControlServer
 from syncd.daemon.daemon import Daemon
-from syncd.daemon.signals import Ending, signalled
+from syncd.daemon.signals import StopRequest, signalled
 from syncd.daemon.systemd import Notifier
 from syncd.errors import NeedsYou, SyncdError
-from syncd.jobs.servers import Remotes, connect
+from syncd.jobs.servers import Servers, connect
 from syncd.ledger.ledger import Ledger
 from syncd.ledger.lock import sync_lock
 from syncd.model import Run
 from syncd.web.feeds import feed_app
-from syncd.web.published import FeedShelf
+from syncd.web.published import PublishedFeeds
 from syncd.web.server import Served
 
 log = logging.getLogger(__name__)
@@ -42,14 +42,14 @@ def serve(read: Callable[[], Config], clock: Callable[[], datetime], notifier: N
         with running(config, clock) as house:
             notifier.ready(house.told)
             log.info("running; %s", house.told)
-            attend(house, read, ending, notifier, Clocks(house.clock))
+            main_loop(house, read, ending, notifier, ClockJump(house.clock))
             notifier.stopping("what is being done is finished first")
             log.info("ending; what is being done is finished first")
         return ending.interrupted
 
 
-class Attended(Protocol):
-    """What is attended to: ``House`` tells what each method does."""
+class Reloadable(Protocol):
+    """What is attended to: ``Process`` tells what each method does."""
 
     @property
     def told(self) -> str:
@@ -62,20 +62,22 @@ class Attended(Protocol):
         """Look at everything now."""
 
 
-class Wishes(Protocol):
+class Signals(Protocol):
     """What may be wished of a daemon: ``signals.Ending`` hears of it by signals."""
 
-    def wish(self, seconds: float) -> Literal["end", "reload"] | None:
+    def wait_for_next(self, seconds: float) -> Literal["end", "reload"] | None:
         """Wait for a wish, for some seconds at most."""
 
 
-def attend(house: Attended, read: Callable[[], Config], ending: Wishes, notifier: Notifier, clocks: "Clocks") -> None:
+def main_loop(
+    house: Reloadable, read: Callable[[], Config], ending: Signals, notifier: Notifier, clocks: "ClockJump"
+) -> None:
     """The main thread's life: tell systemd that it lives, notice a clock that jumped, read the configuration.
 
-    It waits in one place, ``wish``, and comes back from there once in ``TICK`` seconds if nothing is wished.
+    It waits in one place, ``wait_for_next``, and comes back from there once in ``TICK`` seconds if nothing is wished.
     """
     tick = min(TICK, notifier.interval or TICK)
-    while (wish := ending.wish(tick)) != "end":
+    while (wish := ending.wait_for_next(tick)) != "end":
         notifier.alive()
         if wish == "reload":
             notifier.reloading()
@@ -85,12 +87,12 @@ def attend(house: Attended, read: Callable[[], Config], ending: Wishes, notifier
             except SyncdError as problem:
                 log.error("the configuration was read again and is not taken; the old one stays: %s", problem)
             notifier.ready(house.told)
-        elif clocks.have_parted():
+        elif clocks.detected():
             log.info("the clock has jumped, or this machine has slept: everything is looked at now")
             house.wake()
 
 
-class Clocks:
+class ClockJump:
     """The clock of the day against one that never jumps: whether they have parted since they were last compared."""
 
     def __init__(self, clock: Callable[[], datetime], steady: Callable[[], float] = time.monotonic) -> None:
@@ -101,19 +103,19 @@ class Clocks:
     def _distance(self) -> float:
         return self._clock().timestamp() - self._steady()
 
-    def have_parted(self) -> bool:
+    def detected(self) -> bool:
         """Whether the clock was set, or the machine slept, by more than ``JUMP``."""
         before, self._apart = self._apart, self._distance()
         return abs(self._apart - before) > JUMP
 
 
-class House:
+class Process:
     """What runs: the ledger, the daemon of the present configuration, the feeds and the control socket."""
 
     def __init__(self, config: Config, ledger: Ledger, clock: Callable[[], datetime]) -> None:
         self.clock = clock
         self._ledger = ledger
-        self._shelf = FeedShelf(config, ledger)
+        self._shelf = PublishedFeeds(config, ledger)
         self._served = self._serve(config)
         self._config = config
         self.daemon, self._remotes = self._begin(config)
@@ -166,9 +168,9 @@ class House:
         """As the present daemon's."""
         return self.daemon.unnoted()
 
-    def _begin(self, config: Config) -> tuple[Daemon, Remotes]:
+    def _begin(self, config: Config) -> tuple[Daemon, Servers]:
         remotes = connect(config, self.clock)
-        daemon = Daemon(config, self._ledger, remotes, self.clock, Ending())
+        daemon = Daemon(config, self._ledger, remotes, self.clock, StopRequest())
         daemon.start()
         return daemon, remotes
 
@@ -187,12 +189,12 @@ def _listening(config: Config) -> tuple[str, tuple[str, ...]] | None:
 
 
 @contextmanager
-def running(config: Config, clock: Callable[[], datetime]) -> Iterator[House]:
+def running(config: Config, clock: Callable[[], datetime]) -> Iterator[Process]:
     """A daemon at work, with its feeds served and its control socket open, until the block ends."""
     with ExitStack() as stack:
         stack.enter_context(sync_lock(config.state, clock(), daemon=True))
         ledger = stack.enter_context(Ledger(config.state))
-        house = House(config, ledger, clock)
+        house = Process(config, ledger, clock)
         stack.callback(house.close)
-        stack.enter_context(Control(house, config.state))
+        stack.enter_context(ControlServer(house, config.state))
         yield house

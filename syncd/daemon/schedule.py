@@ -63,7 +63,7 @@ class Pool(ThreadPoolExecutor):
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-class Background(BackgroundScheduler):
+class ThreadedScheduler(BackgroundScheduler):
     """APScheduler's own with ``threads`` for the jobs; what is late is done late, never left out."""
 
     def __init__(self, threads: int) -> None:
@@ -87,7 +87,7 @@ class Background(BackgroundScheduler):
         self._threads.join()
 
 
-class Bell:
+class Task:
     """Rings one piece of work in the scheduler's pool: never twice at once, and no ring is lost.
 
     APScheduler drops a ring that comes while the job runs; this one rings again when it is done. ``work``
@@ -129,7 +129,7 @@ class Bell:
             self._running = True
         self._scheduler.add_job(self._run)  # without an id: a job that is just ending would make it drop this one
 
-    def ring_at(self, moment: datetime) -> None:
+    def run_at(self, moment: datetime) -> None:
         """Ring at a moment instead of the one told before."""
         self._scheduler.add_job(self.ring, DateTrigger(moment), id=self._name, replace_existing=True)
 
@@ -152,4 +152,4 @@ class Bell:
         if again:
             self.ring()
         elif moment:
-            self.ring_at(moment)
+            self.run_at(moment)

@@ -11,7 +11,7 @@ from typing import Literal
 from syncd.errors import Stopped
 
 
-class Ending:
+class StopRequest:
     """Whether syncd is to end; ``interrupted`` if a person pressed Ctrl-C."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Ending:
         self._reload = True
         self._called.set()
 
-    def wish(self, seconds: float) -> Literal["end", "reload"] | None:
+    def wait_for_next(self, seconds: float) -> Literal["end", "reload"] | None:
         """Wait for a wish, for some seconds at most; ``None`` if none has come."""
         self._called.wait(seconds)
         if self._told.is_set():
@@ -51,9 +51,9 @@ class Ending:
 
 
 @contextmanager
-def signalled(*, reloads: bool = False) -> Iterator[Ending]:
-    """An ``Ending`` that SIGTERM and SIGINT tell, with ``reloads`` SIGHUP too, in place of what they usually do."""
-    ending = Ending()
+def signalled(*, reloads: bool = False) -> Iterator[StopRequest]:
+    """A StopRequest set by SIGTERM and SIGINT, with ``reloads`` also by SIGHUP, in place of their usual effect."""
+    ending = StopRequest()
 
     def heard(number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGHUP:

@@ -28,7 +28,7 @@ from syncd.dav.library import Library
 from syncd.dav.listing import LIST, changes_since, href_of, read_listing
 from syncd.errors import BadAnswer, Changed, LoginRefused, NeedsYou
 from syncd.model import Found, Seen, Stored, digest_of
-from syncd.transport import Answer, Remote
+from syncd.transport import Answer, HttpClient
 
 LOOK = (
     b'<?xml version="1.0" encoding="utf-8"?>'
@@ -78,7 +78,7 @@ class CalDAVCalendar:
         self._calendar = calendar
         self._username = username
         self._password = password
-        self._remote = Remote(self._who, ca_file=ca_file, deadline=deadline)
+        self._remote = HttpClient(self._who, ca_file=ca_file, deadline=deadline)
         self._collection: str | None = None
         self._checking = RLock()
         self._authorization: str | None = None

@@ -21,7 +21,7 @@ GONE = (404, 410)
 UNTOLD = ""
 
 
-class Listing(Struct, frozen=True):
+class Multistatus(Struct, frozen=True):
     """One answer: href -> ETag, ``UNTOLD`` where the server tells none, ``None`` for what is not there any more.
 
     ``cursor`` is the sync token that came with it. ``truncated`` means that there is more than this.
@@ -51,7 +51,7 @@ def href_of(url: str) -> str:
     return _last(urlsplit(url).path)
 
 
-def read_listing(answer: Answer, who: str) -> Listing:
+def read_listing(answer: Answer, who: str) -> Multistatus:
     """Read the multistatus of a PROPFIND or of a sync-collection REPORT of a calendar. Raises BadAnswer.
 
     Only the last segments of addresses count: behind a proxy servers name other hosts and paths than ours.
@@ -74,7 +74,7 @@ def read_listing(answer: Answer, who: str) -> Listing:
             raise BadAnswer(f"{who} could not tell of all that is in it ({status})")
         elif href and not _is_collection(response):
             etags[href] = _etag(response)
-    return Listing(etags, (tree.findtext(f"{DAV}sync-token") or "").strip() or None, truncated, told)
+    return Multistatus(etags, (tree.findtext(f"{DAV}sync-token") or "").strip() or None, truncated, told)
 
 
 def _told(tree: Any, base: str, who: str) -> Iterator[tuple[str, int, Any]]:

@@ -22,9 +22,9 @@ from syncd.jobs.jobs import Jobs
 from syncd.jobs.servers import connect
 from syncd.ledger.ledger import Ledger
 from syncd.model import Feed, Run
-from syncd.transport import Remote
+from syncd.transport import HttpClient
 from syncd.web.feeds import feed_address, feed_app, token_key
-from syncd.web.published import FeedShelf
+from syncd.web.published import PublishedFeeds
 from syncd.web.server import Served
 
 CHANGE_SECONDS = 15.0
@@ -60,9 +60,9 @@ def show(*, once: bool, clock: Clock, language: str) -> None:
 
 def _once(config: Config, clock: Clock, server: CalendarServer, feed: str) -> None:
     assert config.feeds  # noqa: S101 -- the stage wrote it
-    with Ledger(config.state) as ledger, Served(feed_app(FeedShelf(config, ledger)), config.feeds.listen):
+    with Ledger(config.state) as ledger, Served(feed_app(PublishedFeeds(config, ledger)), config.feeds.listen):
         remotes = connect(config, clock)
-        runs = Jobs(config, ledger, remotes, clock).ring_all()
+        runs = Jobs(config, ledger, remotes, clock).run_all()
         remotes.close()
         click.echo("One pass of syncd between embedded servers on this machine:\n")
         for run in runs:
@@ -76,7 +76,7 @@ def _once(config: Config, clock: Clock, server: CalendarServer, feed: str) -> No
                 when = f"{local:%a %d %b}" if meeting.all_day else f"{local:%a %d %b %H:%M}"
                 repeats = " (repeats)" if meeting.recurrence else ""
                 click.echo(f"  {when:17} {meeting.title}{repeats}")
-        web = Remote("the feed")
+        web = HttpClient("the feed")
         answer = web.send("GET", feed)
         again = web.send("GET", feed, headers={"If-None-Match": answer.headers["etag"]})
         web.close()

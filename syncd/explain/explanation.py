@@ -13,14 +13,14 @@ from msgspec.structs import replace
 
 from syncd.config import Config
 from syncd.config.profiles import calendar_profile, feed_profile
-from syncd.explain.facts import Explanation, Next, Sight, Stand, Validity
+from syncd.explain.facts import Destination, Explanation, LinkUse, Pending, SeenBy
 from syncd.ledger.ledger import Ledger
 from syncd.model import Entry, Feed, Link, Meeting, Profile, Standing
 from syncd.plan.calendar import CalendarAction, calendar_actions
 from syncd.plan.deletions import LATELY, Delete, Hold, deletions
 from syncd.plan.entries import Erase, Render, entry_changes
-from syncd.plan.links import LinkKey, Mint, Source, links_to_mint
-from syncd.sync.pull import Listing
+from syncd.plan.links import LinkKey, MissingLink, Origin, missing_links
+from syncd.sync.pull import ListingSettings
 from syncd.sync.render import render_entries
 
 
@@ -32,7 +32,7 @@ class Excerpt(Ledger):
         self._event = event
         self.rendered: Entry | None = None
 
-    def sources(self, accounts: Iterable[str]) -> dict[str, Source]:
+    def sources(self, accounts: Iterable[str]) -> dict[str, Origin]:
         """Those of the event."""
         return {event: source for event, source in super().sources([*accounts]).items() if event == self._event}
 
@@ -69,8 +69,8 @@ def explanation(config: Config, ledger: Ledger, event: str, now: datetime) -> Ex
     where = ledger.whereabouts(event)
     facts = _Facts(config, ledger, event, now, ledger.secret("installation"), ledger.links(), ledger.standings())
     concerned = {*where.accounts, *where.gone}
-    wishes: list[Mint] = []
-    stands: list[Stand] = []
+    wishes: list[MissingLink] = []
+    stands: list[Destination] = []
     for name, calendar in config.calendars.items():
         if name in where.calendars or concerned & {*calendar.accounts}:
             profile = calendar_profile(config, facts.installation, name)
@@ -101,13 +101,13 @@ def choices(ledger: Ledger, events: Iterable[str]) -> dict[str, Meeting | None]:
     return found
 
 
-def _sight(facts: _Facts, account: str, *, unlisted: bool) -> Sight:
+def _sight(facts: _Facts, account: str, *, unlisted: bool) -> SeenBy:
     settings = facts.config.accounts.get(account)
     state = "retired" if settings is None else "" if settings.enabled else "disabled"
     pulled = facts.standings.get(("pull", account))
     said = (pulled.latest.message if pulled else None) or ""
     unreadable = said if said.startswith(f"event {facts.event} ") else ""
-    return Sight(account, state, facts.ledger.meeting(account, facts.event), unlisted, unreadable)
+    return SeenBy(account, state, facts.ledger.meeting(account, facts.event), unlisted, unreadable)
 
 
 def _links_of(facts: _Facts) -> list[Link]:
@@ -116,22 +116,22 @@ def _links_of(facts: _Facts) -> list[Link]:
     return sorted(found, key=lambda link: (link.kind != "invite", link.whose))
 
 
-def _wishes(facts: _Facts, profile: Profile, source: Source | None) -> list[Mint]:
+def _wishes(facts: _Facts, profile: Profile, source: Origin | None) -> list[MissingLink]:
     """The links that a profile would ask for if there were none and the meeting were to come."""
     if source is None:
         return []
-    return links_to_mint({facts.event: source}, {}, profile, min(facts.now, source.start))
+    return missing_links({facts.event: source}, {}, profile, min(facts.now, source.start))
 
 
-def _validity(link: Link, wishes: Iterable[Mint]) -> Validity:
+def _validity(link: Link, wishes: Iterable[MissingLink]) -> LinkUse:
     """Whether a link is the one that somebody would ask for."""
     same = [wish for wish in wishes if (wish.kind, wish.whose) == (link.kind, link.whose)]
     if not same:
-        return Validity(link, "unused")
-    return Validity(link, "valid" if any(wish.depends == link.depends for wish in same) else "outdated")
+        return LinkUse(link, "unused")
+    return LinkUse(link, "valid" if any(wish.depends == link.depends for wish in same) else "outdated")
 
 
-def _calendar(facts: _Facts, name: str, profile: Profile) -> Stand:
+def _calendar(facts: _Facts, name: str, profile: Profile) -> Destination:
     """As ``push`` finds it."""
     settings, ledger, now = facts.config.calendars[name], facts.ledger, facts.now
     sources, placed = ledger.sources(profile.accounts), ledger.placements(name)
@@ -142,7 +142,7 @@ def _calendar(facts: _Facts, name: str, profile: Profile) -> Stand:
         wanted, placed, window.window(now), now, ledger.guard(name, profile.accounts, now - LATELY)
     )
     action = next((each for each in actions if facts.event in _events(each)), None)
-    return Stand(
+    return Destination(
         kind="push",
         name=name,
         accounts=profile.accounts,
@@ -159,22 +159,22 @@ def _events(action: CalendarAction) -> tuple[str, ...]:
     return action.events if isinstance(action, Hold) else (action.event,)
 
 
-def _window(config: Config, profile: Profile) -> Listing:
+def _window(config: Config, profile: Profile) -> ListingSettings:
     accounts = [config.accounts[account] for account in profile.accounts]
-    return Listing(max(each.past for each in accounts), max(each.ahead for each in accounts))
+    return ListingSettings(max(each.past for each in accounts), max(each.ahead for each in accounts))
 
 
-def _retired(facts: _Facts, name: str) -> Stand:
+def _retired(facts: _Facts, name: str) -> Destination:
     place = facts.ledger.placements(name)[facts.event]
-    return Stand(kind="push", name=name, state="retired", place=place)
+    return Destination(kind="push", name=name, state="retired", place=place)
 
 
-def _feed(facts: _Facts, feed: Feed, profile: Profile | None) -> Stand:
+def _feed(facts: _Facts, feed: Feed, profile: Profile | None) -> Destination:
     """As ``build_feed`` finds it."""
     key = feed.built or (profile.key if profile else "")
     shown = facts.ledger.shown(replace(feed, built=key))
     entry = facts.ledger.entries(key).get(facts.event)
-    stand = Stand(
+    stand = Destination(
         kind="feed",
         name=feed.name,
         accounts=feed.accounts,
@@ -209,8 +209,8 @@ def _trouble(facts: _Facts, kind: str, name: str) -> str:
 
 
 def _rendered(
-    facts: _Facts, profile: Profile, sources: Mapping[str, Source], entries: Mapping[str, Entry]
-) -> tuple[dict[str, Entry], Next]:
+    facts: _Facts, profile: Profile, sources: Mapping[str, Origin], entries: Mapping[str, Entry]
+) -> tuple[dict[str, Entry], Pending]:
     """A profile's entries as they are after the next rendering, the event's in truth; and what that does to it."""
     event, wanted = facts.event, dict(entries)
     changes = entry_changes(sources, facts.links, entries, profile)
@@ -225,11 +225,11 @@ def _rendered(
         if excerpt.rendered:
             wanted[event] = excerpt.rendered
     alone = {event: sources[event]} if event in sources else {}
-    mints = links_to_mint(alone, facts.links, profile, facts.now)
+    mints = missing_links(alone, facts.links, profile, facts.now)
     enabled = {name for name, account in facts.config.accounts.items() if account.enabled}
     unasked = tuple(mint for mint in mints if mint.kind == "invite" and not enabled & {*mint.accounts})
     asked = tuple(mint for mint in mints if mint not in unasked)
-    return wanted, Next(mints=asked, unasked=unasked, change=change, after=wanted.get(event), problem=problem)
+    return wanted, Pending(mints=asked, unasked=unasked, change=change, after=wanted.get(event), problem=problem)
 
 
 def _silent(_name: str, _done: int, _total: int) -> None:

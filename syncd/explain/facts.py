@@ -8,10 +8,10 @@ from msgspec import Struct
 from syncd.model import Decision, Entry, Link, Meeting, Placement, Window
 from syncd.plan.calendar import CalendarAction
 from syncd.plan.entries import Erase, Render
-from syncd.plan.links import Mint, Source
+from syncd.plan.links import MissingLink, Origin
 
 
-class Sight(Struct, frozen=True):
+class SeenBy(Struct, frozen=True):
     """An account that has the event as ``meeting``, or had it.
 
     ``state`` is "disabled", "retired" or empty; ``unreadable`` is what is wrong with what the account's server says.
@@ -24,22 +24,22 @@ class Sight(Struct, frozen=True):
     unreadable: str = ""
 
 
-class Validity(Struct, frozen=True):
+class LinkUse(Struct, frozen=True):
     """A link, and whether it is the one that is wanted now: "valid", "outdated" or "unused"."""
 
     link: Link
     word: Literal["valid", "outdated", "unused"]
 
 
-class Next(Struct, frozen=True):
+class Pending(Struct, frozen=True):
     """What the next run does: links that are asked for, what is rendered, what is written.
 
     ``unasked`` are links that are lacking and whose accounts are disabled. ``after`` is the entry when it is rendered,
     ``problem`` why it cannot be. ``window`` is what new entries must touch; feeds show everything.
     """
 
-    mints: tuple[Mint, ...] = ()
-    unasked: tuple[Mint, ...] = ()
+    mints: tuple[MissingLink, ...] = ()
+    unasked: tuple[MissingLink, ...] = ()
     change: Render | Erase | None = None
     after: Entry | None = None
     problem: str = ""
@@ -47,7 +47,7 @@ class Next(Struct, frozen=True):
     window: Window | None = None
 
 
-class Stand(Struct, frozen=True, kw_only=True):
+class Destination(Struct, frozen=True, kw_only=True):
     """A calendar (``kind`` "push") or feed ("feed") and what it has of the event.
 
     ``state`` is "disabled", "retired", "waiting" for the first listing of its accounts, or empty; ``trouble`` is what
@@ -59,18 +59,18 @@ class Stand(Struct, frozen=True, kw_only=True):
     accounts: tuple[str, ...] = ()
     state: str = ""
     trouble: str = ""
-    source: Source | None = None
+    source: Origin | None = None
     entry: Entry | None = None
     place: Placement | None = None
     shown: bool = False
-    next: Next = Next()
+    next: Pending = Pending()
 
 
 class Explanation(Struct, frozen=True):
     """All that is known of an event."""
 
     event: str
-    sights: tuple[Sight, ...]
-    links: tuple[Validity, ...]
-    stands: tuple[Stand, ...]
+    seen_by: tuple[SeenBy, ...]
+    links: tuple[LinkUse, ...]
+    destinations: tuple[Destination, ...]
     decisions: tuple[Decision, ...]

@@ -55,7 +55,7 @@ Day = datetime | date
 """An instant in UTC, or the date of something that lasts whole days."""
 
 
-class Rule(Struct, frozen=True):
+class RecurrenceRule(Struct, frozen=True):
     """An RRULE or EXRULE.
 
     ``value`` is what RFC 5545 wants behind the colon: UNTIL is a date for whole days and else in UTC. It has
@@ -71,8 +71,8 @@ class Recurrence(Struct, frozen=True):
     """Recurrence lines, typed. ``rdates`` and ``exdates`` are dates if ``all_day``, else instants in UTC."""
 
     all_day: bool
-    rrules: tuple[Rule, ...] = ()
-    exrules: tuple[Rule, ...] = ()
+    rrules: tuple[RecurrenceRule, ...] = ()
+    exrules: tuple[RecurrenceRule, ...] = ()
     rdates: tuple[Day, ...] = ()
     exdates: tuple[Day, ...] = ()
 
@@ -114,7 +114,7 @@ def parse(lines: Sequence[str], start: When, all_day: bool) -> Recurrence:
     Raises ValueError, whose text tells which part is wrong and never more of the line than that, also if there
     is no occurrence at all.
     """
-    rules: dict[str, list[Rule]] = {"RRULE": [], "EXRULE": []}
+    rules: dict[str, list[RecurrenceRule]] = {"RRULE": [], "EXRULE": []}
     dates: dict[str, list[Day]] = {"RDATE": [], "EXDATE": []}
     for line in lines:
         name, _, value = line.partition(":")
@@ -135,7 +135,7 @@ def parse(lines: Sequence[str], start: When, all_day: bool) -> Recurrence:
     return recurrence
 
 
-def _parse_rule(value: str, start: When, all_day: bool) -> Rule:
+def _parse_rule(value: str, start: When, all_day: bool) -> RecurrenceRule:
     parts: dict[str, str] = {}
     for part in value.split(";"):
         name, _, text = part.partition("=")
@@ -154,7 +154,7 @@ def _parse_rule(value: str, start: When, all_day: bool) -> Rule:
     if until is not None:
         parts["UNTIL"] = _text(until)
     count = int(parts["COUNT"]) if "COUNT" in parts else None
-    return Rule(";".join(f"{name}={text}" for name, text in parts.items()), count, until)
+    return RecurrenceRule(";".join(f"{name}={text}" for name, text in parts.items()), count, until)
 
 
 def _text(day: Day) -> str:
@@ -201,14 +201,14 @@ def first(recurrence: Recurrence, start: When) -> Day:
     return min(days)
 
 
-def _first_of(rule: Rule, start: When, all_day: bool) -> list[Day]:
+def _first_of(rule: RecurrenceRule, start: When, all_day: bool) -> list[Day]:
     day: Day = day_of(start) if all_day else start.utc
     if "BY" not in rule.value and (rule.until is None or day <= rule.until):
         return [day]  # the common case: such a rule means what its start implies, nothing has to be counted out
     return list(islice(_days(rule, start, all_day), 1))
 
 
-def _days(rule: Rule, start: When, all_day: bool) -> Iterator[Day]:
+def _days(rule: RecurrenceRule, start: When, all_day: bool) -> Iterator[Day]:
     """The dates of one rule as far as the horizon, where a rule that never has one ends too (30 February)."""
     local, until = _local(day_of(start) if all_day else start.utc, start), _local(_horizon(rule.until, start), start)
     beat = ";".join(part for part in rule.value.split(";") if not part.startswith(("COUNT=", "UNTIL=")))
@@ -267,7 +267,7 @@ def last_end(meeting: Meeting) -> datetime | None:
     return max(ends + [_instant(span[1]) for span in map(partial(_moved, meeting), meeting.overrides) if span])
 
 
-def _last_of(rule: Rule, start: When, all_day: bool) -> Day | None:
+def _last_of(rule: RecurrenceRule, start: When, all_day: bool) -> Day | None:
     if rule.until is not None or rule.count is None or rule.count > MOST_OCCURRENCES:
         return rule.until
     counted, last = 0, None

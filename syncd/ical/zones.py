@@ -27,7 +27,7 @@ _FOOTER = re.compile(
 )
 
 
-class Rule(NamedTuple):
+class YearlyChange(NamedTuple):
     """One of the two changes of a year, as POSIX has it.
 
     It is on the ``week``-th ``weekday`` (0 is Sunday, week 5 the last) of a month, ``seconds`` after that day's
@@ -165,7 +165,7 @@ def _bisect(tz: ZoneInfo, low: datetime, high: datetime) -> Change:
     return Change(wall, old_offset, new_offset, new.tzname() or "", seasonal and new_offset > old_offset)
 
 
-def _yearly_rules(tzid: str) -> tuple[Rule, ...]:
+def _yearly_rules(tzid: str) -> tuple[YearlyChange, ...]:
     """The two rules of the POSIX footer of a TZif file (RFC 8536, 3.3); none without daylight saving."""
     data = files("tzdata").joinpath("zoneinfo", *tzid.split("/")).read_bytes()
     match = _FOOTER.fullmatch(data.rstrip(b"\n").rpartition(b"\n")[2].decode("ascii"))
@@ -173,7 +173,7 @@ def _yearly_rules(tzid: str) -> tuple[Rule, ...]:
         return ()
     parts = match.groups()
     return tuple(
-        Rule(int(month), int(week), int(weekday), _seconds(time or "2"))
+        YearlyChange(int(month), int(week), int(weekday), _seconds(time or "2"))
         for month, week, weekday, time in (parts[:4], parts[4:])
     )
 
@@ -184,7 +184,7 @@ def _seconds(time: str) -> int:
     return sign * (hours * 3600 + minutes * 60 + seconds)
 
 
-def _onset(rule: Rule, year: int) -> datetime:
+def _onset(rule: YearlyChange, year: int) -> datetime:
     """The naive wall time of a rule's change in one year."""
     first = date(year, rule.month, 1)
     day = first + timedelta(days=(rule.weekday - first.isoweekday()) % 7 + 7 * (rule.week - 1))
@@ -193,11 +193,11 @@ def _onset(rule: Rule, year: int) -> datetime:
     return datetime(day.year, day.month, day.day) + timedelta(seconds=rule.seconds)  # noqa: DTZ001 -- wall
 
 
-def _rule_of(rules: tuple[Rule, ...], change: Change) -> Rule:
+def _rule_of(rules: tuple[YearlyChange, ...], change: Change) -> YearlyChange:
     return next(rule for rule in rules if _onset(rule, change.wall.year) == change.wall)
 
 
-def _regular_since(rules: tuple[Rule, ...], listed: list[Change], start: int) -> int:
+def _regular_since(rules: tuple[YearlyChange, ...], listed: list[Change], start: int) -> int:
     """The first year from which the changes are those of the rules, all of which an RRULE can tell."""
     if not all(_rrule(rule) for rule in rules):
         return HORIZON
@@ -210,7 +210,7 @@ def _regular_since(rules: tuple[Rule, ...], listed: list[Change], start: int) ->
     return start
 
 
-def _rrule(rule: Rule) -> str:
+def _rrule(rule: YearlyChange) -> str:
     """An RRULE for a rule, or nothing where RFC 5545 has no words for it.
 
     Times beyond their day move to the day they fall on: Jerusalem's 26:00 of the fourth Thursday is 02:00

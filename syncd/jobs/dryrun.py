@@ -3,9 +3,9 @@
 
 from collections.abc import Mapping
 
-from syncd.jobs.servers import Remotes
+from syncd.jobs.servers import Servers
 from syncd.model import Found, Identity, Invite, Meeting, Seen, Snapshot, Stored, Visitor, Window
-from syncd.sync.ports import Calendar, LinkMinter, Source
+from syncd.sync.ports import Calendar, LinkMaker, Source
 
 
 class _Rehearsed(Source):
@@ -30,7 +30,7 @@ class _Rehearsed(Source):
         return Invite(f"planned-{meeting.id}", made=True) if meeting.own else None
 
 
-class _RehearsedMinter(LinkMinter):
+class _RehearsedMinter(LinkMaker):
     def hash(self, event: str, name: str, visitor: Visitor) -> str:  # noqa: ARG002 -- nothing is asked
         return f"planned-{event}"
 
@@ -67,9 +67,9 @@ class _RehearsedCalendar(Calendar):
         return self._calendar.fetch(href)
 
 
-def rehearse(remotes: Remotes) -> Remotes:
+def rehearse(remotes: Servers) -> Servers:
     """Remotes that are read where that changes nothing, and otherwise only play along."""
-    return Remotes(
+    return Servers(
         sources={name: _Rehearsed(source) for name, source in remotes.sources.items()},
         minter=_RehearsedMinter() if remotes.minter else None,
         calendars={name: _RehearsedCalendar(each) for name, each in remotes.calendars.items()},

@@ -19,7 +19,7 @@ from syncd import config as configuration
 from syncd.config.profiles import calendar_profile, feed_profile
 from syncd.errors import Stopped, SyncdError, Unavailable
 from syncd.jobs.outcome import WAITING, has_answer, is_outage, soonest
-from syncd.jobs.servers import Remotes
+from syncd.jobs.servers import Servers
 from syncd.ledger.ledger import Ledger
 from syncd.model import Feed, Profile, Run
 from syncd.plan.timing import next_try
@@ -28,8 +28,8 @@ from syncd.sync.mint import OPENMEETINGS, mint
 from syncd.sync.mint import SIDE_BY_SIDE as MINTS_SIDE_BY_SIDE
 from syncd.sync.outages import Job, Outages, host_of
 from syncd.sync.ports import Progress
-from syncd.sync.pull import Listing, pull
-from syncd.sync.push import IN_FLIGHT, Told, push
+from syncd.sync.pull import ListingSettings, pull
+from syncd.sync.push import IN_FLIGHT, OnWrite, push
 from syncd.sync.write import Target
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Jobs:
         self,
         config: configuration.Config,
         ledger: Ledger,
-        remotes: Remotes,
+        remotes: Servers,
         clock: Clock,
         progress: Progress = lambda _name, _done, _total: None,
         told: Callable[[str, str, str], None] = lambda _calendar, _word, _event: None,
@@ -80,7 +80,7 @@ class Jobs:
         """The latest runs that the ledger could not take: while it is locked or full, they are the truth."""
         return list(self._unnoted.values())
 
-    def ring_all(self) -> list[Run]:
+    def run_all(self) -> list[Run]:
         """Every job once, servers side by side: accounts, links, calendars, feeds."""
         self.ask_anyway()
         with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="sync") as pool:
@@ -97,7 +97,7 @@ class Jobs:
         """Bring one account's meetings up to date; with ``soon`` only the next days while no more is due."""
         settings = self.config.accounts[account]
         names = tuple(self.config.accounts)
-        listing = Listing(
+        listing = ListingSettings(
             settings.past,
             settings.ahead,
             settings.adhoc,
@@ -146,7 +146,7 @@ class Jobs:
         """Make one calendar agree with its entries."""
         settings, profile, now = self.config.calendars[calendar], self.profiles[calendar], self._clock()
         accounts = [self.config.accounts[account] for account in profile.accounts]
-        widest = Listing(max(each.past for each in accounts), max(each.ahead for each in accounts))
+        widest = ListingSettings(max(each.past for each in accounts), max(each.ahead for each in accounts))
         target = Target(
             calendar,
             self._remotes.calendars[calendar],
@@ -156,7 +156,7 @@ class Jobs:
             keep=settings.on_edit == "keep",
             restore=settings.on_delete == "restore",
         )
-        told: Told = partial(self._told, calendar)
+        told: OnWrite = partial(self._told, calendar)
         window, workers, every = widest.window(now), self._workers, settings.audit
         return self._noted(
             "push",

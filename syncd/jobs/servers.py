@@ -12,21 +12,21 @@ from syncd.ledger.ledger import SignIns
 from syncd.openmeetings.client import OpenMeetings
 from syncd.opentalk.client import OpenTalk
 from syncd.opentalk.oidc import Logins
-from syncd.sync.ports import Calendar, LinkMinter, Source
+from syncd.sync.ports import Calendar, LinkMaker, Source
 
 Clock = Callable[[], datetime]
 
 
-class Remotes(Struct, frozen=True):
+class Servers(Struct, frozen=True):
     """The servers of a configuration, as the jobs need them; nothing is asked until a job asks."""
 
     sources: Mapping[str, Source]
-    minter: LinkMinter | None
+    minter: LinkMaker | None
     calendars: Mapping[str, Calendar]
     close: Callable[[], None]
 
 
-def connect(config: configuration.Config, clock: Clock) -> Remotes:
+def connect(config: configuration.Config, clock: Clock) -> Servers:
     """The remotes of all accounts and calendars that are enabled."""
     logins = SignIns(config.state)
     sources = {name: _source(account, clock, logins) for name, account in config.accounts.items() if account.enabled}
@@ -41,7 +41,7 @@ def connect(config: configuration.Config, clock: Clock) -> Remotes:
         if minter is not None:
             minter.close()
 
-    return Remotes(sources, minter, calendars, close)
+    return Servers(sources, minter, calendars, close)
 
 
 def _source(account: configuration.Account, clock: Clock, logins: Logins) -> OpenTalk:

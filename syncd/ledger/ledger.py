@@ -23,8 +23,8 @@ from syncd.ledger.history import insert_decision, insert_run, sweep_decisions
 from syncd.ledger.meetings import changed_fields
 from syncd.ledger.placements import Placements
 from syncd.model import Decision, Entry, Identity, Link, Meeting, Run
-from syncd.plan.links import LinkKey, Source
-from syncd.plan.pull import Drop, Keep, Known
+from syncd.plan.links import LinkKey, Origin
+from syncd.plan.pull import Drop, Keep, KnownMeeting
 
 HISTORY = timedelta(days=30)
 
@@ -81,11 +81,11 @@ class Ledger(Placements, Subscriptions):
         """What need not be read again where it is still so: event -> digest; not of what listings lacked."""
         return dict(self._stream("SELECT event, digest FROM meeting WHERE account = ? AND NOT unlisted", (account,)))
 
-    def known(self, account: str) -> Iterator[tuple[str, Known]]:
+    def known(self, account: str) -> Iterator[tuple[str, KnownMeeting]]:
         """All meetings of an account, as far as decisions need them, row by row: (event, Known)."""
         sql = "SELECT event, digest, starts, ends, unlisted FROM meeting WHERE account = ?"
         for event, digest, starts, ends, unlisted in self._stream(sql, (account,)):
-            yield event, Known(digest, time_of(starts), time_of(ends), bool(unlisted))
+            yield event, KnownMeeting(digest, time_of(starts), time_of(ends), bool(unlisted))
 
     def save_pull(self, account: str, changes: Iterable[Keep | Drop], run: Run) -> None:
         """All that one pull changes, why, and its run: everything or nothing."""
@@ -140,9 +140,9 @@ class Ledger(Placements, Subscriptions):
         rows = self._rows("SELECT content FROM meeting WHERE account = ? AND event = ?", (account, event))
         return msgspec.json.decode(rows[0][0], type=Meeting) if rows else None
 
-    def sources(self, accounts: Sequence[str]) -> dict[str, Source]:
+    def sources(self, accounts: Sequence[str]) -> dict[str, Origin]:
         """All meetings with a time of these accounts: event -> the first account that has it, and what it sees."""
-        found: dict[str, Source] = {}
+        found: dict[str, Origin] = {}
         for account in accounts:
             alone = (account,)
             rows = self._stream(
@@ -152,7 +152,7 @@ class Ledger(Placements, Subscriptions):
             for event, digest, starts, ends, room, own in rows:
                 first = found.get(event)
                 if first is None:
-                    source = Source(account, alone, digest, moment_of(starts), time_of(ends), room, bool(own))
+                    source = Origin(account, alone, digest, moment_of(starts), time_of(ends), room, bool(own))
                 else:
                     source = msgspec.structs.replace(first, accounts=(*first.accounts, account))
                 found[event] = source

@@ -28,7 +28,7 @@ from syncd.openmeetings.wire import (
     read_result,
     service_error,
 )
-from syncd.transport import Remote, decode, unavailable
+from syncd.transport import HttpClient, decode, unavailable
 
 T = TypeVar("T")
 
@@ -81,7 +81,7 @@ class OpenMeetings:
         self._password = password
         self._room = room
         self._capacity = capacity
-        self._remote = Remote(NAME, ca_file=ca_file, deadline=deadline, connections=1, clock=clock)
+        self._remote = HttpClient(NAME, ca_file=ca_file, deadline=deadline, connections=1, clock=clock)
         self._turn = threading.Lock()
         self._login_method = "POST"
         self._wrong_password = False

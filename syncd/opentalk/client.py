@@ -17,11 +17,11 @@ from msgspec import Struct
 
 from syncd.errors import BadAnswer, BadEvent, LoginRefused, Unavailable
 from syncd.model import Identity, Invite, Meeting, Snapshot, Window
-from syncd.opentalk.discovery import Known, Places, discover
+from syncd.opentalk.discovery import Addresses, Places, discover
 from syncd.opentalk.oidc import Grant, Logins, PasswordGrant, RefreshGrant
 from syncd.opentalk.tokens import Client
 from syncd.opentalk.wire import Listing, Me, read_invites
-from syncd.transport import Answer, Remote, decode, unavailable
+from syncd.transport import Answer, HttpClient, decode, unavailable
 
 MOST_PAGES = 10_000
 MOST_INVITE_PAGES = 100
@@ -50,7 +50,7 @@ class _Session(Struct, frozen=True):
 
     places: Places
     grant: Grant
-    remote: Remote
+    remote: HttpClient
 
 
 class OpenTalk:
@@ -80,7 +80,7 @@ class OpenTalk:
     ) -> None:
         self._account = name
         self._name = f"opentalk.{name}"
-        self._known = Known(web=url, controller=controller, issuer=issuer, client_id=client_id)
+        self._known = Addresses(web=url, controller=controller, issuer=issuer, client_id=client_id)
         self._client_secret = client_secret
         self._username = username
         self._password = password
@@ -276,13 +276,13 @@ class OpenTalk:
     def _open(self) -> _Session:
         with self._lock:
             if self._session is None:
-                remote = Remote(self._name, **self._remote_options)
+                remote = HttpClient(self._name, **self._remote_options)
                 try:
                     places = discover(remote, self._known)
                 finally:
                     remote.close()
                 grant = self._grant(places)
-                self._session = _Session(places, grant, Remote(self._name, auth=grant, **self._remote_options))
+                self._session = _Session(places, grant, HttpClient(self._name, auth=grant, **self._remote_options))
             return self._session
 
     def _grant(self, places: Places) -> Grant:

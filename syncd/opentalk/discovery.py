@@ -13,12 +13,12 @@ import msgspec
 from msgspec import Struct
 
 from syncd.errors import NeedsYou
-from syncd.transport import Answer, Remote, unavailable
+from syncd.transport import Answer, HttpClient, unavailable
 
 T = TypeVar("T")
 
 
-class Known(Struct, frozen=True):
+class Addresses(Struct, frozen=True):
     """What the configuration says: the web app's address, and the others where they are given."""
 
     web: str
@@ -83,7 +83,7 @@ class _OpenID(Struct, frozen=True):
     end_session_endpoint: str | None = None
 
 
-def discover(remote: Remote, known: Known) -> Places:
+def discover(remote: HttpClient, known: Addresses) -> Places:
     """Follow the chain that OpenTalk's own clients follow.
 
     Raises NeedsYou, which names the key that helps, Unavailable and BadAnswer.
@@ -110,12 +110,12 @@ def discover(remote: Remote, known: Known) -> Places:
     )
 
 
-def _controller(remote: Remote, web: str) -> str:
+def _controller(remote: HttpClient, web: str) -> str:
     found = _read(_get(remote, f"{web}/.well-known/opentalk/client"), _Client)
     return _safe(remote, found.opentalk_controller.base_url, web, "controller") if found else web
 
 
-def _api(remote: Remote, controller: str) -> str:
+def _api(remote: HttpClient, controller: str) -> str:
     found = _read(_get(remote, f"{controller}/.well-known/opentalk/api"), _Api)
     base = found.opentalk_api.v1.base_url if found else "v1"
     if urlsplit(base).scheme:
@@ -123,7 +123,7 @@ def _api(remote: Remote, controller: str) -> str:
     return f"{controller}/{base.strip('/')}"
 
 
-def _client_id(remote: Remote, name: str) -> str:
+def _client_id(remote: HttpClient, name: str) -> str:
     if name == "default":
         raise NeedsYou(
             f"{remote.name}: this OpenTalk does not tell its client id; set {remote.name}.client_id (often 'Frontend')"
@@ -131,7 +131,7 @@ def _client_id(remote: Remote, name: str) -> str:
     return name
 
 
-def _get(remote: Remote, url: str) -> Answer:
+def _get(remote: HttpClient, url: str) -> Answer:
     answer = remote.send("GET", url)
     if answer.status == 429 or answer.status >= 500:  # noqa: PLR2004
         raise unavailable(answer, f"{remote.name} ({_host(url)})")
@@ -148,7 +148,7 @@ def _read(answer: Answer, kind: type[T]) -> T | None:
         return None
 
 
-def _safe(remote: Remote, found: str, source: str, key: str) -> str:
+def _safe(remote: HttpClient, found: str, source: str, key: str) -> str:
     if not _is_safe(found, source):
         raise NeedsYou(
             f"{remote.name}: {_host(source)} leads to {_host(found)} without TLS, where no password is sent; "

@@ -14,9 +14,9 @@ from typing import Protocol
 from msgspec import Struct
 
 from syncd.errors import BadAnswer, LoginRefused, NeedsYou, SyncdError, Unavailable
-from syncd.opentalk.discovery import Known, Places, discover
+from syncd.opentalk.discovery import Addresses, Places, discover
 from syncd.opentalk.tokens import Claims, Client, Tokens, claims_of, problem_of
-from syncd.transport import Answer, Remote, decode
+from syncd.transport import Answer, HttpClient, decode
 
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 SCOPE = "openid profile email"
@@ -89,7 +89,7 @@ class _Provider(Struct, frozen=True):
     """An account's identity provider and the way to it."""
 
     account: str
-    remote: Remote
+    remote: HttpClient
     places: Places
     client: Client
 
@@ -150,8 +150,8 @@ def sign_out(account: Account, refresh_token: str, *, clock: Callable[[], dateti
 
 @contextmanager
 def _provider(account: Account, clock: Callable[[], datetime]) -> Iterator[_Provider]:
-    remote = Remote(f"opentalk.{account.name}", ca_file=account.ca_file, clock=clock)
-    known = Known(account.url, account.controller, account.issuer, account.client_id)
+    remote = HttpClient(f"opentalk.{account.name}", ca_file=account.ca_file, clock=clock)
+    known = Addresses(account.url, account.controller, account.issuer, account.client_id)
     secret = account.client_secret.reveal if account.client_secret else None
     try:
         places = discover(remote, known)

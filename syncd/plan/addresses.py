@@ -7,7 +7,7 @@ A GET of an entry hash consumes it, or lets a stranger in under somebody's name:
 from collections.abc import Mapping
 
 from syncd.model import Link, Meeting, Profile, WaysIn
-from syncd.plan.links import LinkKey, Source, hash_key, invite_key
+from syncd.plan.links import LinkKey, Origin, hash_key, invite_key
 
 LANGUAGES = {"en": 1, "de": 2}
 """OpenMeetings' numbers of the languages that we speak (its languages.xml)."""
@@ -28,7 +28,7 @@ def entry_address(public_url: str, code: str, language: str) -> str:
     return f"{public_url}/hash?secure={code}&language={LANGUAGES[language]}"
 
 
-def ways_in(meeting: Meeting, source: Source, profile: Profile, links: Mapping[LinkKey, Link]) -> WaysIn:
+def ways_in(meeting: Meeting, source: Origin, profile: Profile, links: Mapping[LinkKey, Link]) -> WaysIn:
     """The addresses that a profile's readers get for a meeting."""
     url = profile.urls[profile.accounts.index(source.account)]
     invite = links.get(invite_key(meeting.id))

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from syncd.model import Entry, Link, Profile
-from syncd.plan.links import LinkKey, Source, hash_key, invite_key
+from syncd.plan.links import LinkKey, Origin, hash_key, invite_key
 
 
-def inputs_of(event: str, source: Source, links: Mapping[LinkKey, Link], profile: Profile) -> str:
+def inputs_of(event: str, source: Origin, links: Mapping[LinkKey, Link], profile: Profile) -> str:
     """All that an entry is made from besides its profile, in one comparable string."""
     invite = links.get(invite_key(event))
     entry_hash = links.get(hash_key(event, source, profile))
@@ -37,7 +37,7 @@ class Erase(Struct, frozen=True):
 
 
 def entry_changes(
-    sources: Mapping[str, Source],
+    sources: Mapping[str, Origin],
     links: Mapping[LinkKey, Link],
     entries: Mapping[str, Entry],
     profile: Profile,

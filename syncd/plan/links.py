@@ -13,7 +13,7 @@ from syncd.plan.timing import is_over
 ASK_AGAIN = timedelta(days=1)
 
 
-class Source(Struct, frozen=True, gc=False):
+class Origin(Struct, frozen=True, gc=False):
     """Where an entry comes from: the first account of a profile that has the meeting, and all of them."""
 
     account: str
@@ -25,7 +25,7 @@ class Source(Struct, frozen=True, gc=False):
     own: bool
 
 
-class Mint(Struct, frozen=True):
+class MissingLink(Struct, frozen=True):
     """A link that a meeting lacks from ``start`` on: ``accounts`` may be asked for it in this order."""
 
     kind: LinkKind
@@ -45,15 +45,15 @@ def invite_key(event: str) -> LinkKey:
     return ("invite", event, GUEST)
 
 
-def hash_key(event: str, source: Source, profile: Profile) -> LinkKey:
+def hash_key(event: str, source: Origin, profile: Profile) -> LinkKey:
     """The key of the OpenMeetings hash by which a profile's readers enter."""
     own = profile.audience == "owner" and profile.moderator
     return ("hash", event, source.account if own else GUEST)
 
 
-def merged(wishes: Iterable[Mint]) -> list[Mint]:
+def once_each(wishes: Iterable[MissingLink]) -> list[MissingLink]:
     """Each link once, nearest meeting first; whoever may have it is asked, in the order of the first wish for it."""
-    found: dict[LinkKey, Mint] = {}
+    found: dict[LinkKey, MissingLink] = {}
     for wish in wishes:
         key = (wish.kind, wish.event, wish.whose)
         first = found.get(key, wish)
@@ -62,18 +62,18 @@ def merged(wishes: Iterable[Mint]) -> list[Mint]:
     return sorted(found.values(), key=_by_start)
 
 
-def _by_start(wish: Mint) -> datetime:
+def _by_start(wish: MissingLink) -> datetime:
     return wish.start
 
 
-def links_to_mint(
-    sources: Mapping[str, Source], links: Mapping[LinkKey, Link], profile: Profile, now: datetime
-) -> list[Mint]:
+def missing_links(
+    sources: Mapping[str, Origin], links: Mapping[LinkKey, Link], profile: Profile, now: datetime
+) -> list[MissingLink]:
     """The links that a profile's coming meetings lack, nearest meeting first.
 
     Meetings that are over get none. A link that could not be had is asked for again after a day.
     """
-    lacking: list[Mint] = []
+    lacking: list[MissingLink] = []
     for event, source in sources.items():
         if source.end is not None and source.end < now:
             continue
@@ -85,10 +85,10 @@ def links_to_mint(
     return sorted(lacking, key=_by_start)
 
 
-def _mints(event: str, source: Source, profile: Profile, start: datetime) -> Iterable[Mint]:
+def _mints(event: str, source: Origin, profile: Profile, start: datetime) -> Iterable[MissingLink]:
     if "opentalk" in profile.ways_in:
-        yield Mint(*invite_key(event), source.accounts, digest_of(source.room), start)
+        yield MissingLink(*invite_key(event), source.accounts, digest_of(source.room), start)
     if "openmeetings" in profile.ways_in:
         key = hash_key(event, source, profile)
         moderator = source.own and key[2] != GUEST
-        yield Mint(*key, (source.account,), digest_of(profile.openmeetings, moderator), start, moderator)
+        yield MissingLink(*key, (source.account,), digest_of(profile.openmeetings, moderator), start, moderator)

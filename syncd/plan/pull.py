@@ -25,7 +25,7 @@ ASKS = 200
 NOT_WANTED = "it was declined, or is an instant meeting now"
 
 
-class Known(Struct, frozen=True, gc=False):
+class KnownMeeting(Struct, frozen=True, gc=False):
     """What the ledger has of a meeting, as far as decisions need it.
 
     ``start`` is ``None`` for a time-independent event; an ``end`` of ``None`` beside a start is a series
@@ -43,7 +43,7 @@ class Keep(Struct, frozen=True):
     """Write this version of a meeting into the ledger; ``fresh`` if it has none yet."""
 
     meeting: Meeting
-    known: Known
+    known: KnownMeeting
     fresh: bool = False
 
 
@@ -89,14 +89,14 @@ def publishes(meeting: Meeting, *, adhoc: bool, declined: bool) -> bool:
     return (adhoc or not meeting.adhoc) and (declined or meeting.invite_status != "declined")
 
 
-def known_as(meeting: Meeting, *, unlisted: bool = False) -> Known:
+def known_as(meeting: Meeting, *, unlisted: bool = False) -> KnownMeeting:
     """What the ledger will know of a meeting."""
     start = meeting.start.utc if meeting.start else None
-    return Known(meeting_digest(meeting), start, last_end(meeting) if start else None, unlisted)
+    return KnownMeeting(meeting_digest(meeting), start, last_end(meeting) if start else None, unlisted)
 
 
 def ledger_changes(
-    snapshot: Snapshot, known: Iterable[tuple[str, Known]], window: Window, *, adhoc: bool, declined: bool
+    snapshot: Snapshot, known: Iterable[tuple[str, KnownMeeting]], window: Window, *, adhoc: bool, declined: bool
 ) -> list[Keep | Ask | Drop]:
     """Compare a complete listing with the ledger; what does not appear in the answer stays as it is.
 
@@ -130,7 +130,7 @@ def ledger_changes(
     return changes + asks
 
 
-def _expected(have: Known, snapshot: Snapshot, window: Window) -> bool:
+def _expected(have: KnownMeeting, snapshot: Snapshot, window: Window) -> bool:
     if snapshot.window is None:
         return have.start is None or have.end is None or have.end >= window.since
     return have.start is not None and not have.unlisted and overlaps(have.start, have.end, snapshot.window)

@@ -18,9 +18,9 @@ from msgspec import Struct
 
 from syncd.errors import NeedsYou, Refused, SyncdError, Unavailable
 from syncd.model import GUEST, Identity, Invite, Link, Profile, Run, Visitor
-from syncd.plan.links import Mint, links_to_mint, merged
+from syncd.plan.links import MissingLink, missing_links, once_each
 from syncd.sync.outages import Outages
-from syncd.sync.ports import Ledger, LinkMinter, Progress, Source
+from syncd.sync.ports import Ledger, LinkMaker, Progress, Source
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ BUDGET = timedelta(seconds=30)
 def mint(
     profiles: Iterable[Profile],
     sources: Mapping[str, Source],
-    minter: LinkMinter | None,
+    minter: LinkMaker | None,
     ledger: Ledger,
     clock: Callable[[], datetime],
     progress: Progress,
@@ -51,35 +51,39 @@ def mint(
     were made, ``none`` that could not be had. Raises what the ledger does and Stopped.
     """
     begun, links = clock(), ledger.links()
-    wanted = merged(
-        wish for profile in profiles for wish in links_to_mint(ledger.sources(profile.accounts), links, profile, begun)
+    wanted = once_each(
+        wish for profile in profiles for wish in missing_links(ledger.sources(profile.accounts), links, profile, begun)
     )
-    minting = _Minting(sources, minter, ledger, clock, progress, outages or Outages({}, clock))
+    minting = _LinkRun(sources, minter, ledger, clock, progress, outages or Outages({}, clock))
     minting.make(wanted, workers)
     return minting.runs()
 
 
-class _Way(Struct, order=True):
-    """A wish on its way from account to account. It is in one line at a time, so nothing is made twice."""
+class _LinkRequest(Struct, order=True):
+    """A request for one link, passed from account to account until one can create it.
+
+    It waits in one queue at a time, so that no link is created twice.
+    """
 
     later: bool
     turn: int
-    wish: Mint
+    wanted: MissingLink
     stop: int = 0
     unasked: bool = False
 
     @property
     def account(self) -> str:
-        return self.wish.accounts[self.stop]
+        """The account that is asked next."""
+        return self.wanted.accounts[self.stop]
 
 
-class _Line:
+class _ServerQueue:
     """What one server, an account's or without one OpenMeetings, is wanted for; one thread at a time works it off."""
 
     def __init__(self, account: str | None) -> None:
         self.account = account
         self.name = account or OPENMEETINGS
-        self.ways: list[_Way] = []
+        self.ways: list[_LinkRequest] = []
         self.busy = False
         self.begun: datetime | None = None
         self.cut = False
@@ -89,13 +93,13 @@ class _Line:
         self.failed: SyncdError | None = None
 
 
-class _Minting:
+class _LinkRun:
     """The links of one run."""
 
     def __init__(
         self,
         sources: Mapping[str, Source],
-        minter: LinkMinter | None,
+        minter: LinkMaker | None,
         ledger: Ledger,
         clock: Callable[[], datetime],
         progress: Progress,
@@ -107,13 +111,13 @@ class _Minting:
         self._clock = clock
         self._progress = progress
         self._outages = outages
-        self._lines: dict[str | None, _Line] = {}
+        self._lines: dict[str | None, _ServerQueue] = {}
         self._lock = threading.RLock()
         self._start: Callable[[Callable[[], None]], object] = lambda _work: None
         self._ended = False
         self._done = self._total = 0
 
-    def make(self, wanted: Sequence[Mint], workers: int) -> None:
+    def make(self, wanted: Sequence[MissingLink], workers: int) -> None:
         """Work all lines off, side by side or, with one worker, one after the other in this thread."""
         self._total = len(wanted)
         if any(self._may_be_made(wish) for wish in wanted):
@@ -134,20 +138,20 @@ class _Minting:
         for each in running:
             each.result()
 
-    def _may_be_made(self, wish: Mint) -> bool:
+    def _may_be_made(self, wish: MissingLink) -> bool:
         return self._minter is not None if wish.kind == "hash" else bool(self._sources.keys() & {*wish.accounts})
 
-    def _begin(self, wanted: Sequence[Mint]) -> None:
-        ways = [_Way(wish.kind == "invite", turn, wish) for turn, wish in enumerate(wanted)]
+    def _begin(self, wanted: Sequence[MissingLink]) -> None:
+        ways = [_LinkRequest(wish.kind == "invite", turn, wish) for turn, wish in enumerate(wanted)]
         for way in sorted(ways):  # the hashes of owners first: they wait only to hear who the account is
-            if way.wish.kind == "invite":
+            if way.wanted.kind == "invite":
                 self._ask_next(way)
-            elif way.wish.whose != GUEST and way.account in self._sources:
+            elif way.wanted.whose != GUEST and way.account in self._sources:
                 self._put(way.account, way)
             else:
                 self._put(None, way)
 
-    def _put(self, account: str | None, way: _Way) -> None:
+    def _put(self, account: str | None, way: _LinkRequest) -> None:
         with self._lock:
             line = self._line(account)
             heappush(line.ways, way)
@@ -155,10 +159,10 @@ class _Minting:
                 line.busy = True
                 self._start(lambda: self._work(line))
 
-    def _line(self, account: str | None) -> _Line:
-        return self._lines.setdefault(account, _Line(account))
+    def _line(self, account: str | None) -> _ServerQueue:
+        return self._lines.setdefault(account, _ServerQueue(account))
 
-    def _work(self, line: _Line) -> None:
+    def _work(self, line: _ServerQueue) -> None:
         try:
             while (way := self._next(line)) is not None:
                 self._progress("links", self._done, self._total)
@@ -167,14 +171,14 @@ class _Minting:
             self._ended = True  # what ends one line, the ledger or a stop, ends all
             raise
 
-    def _next(self, line: _Line) -> _Way | None:
+    def _next(self, line: _ServerQueue) -> _LinkRequest | None:
         with self._lock:
             line.busy = bool(line.ways) and not self._ended
             return heappop(line.ways) if line.busy else None
 
-    def _step(self, line: _Line, way: _Way, now: datetime) -> None:
+    def _step(self, line: _ServerQueue, way: _LinkRequest, now: datetime) -> None:
         line.begun = line.begun or now
-        if line.account and way.wish.kind == "hash":
+        if line.account and way.wanted.kind == "hash":
             if self._is_known(line, line.account) or not line.stranger:  # an outage is no word about a person
                 self._put(None, way)
         elif now - line.begun > BUDGET:
@@ -184,16 +188,16 @@ class _Minting:
         else:
             self._hash(line, way, now)
 
-    def _invite(self, line: _Line, account: str, way: _Way, now: datetime) -> None:
+    def _invite(self, line: _ServerQueue, account: str, way: _LinkRequest, now: datetime) -> None:
         """Ask an account for a guest invite; if it cannot make it, the next one may."""
-        meeting, source = self._ledger.meeting(account, way.wish.event), self._sources[account]
+        meeting, source = self._ledger.meeting(account, way.wanted.event), self._sources[account]
         if meeting is None:
             self._ask_next(way, skip=1)
             return
         known = self._is_known(line, account)
         asked, made = self._asked(line, lambda: source.invite(meeting)) if known else (False, None)
         if made is not None:
-            self._keep(way.wish, made, account, now)
+            self._keep(way.wanted, made, account, now)
             self._count(account, "invites", made=made.made)
             return
         if asked:
@@ -201,20 +205,20 @@ class _Minting:
         way.unasked |= not asked
         self._ask_next(way, skip=1)
 
-    def _ask_next(self, way: _Way, skip: int = 0) -> None:
+    def _ask_next(self, way: _LinkRequest, skip: int = 0) -> None:
         """Let the next account be asked. After the last there is none to be had, unless one was not asked."""
         way.stop += skip
-        while way.stop < len(way.wish.accounts):
+        while way.stop < len(way.wanted.accounts):
             if way.account in self._sources:
                 self._put(way.account, way)
                 return
-            way.unasked |= self._ledger.meeting(way.account, way.wish.event) is not None
+            way.unasked |= self._ledger.meeting(way.account, way.wanted.event) is not None
             way.stop += 1
         if not way.unasked:
-            self._keep(way.wish, None, ", ".join(way.wish.accounts), self._clock())
+            self._keep(way.wanted, None, ", ".join(way.wanted.accounts), self._clock())
 
-    def _hash(self, line: _Line, way: _Way, now: datetime) -> None:
-        wish, account = way.wish, way.account
+    def _hash(self, line: _ServerQueue, way: _LinkRequest, now: datetime) -> None:
+        wish, account = way.wanted, way.account
         meeting, minter = self._ledger.meeting(account, wish.event), self._minter
         person = self._ledger.identity(account) if wish.whose != GUEST else None
         if meeting is None or minter is None or (wish.whose != GUEST and person is None):
@@ -227,7 +231,7 @@ class _Minting:
             if made:
                 self._count(account, "hashes")
 
-    def _is_known(self, line: _Line, account: str) -> bool:
+    def _is_known(self, line: _ServerQueue, account: str) -> bool:
         """Whether the person behind an account is the one whose meetings the ledger has."""
         if line.known is None:
             before = self._ledger.identity(account)
@@ -239,7 +243,7 @@ class _Minting:
                 line.failed = NeedsYou(f"opentalk.{account}: {who} behind this login; no link is made with it")
         return line.known
 
-    def _asked(self, line: _Line, ask: Callable[[], T | None]) -> tuple[bool, T | None]:
+    def _asked(self, line: _ServerQueue, ask: Callable[[], T | None]) -> tuple[bool, T | None]:
         """Whether a server was asked, and what it gave."""
         job = ("mint", line.name)
         if self._outages.held(job):
@@ -257,7 +261,7 @@ class _Minting:
                 self._outages.hold(job, self._clock() + timedelta(seconds=error.retry_after))
             return False, None
 
-    def _keep(self, wish: Mint, made: Invite | None, by: str, now: datetime) -> None:
+    def _keep(self, wish: MissingLink, made: Invite | None, by: str, now: datetime) -> None:
         code, fresh = (made.code, made.made) if made else (None, False)
         self._ledger.save_link(Link(wish.kind, wish.event, wish.whose, code, wish.depends, fresh, now), by)
         with self._lock:
@@ -289,7 +293,7 @@ def _same(known: Identity, person: Identity) -> bool:
     return (known.issuer, known.subject) == (person.issuer, person.subject)
 
 
-def _visitor(wish: Mint, person: Identity | None) -> Visitor:
+def _visitor(wish: MissingLink, person: Identity | None) -> Visitor:
     if person is None:
         return Visitor(external_id=wish.event)
     return Visitor(person.user_id, person.firstname, person.lastname, moderator=wish.moderator)

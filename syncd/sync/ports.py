@@ -20,9 +20,8 @@ from syncd.model import (
     Visitor,
     Window,
 )
-from syncd.plan.links import LinkKey
-from syncd.plan.links import Source as Origin
-from syncd.plan.pull import Drop, Keep, Known
+from syncd.plan.links import LinkKey, Origin
+from syncd.plan.pull import Drop, Keep, KnownMeeting
 from syncd.plan.timing import Listed
 
 Progress = Callable[[str, int, int], None]
@@ -48,7 +47,7 @@ class Source(Protocol):
         """A permanent guest invite, found or made; ``None`` if there is none to be had."""
 
 
-class LinkMinter(Protocol):
+class LinkMaker(Protocol):
     """An OpenMeetings."""
 
     def hash(self, event: str, name: str, visitor: Visitor) -> str:
@@ -65,7 +64,7 @@ class Ledger(Protocol):
     def identify(self, name: str, identity: Identity, names: Collection[str]) -> None: ...
     def identity(self, name: str) -> Identity | None: ...
     def digests(self, account: str) -> dict[str, str]: ...
-    def known(self, account: str) -> Iterator[tuple[str, Known]]: ...
+    def known(self, account: str) -> Iterator[tuple[str, KnownMeeting]]: ...
     def sizes(self) -> dict[tuple[str, str], int]: ...
     def standings(self) -> Mapping[tuple[str, str], Standing]: ...
     def last_listed(self, account: str) -> Listed: ...

@@ -30,7 +30,7 @@ SOON = timedelta(days=2)
 """How far ahead meetings are looked at more often."""
 
 
-class Listing(Struct, frozen=True):
+class ListingSettings(Struct, frozen=True):
     """What an account wants listed: how far back and ahead, and which meetings.
 
     ``names`` are those of all accounts of the configuration. ``every`` and ``soon_every`` say how often the
@@ -56,7 +56,7 @@ class Listing(Struct, frozen=True):
         return Window(now - self.past, now + self.ahead)
 
 
-def probe(source: Source, listing: Listing, now: datetime) -> int:
+def probe(source: Source, listing: ListingSettings, now: datetime) -> int:
     """Ask an account all that a sync may ask it, of meetings of one, and keep nothing; how many meetings there are.
 
     Raises what would keep a pull, or its links, from being made.
@@ -70,7 +70,9 @@ def probe(source: Source, listing: Listing, now: datetime) -> int:
     return len(meetings)
 
 
-def pull(account: str, source: Source, ledger: Ledger, listing: Listing, now: datetime, *, soon: bool = False) -> Run:
+def pull(
+    account: str, source: Source, ledger: Ledger, listing: ListingSettings, now: datetime, *, soon: bool = False
+) -> Run:
     """Bring the ledger's meetings of an account up to date: everything or nothing.
 
     With ``soon`` the next days alone are listed while the window is not due. Counts: ``meetings`` in the ledger
@@ -120,7 +122,7 @@ class _Told(Struct, frozen=True):
 
 
 def _listed(
-    account: str, source: Source, ledger: Ledger, listing: Listing, now: datetime, scope: Scope
+    account: str, source: Source, ledger: Ledger, listing: ListingSettings, now: datetime, scope: Scope
 ) -> tuple[list[Keep | Drop], _Told]:
     """List, and find what has changed."""
     window = listing.window(now)
@@ -143,7 +145,7 @@ def _soon(now: datetime) -> Window:
     return Window(now - SOON / 2, now + SOON)
 
 
-def _next_listing(listed: Listed, listing: Listing, now: datetime, scope: Scope) -> datetime:
+def _next_listing(listed: Listed, listing: ListingSettings, now: datetime, scope: Scope) -> datetime:
     """When to list again: when the window is due, or sooner what comes soon."""
     window = listed.window if scope == "soon" and listed.window else now
     due = window + listing.every
@@ -167,7 +169,7 @@ def _with_overrides_outside(
 
 
 def _answered(
-    planned: Iterable[Keep | Ask | Drop], source: Source, listing: Listing, *, windowed: bool
+    planned: Iterable[Keep | Ask | Drop], source: Source, listing: ListingSettings, *, windowed: bool
 ) -> tuple[list[Keep | Drop], int, str]:
     """The plan with its questions answered, how many were asked, and why the rest was not, if so.
 

@@ -23,7 +23,7 @@ from syncd.plan.calendar import CalendarAction, Forget, Look, Update, Write, cal
 from syncd.plan.deletions import LATELY, Delete, Hold
 from syncd.sync.ports import Progress
 from syncd.sync.render import render_entries, summary
-from syncd.sync.write import Target, carry_out
+from syncd.sync.write import Target, apply
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ REFUSALS = 20
 EVERY = timedelta(hours=1)
 
 
-Told = Callable[[str, str], None]
+OnWrite = Callable[[str, str], None]
 """Hears of every action that was carried out: its word in ``syncd sync`` and the event."""
 
 
@@ -41,7 +41,7 @@ def push(
     target: Target,
     window: Window,
     progress: Progress,
-    told: Told,
+    told: OnWrite,
     *,
     workers: int = IN_FLIGHT,
     audit_every: timedelta = EVERY,
@@ -68,7 +68,7 @@ def push(
     outcome = _Outcome(target.name, len(work), progress, told)
 
     def do(action: Write) -> None:
-        outcome.note(action, lambda: carry_out(target, action, wanted, placed))
+        outcome.note(action, lambda: apply(target, action, wanted, placed))
 
     _in_parallel(work, do, workers)
     after = ledger.placements(name)
@@ -179,7 +179,7 @@ class _Outcome:
     ``state`` is other than "ok" when the rest is not to be done: the server was given up, or syncd ends.
     """
 
-    def __init__(self, name: str, total: int, progress: Progress, told: Told) -> None:
+    def __init__(self, name: str, total: int, progress: Progress, told: OnWrite) -> None:
         self.counts: Counter[str] = Counter(dict.fromkeys(WORDS, 0))
         self.problems: list[str] = []
         self.state = "ok"

@@ -11,7 +11,7 @@ from syncd.ical.render import render, with_revision
 from syncd.model import Entry, Link, Profile
 from syncd.plan.addresses import ways_in
 from syncd.plan.entries import Erase, Render, entry_changes, revision_of
-from syncd.plan.links import LinkKey, Source
+from syncd.plan.links import LinkKey, Origin
 from syncd.sync.ports import Ledger, Progress
 
 BATCH = 200
@@ -56,7 +56,7 @@ def _render_one(
     ledger: Ledger,
     profile: Profile,
     change: Render,
-    source: Source,
+    source: Origin,
     links: Mapping[LinkKey, Link],
 ) -> tuple[Entry, bytes]:
     meeting = ledger.meeting(source.account, change.event)

@@ -60,7 +60,7 @@ class Target(Struct, frozen=True):
     restore: bool = False
 
 
-def carry_out(target: Target, action: Write, wanted: Mapping[str, Entry], placed: Mapping[str, Placement]) -> str:
+def apply(target: Target, action: Write, wanted: Mapping[str, Entry], placed: Mapping[str, Placement]) -> str:
     """Do one thing and note it; its word in ``syncd sync``.
 
     Besides those there are ``removed`` for what somebody deleted and that stays so, and ``noted`` and

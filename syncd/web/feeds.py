@@ -53,7 +53,7 @@ class FeedState(Struct, frozen=True):
     ready: bool
 
 
-class Shelf(Protocol):
+class Published(Protocol):
     """Where the feeds lie. Both methods may raise SyncdError and sqlite3.Error; they are called from threads."""
 
     def feed(self, token_sha256: str) -> FeedState | None:
@@ -71,7 +71,7 @@ class _Body(Struct, frozen=True):
 class _Feeds:
     """The endpoint of all feeds; remembers the last good body of each."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Published) -> None:
         self._shelf = shelf
         self._last: dict[str, _Body] = {}  # SHA-256 of the token -> what it got last
 
@@ -111,7 +111,7 @@ class _Feeds:
         return _whole(last, STALE)
 
 
-def feed_app(shelf: Shelf) -> Starlette:
+def feed_app(shelf: Published) -> Starlette:
     """The application that serves ``/feed/TOKEN.ics`` from a shelf; everything else is a plain 404."""
     app = Starlette(
         routes=[

@@ -12,7 +12,7 @@ from syncd.model import Feed, digest_of
 from syncd.web.feeds import FeedState
 
 
-class FeedShelf:
+class PublishedFeeds:
     """The feeds of a ledger in a configuration."""
 
     def __init__(self, config: Config, ledger: Ledger) -> None:

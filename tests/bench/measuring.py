@@ -10,9 +10,9 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from syncd.jobs.dryrun import rehearse
-from syncd.jobs.servers import Remotes
+from syncd.jobs.servers import Servers
 from syncd.opentalk.client import OpenTalk
-from syncd.sync.pull import Listing
+from syncd.sync.pull import ListingSettings
 from tests.contract.memory import MemoryCalendar
 
 
@@ -32,7 +32,7 @@ def cpu(work: Callable[[], object], times: int = 5) -> float:
     return min(taken)
 
 
-def with_calendars(remotes: Remotes) -> Remotes:
+def with_calendars(remotes: Servers) -> Servers:
     """The same accounts, of which none gets an invite, and calendars in memory."""
     return replace(rehearse(remotes), calendars={name: MemoryCalendar(name) for name in remotes.calendars})
 
@@ -44,7 +44,7 @@ def say(line: str) -> None:
 
 def read_pages(source: OpenTalk, now: datetime) -> None:
     """The floor of a poll: the pages of the window through the same httpx client, read by ``json``, thrown away."""
-    window = Listing(timedelta(days=30), timedelta(days=365)).window(now)
+    window = ListingSettings(timedelta(days=30), timedelta(days=365)).window(now)
     query = {"time_min": f"{window.since:%Y-%m-%dT%H:%M:%SZ}", "time_max": f"{window.until:%Y-%m-%dT%H:%M:%SZ}"}
     for body in source._pages({**query, "time_independent": "false"}, {"per_page": "100"}):
         json.loads(body)

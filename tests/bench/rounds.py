@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from syncd.config import load
 from syncd.daemon.daemon import Daemon
-from syncd.daemon.signals import Ending
+from syncd.daemon.signals import StopRequest
 from syncd.jobs.servers import connect
 from syncd.ledger.ledger import Ledger
 from syncd.model import Run
@@ -44,7 +44,7 @@ def main() -> None:
     remotes = connect(config, clock)
     sources = {name: source for name, source in remotes.sources.items() if isinstance(source, OpenTalk)}
     with Ledger(config.state) as ledger, ThreadPoolExecutor(len(sources)) as pool:
-        daemon = Daemon(config, ledger, with_calendars(remotes), clock, Ending())
+        daemon = Daemon(config, ledger, with_calendars(remotes), clock, StopRequest())
         daemon.start()
 
         def at_once(work: Callable[[str], T]) -> list[T]:

@@ -12,7 +12,7 @@ import pytest
 from syncd.demo.serve import Traffic
 from syncd.ledger.ledger import Ledger
 from syncd.ledger.lock import sync_lock
-from syncd.transport import Answer, Remote
+from syncd.transport import Answer, HttpClient
 from tests.memory import NOW
 from tests.servers import free_port, radicale, xandikos
 from tests.town import Town
@@ -25,7 +25,7 @@ def town(tmp_path: Path) -> Iterator[Town]:
 
 
 def get(url: str, **headers: str) -> Answer:
-    remote = Remote("test")
+    remote = HttpClient("test")
     try:
         return remote.send("GET", url, headers=headers)
     finally:

@@ -20,8 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from syncd.daemon.client import Line
-from syncd.daemon.control import FILE, Control
+from syncd.daemon.client import ControlClient
+from syncd.daemon.control import FILE, ControlServer
 from syncd.errors import (
     BadEvent,
     ConfigError,
@@ -106,7 +106,7 @@ def asking(question: Callable[[], list[Run]]) -> Iterator[Future[list[Run]]]:
 
 
 @contextmanager
-def stranger(folder: Path, answer: Response) -> Iterator[Line]:
+def stranger(folder: Path, answer: Response) -> Iterator[ControlClient]:
     """A daemon of another version: it is there, and answers every question the same."""
 
     def here(_request: Request) -> Response:
@@ -117,18 +117,18 @@ def stranger(folder: Path, answer: Response) -> Iterator[Line]:
 
     app = Starlette(routes=[Route("/", here), Route("/sync", asked, methods=["POST"])])
     with Served(app, unix_socket(folder / FILE, 0o600)):
-        yield Line(folder)
+        yield ControlClient(folder)
 
 
-def busy(line: Line) -> str:
+def busy(line: ControlClient) -> str:
     with pytest.raises(LedgerBusy) as caught:
         line.sync()
     return str(caught.value)
 
 
 def test_every_question_reaches_the_desk_and_its_answer_who_asked(tmp_path: Path, desk: MemoryDesk) -> None:
-    line = Line(tmp_path)
-    with Control(desk, tmp_path):
+    line = ControlClient(tmp_path)
+    with ControlServer(desk, tmp_path):
         assert line.sync() == [PULL, PUSH]
         assert line.pull("work") == [PULL]
         assert line.confirm("team") == (30, [PUSH])
@@ -137,15 +137,15 @@ def test_every_question_reaches_the_desk_and_its_answer_who_asked(tmp_path: Path
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[MemoryDesk, Line]]:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[MemoryDesk, ControlClient]]:
     desk, folder = MemoryDesk(), tmp_path_factory.mktemp("control")
-    with Control(desk, folder):
-        yield desk, Line(folder)
+    with ControlServer(desk, folder):
+        yield desk, ControlClient(folder)
 
 
 @given(st.lists(RUNS, max_size=3), st.text(st.characters(exclude_categories=["Cs"])))
 def test_whatever_runs_and_names_there_are_they_arrive_as_they_were(
-    shared: tuple[MemoryDesk, Line], runs: list[Run], name: str
+    shared: tuple[MemoryDesk, ControlClient], runs: list[Run], name: str
 ) -> None:
     desk, line = shared
     desk.runs = runs
@@ -171,7 +171,7 @@ def test_a_daemon_that_cannot_be_understood_is_of_another_version(tmp_path: Path
 def test_nobody_else_can_open_the_socket_even_without_a_umask(tmp_path: Path, desk: MemoryDesk) -> None:
     before = os.umask(0)
     try:
-        with Control(desk, tmp_path):
+        with ControlServer(desk, tmp_path):
             mode = (tmp_path / FILE).stat().st_mode
     finally:
         os.umask(before)
@@ -182,30 +182,30 @@ def test_nobody_else_can_open_the_socket_even_without_a_umask(tmp_path: Path, de
 def test_a_folder_with_a_name_too_long_for_a_socket_will_do(tmp_path: Path, desk: MemoryDesk) -> None:
     folder = tmp_path / ("a" * 120) / ("b" * 120)
     folder.mkdir(parents=True)
-    with Control(desk, folder):
+    with ControlServer(desk, folder):
         assert S_ISSOCK((folder / FILE).stat().st_mode)
-        assert Line(folder).sync() == [PULL, PUSH]
+        assert ControlClient(folder).sync() == [PULL, PUSH]
     assert list(folder.iterdir()) == []
 
 
 def test_the_socket_of_a_daemon_that_was_killed_is_replaced(tmp_path: Path, desk: MemoryDesk) -> None:
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / FILE))
-    assert "refused" in busy(Line(tmp_path))
-    with Control(desk, tmp_path):
-        assert Line(tmp_path).sync() == [PULL, PUSH]
+    assert "refused" in busy(ControlClient(tmp_path))
+    with ControlServer(desk, tmp_path):
+        assert ControlClient(tmp_path).sync() == [PULL, PUSH]
 
 
 def test_a_socket_that_cannot_be_made_is_told_with_its_folder(tmp_path: Path, desk: MemoryDesk) -> None:
     with pytest.raises(LedgerError, match=r"none/control\.sock: .* No such file"):
-        Control(desk, tmp_path / "none")
+        ControlServer(desk, tmp_path / "none")
     (tmp_path / FILE).mkdir()
     with pytest.raises(LedgerError, match=r"control\.sock: .* in use"):
-        Control(desk, tmp_path)
+        ControlServer(desk, tmp_path)
 
 
 def test_nothing_is_left_after_the_end_and_ending_twice_is_no_harm(tmp_path: Path, desk: MemoryDesk) -> None:
-    control = Control(desk, tmp_path)
+    control = ControlServer(desk, tmp_path)
     control.close()
     assert list(tmp_path.iterdir()) == []
     control.close()
@@ -214,7 +214,7 @@ def test_nothing_is_left_after_the_end_and_ending_twice_is_no_harm(tmp_path: Pat
 def test_without_a_daemon_who_asks_is_told_what_to_do(tmp_path: Path) -> None:
     assert LedgerBusy.code == 75
     for folder in (tmp_path, tmp_path / "none"):
-        text = busy(Line(folder))
+        text = busy(ControlClient(folder))
         assert str(folder) in text
         assert "No such file" in text
         assert "try again" in text
@@ -222,13 +222,13 @@ def test_without_a_daemon_who_asks_is_told_what_to_do(tmp_path: Path) -> None:
 
 def test_a_daemon_that_hangs_itself_is_noticed_before_the_long_wait_begins(tmp_path: Path) -> None:
     with unix_socket(tmp_path / FILE, 0o600):  # the kernel takes the connection, nobody answers
-        assert "in time" in busy(Line(tmp_path, prompt=0.1))
+        assert "in time" in busy(ControlClient(tmp_path, prompt=0.1))
 
 
 def test_an_answer_that_takes_too_long_is_given_up(tmp_path: Path, desk: MemoryDesk) -> None:
     desk.may_end.clear()
-    with Control(desk, tmp_path):
-        assert "in time" in busy(Line(tmp_path, patience=0.1))
+    with ControlServer(desk, tmp_path):
+        assert "in time" in busy(ControlClient(tmp_path, patience=0.1))
         assert desk.begun.wait(PATIENCE)
     assert desk.asked == ["sync"]
 
@@ -238,15 +238,15 @@ def test_a_problem_of_the_desk_arrives_with_its_words_state_and_code(
     tmp_path: Path, desk: MemoryDesk, problem: SyncdError
 ) -> None:
     desk.fault = problem
-    with Control(desk, tmp_path), pytest.raises(SyncdError) as caught:
-        Line(tmp_path).sync()
+    with ControlServer(desk, tmp_path), pytest.raises(SyncdError) as caught:
+        ControlClient(tmp_path).sync()
     assert (str(caught.value), caught.value.state, caught.value.code) == (str(problem), problem.state, problem.code)
 
 
 def test_a_desk_that_is_stopped_is_a_daemon_that_ends(tmp_path: Path, desk: MemoryDesk) -> None:
     desk.fault = Stopped("syncd is ending")
-    with Control(desk, tmp_path):
-        assert "ending" in busy(Line(tmp_path))
+    with ControlServer(desk, tmp_path):
+        assert "ending" in busy(ControlClient(tmp_path))
 
 
 @pytest.mark.parametrize("fault", [ValueError(SECRET), SystemExit(SECRET)], ids=["error", "exit"])
@@ -254,11 +254,11 @@ def test_what_nobody_foresaw_is_logged_by_type_and_place_and_nothing_of_its_text
     tmp_path: Path, desk: MemoryDesk, fault: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     desk.fault = fault
-    with Control(desk, tmp_path), caplog.at_level(logging.DEBUG):
+    with ControlServer(desk, tmp_path), caplog.at_level(logging.DEBUG):
         with pytest.raises(SyncdError, match=type(fault).__name__) as caught:
-            Line(tmp_path).sync()
+            ControlClient(tmp_path).sync()
         desk.fault = None
-        assert Line(tmp_path).sync() == [PULL, PUSH]
+        assert ControlClient(tmp_path).sync() == [PULL, PUSH]
     (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert f"unforeseen {type(fault).__name__} at {__file__}:" in line
     assert (caught.value.state, caught.value.code) == ("needs_you", 1)
@@ -267,8 +267,8 @@ def test_what_nobody_foresaw_is_logged_by_type_and_place_and_nothing_of_its_text
 
 def test_a_long_sync_holds_up_no_other_question(tmp_path: Path, desk: MemoryDesk) -> None:
     desk.may_end.clear()
-    line = Line(tmp_path)
-    with Control(desk, tmp_path), asking(line.sync) as syncing:
+    line = ControlClient(tmp_path)
+    with ControlServer(desk, tmp_path), asking(line.sync) as syncing:
         assert desk.begun.wait(PATIENCE)
         assert line.confirm("team") == (30, [PUSH])
         assert not syncing.done()
@@ -277,8 +277,8 @@ def test_a_long_sync_holds_up_no_other_question(tmp_path: Path, desk: MemoryDesk
 
 
 def test_many_may_ask_at_once_and_each_is_answered(tmp_path: Path, desk: MemoryDesk) -> None:
-    line = Line(tmp_path)
-    with Control(desk, tmp_path), ThreadPoolExecutor(16) as pool:
+    line = ControlClient(tmp_path)
+    with ControlServer(desk, tmp_path), ThreadPoolExecutor(16) as pool:
         names = [f"a{number}" for number in range(32)]
         assert list(pool.map(line.pull, names)) == [[PULL]] * 32
     assert sorted(desk.asked) == sorted(f"pull {name}" for name in names)
@@ -286,8 +286,8 @@ def test_many_may_ask_at_once_and_each_is_answered(tmp_path: Path, desk: MemoryD
 
 def test_an_ending_daemon_tells_who_waits_though_the_desk_hangs(tmp_path: Path, desk: MemoryDesk) -> None:
     desk.may_end.clear()
-    control = Control(desk, tmp_path)
-    with asking(Line(tmp_path).sync) as syncing:
+    control = ControlServer(desk, tmp_path)
+    with asking(ControlClient(tmp_path).sync) as syncing:
         assert desk.begun.wait(PATIENCE)
         control.close()  # while the desk hangs: this test would never end otherwise
         with pytest.raises(LedgerBusy, match="ending"):
@@ -297,12 +297,12 @@ def test_an_ending_daemon_tells_who_waits_though_the_desk_hangs(tmp_path: Path, 
 
 def test_who_connects_and_says_nothing_does_not_keep_the_daemon_from_ending(tmp_path: Path, desk: MemoryDesk) -> None:
     with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as half:
-        with Control(desk, tmp_path):
+        with ControlServer(desk, tmp_path):
             for client in (silent, half):
                 client.connect(str(tmp_path / FILE))
                 client.settimeout(PATIENCE)
             half.sendall(b"POST /sync HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")
-            assert Line(tmp_path).unnoted() == [PULL]
+            assert ControlClient(tmp_path).unnoted() == [PULL]
         assert silent.recv(1) == b""
         while half.recv(1000):
             pass
@@ -311,14 +311,14 @@ def test_who_connects_and_says_nothing_does_not_keep_the_daemon_from_ending(tmp_
 DAEMON = """
 import sys, threading
 from pathlib import Path
-from syncd.daemon.control import Control
+from syncd.daemon.control import ControlServer
 
 class Hanging:
     def sync(self):
         print("begun", flush=True)
         threading.Event().wait()
 
-with Control(Hanging(), Path(sys.argv[1])):
+with ControlServer(Hanging(), Path(sys.argv[1])):
     print("ready", flush=True)
     sys.stdin.readline()
 """
@@ -343,19 +343,19 @@ def said(process: "subprocess.Popen[str]") -> str:
 def test_a_daemon_that_is_killed_in_the_middle_leaves_nobody_waiting(tmp_path: Path, desk: MemoryDesk) -> None:
     with daemon(tmp_path) as process:
         assert said(process) == "ready"
-        with asking(Line(tmp_path).sync) as syncing:
+        with asking(ControlClient(tmp_path).sync) as syncing:
             assert said(process) == "begun"
             process.kill()
             with pytest.raises(LedgerBusy, match="try again"):
                 syncing.result(PATIENCE)
-    with Control(desk, tmp_path):
-        assert Line(tmp_path).sync() == [PULL, PUSH]
+    with ControlServer(desk, tmp_path):
+        assert ControlClient(tmp_path).sync() == [PULL, PUSH]
 
 
 def test_a_desk_that_hangs_does_not_keep_the_process_from_ending(tmp_path: Path) -> None:
     with daemon(tmp_path) as process:
         assert said(process) == "ready"
-        with asking(Line(tmp_path).sync) as syncing:
+        with asking(ControlClient(tmp_path).sync) as syncing:
             assert said(process) == "begun"
             process.communicate("end\n", timeout=PATIENCE)
             assert process.returncode == 0

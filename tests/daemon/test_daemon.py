@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from syncd.daemon.daemon import Daemon
-from syncd.daemon.process import Clocks
-from syncd.daemon.schedule import Background, Bell
-from syncd.daemon.signals import Ending
+from syncd.daemon.process import ClockJump
+from syncd.daemon.schedule import Task, ThreadedScheduler
+from syncd.daemon.signals import StopRequest
 from syncd.errors import NeedsYou
-from syncd.jobs.servers import Remotes
+from syncd.jobs.servers import Servers
 from syncd.ledger.ledger import Ledger
 from syncd.model import Snapshot, Window
 from syncd.plan.timing import LONGEST_WAIT
-from syncd.transport import Answer, Remote
+from syncd.transport import Answer, HttpClient
 from tests.cli.test_report import config_of
 from tests.contract.memory import MemoryCalendar
 from tests.killing import Behind
@@ -34,8 +34,8 @@ def clock() -> datetime:
 
 
 @pytest.fixture
-def scheduler() -> Iterator[Background]:
-    scheduler = Background(4)
+def scheduler() -> Iterator[ThreadedScheduler]:
+    scheduler = ThreadedScheduler(4)
     scheduler.start()
     yield scheduler
     scheduler.shutdown()
@@ -61,9 +61,9 @@ class Work:
         return None
 
 
-def test_rings_during_the_work_are_kept_as_one_and_never_overlap(scheduler: Background) -> None:
+def test_rings_during_the_work_are_kept_as_one_and_never_overlap(scheduler: ThreadedScheduler) -> None:
     work = Work()
-    bell = Bell(scheduler, clock, "work", work)
+    bell = Task(scheduler, clock, "work", work)
     bell.ring()
     assert work.begun.acquire(timeout=PATIENCE)
     for _ in range(5):
@@ -76,9 +76,9 @@ def test_rings_during_the_work_are_kept_as_one_and_never_overlap(scheduler: Back
     assert (work.times, work.at_once) == (2, 1)
 
 
-def test_a_bell_rings_again_after_its_work_is_done(scheduler: Background) -> None:
+def test_a_bell_rings_again_after_its_work_is_done(scheduler: ThreadedScheduler) -> None:
     work = Work()
-    bell = Bell(scheduler, clock, "work", work)
+    bell = Task(scheduler, clock, "work", work)
     for number in range(1, 4):
         work.gate.release()
         bell.ring()
@@ -86,14 +86,14 @@ def test_a_bell_rings_again_after_its_work_is_done(scheduler: Background) -> Non
         assert work.times >= number - 1
 
 
-def test_work_that_fails_unforeseen_does_not_silence_the_bell(scheduler: Background) -> None:
+def test_work_that_fails_unforeseen_does_not_silence_the_bell(scheduler: ThreadedScheduler) -> None:
     done = threading.Semaphore(0)
 
     def work() -> datetime | None:
         done.release()
         raise RuntimeError("unforeseen")
 
-    bell = Bell(scheduler, clock, "work", work)
+    bell = Task(scheduler, clock, "work", work)
     for _ in range(20):
         bell.ring()
         assert done.acquire(timeout=PATIENCE)
@@ -115,9 +115,9 @@ class SlowSource(MemorySource):
 
 def test_a_stop_waits_for_the_step_in_hand_which_may_still_ring_others(tmp_path: Path) -> None:
     config, source, calendar = config_of(tmp_path), SlowSource(), MemoryCalendar("team")
-    remotes = Remotes({"work": source}, None, {"team": calendar}, lambda: None)
+    remotes = Servers({"work": source}, None, {"team": calendar}, lambda: None)
     with Ledger(tmp_path / "state") as ledger:
-        daemon = Daemon(config, ledger, remotes, clock, Ending())
+        daemon = Daemon(config, ledger, remotes, clock, StopRequest())
         daemon.start()
         assert source.begun.wait(PATIENCE)
         stopping = threading.Thread(target=daemon.stop)
@@ -130,12 +130,12 @@ def test_a_stop_waits_for_the_step_in_hand_which_may_still_ring_others(tmp_path:
 
 
 def test_a_failed_pull_is_tried_again_and_a_day_of_unforeseen_errors_ends_no_account(
-    scheduler: Background,
+    scheduler: ThreadedScheduler,
 ) -> None:
     def work() -> datetime | None:
         raise KeyError("unforeseen")
 
-    bell = Bell(scheduler, clock, "pull work", work)
+    bell = Task(scheduler, clock, "pull work", work)
     bell._running = True
     bell._run()
     (job,) = scheduler.get_jobs()
@@ -145,20 +145,20 @@ def test_a_failed_pull_is_tried_again_and_a_day_of_unforeseen_errors_ends_no_acc
 
 def test_a_clock_that_jumps_or_a_machine_that_slept_is_noticed_once() -> None:
     wall, steady = datetime(2026, 11, 23, 12, tzinfo=UTC), 100.0
-    clocks = Clocks(lambda: wall, lambda: steady)
+    clocks = ClockJump(lambda: wall, lambda: steady)
     wall, steady = wall + timedelta(seconds=30), steady + 30
-    assert not clocks.have_parted()
+    assert not clocks.detected()
     for jump in (timedelta(hours=8), -timedelta(days=1)):
         wall, steady = wall + jump, steady + 30
-        assert clocks.have_parted()
-        assert not clocks.have_parted()
+        assert clocks.detected()
+        assert not clocks.detected()
 
 
 def test_commands_ask_a_daemon_that_lists_the_whole_window_for_them(tmp_path: Path) -> None:
     config, source, calendar = config_of(tmp_path), MemorySource(meeting(day=10)), MemoryCalendar("team")
-    remotes = Remotes({"work": source}, None, {"team": calendar}, lambda: None)
+    remotes = Servers({"work": source}, None, {"team": calendar}, lambda: None)
     with Ledger(tmp_path / "state") as ledger:
-        daemon = Daemon(config, ledger, remotes, clock, Ending())
+        daemon = Daemon(config, ledger, remotes, clock, StopRequest())
         daemon.start()
         try:
             daemon.sync()
@@ -193,7 +193,7 @@ def alive(town: Town) -> Iterator[None]:
 
 
 def get(url: str, **headers: str) -> Answer:
-    with closing(Remote("test")) as remote:
+    with closing(HttpClient("test")) as remote:
         return remote.send("GET", url, headers=headers)
 
 

@@ -14,7 +14,7 @@ from syncd.config import Config, load
 from syncd.config.profiles import calendar_profile, feed_profile
 from syncd.errors import LedgerError, Unavailable
 from syncd.explain.explanation import choices, explanation
-from syncd.explain.facts import Explanation, Next, Sight, Stand
+from syncd.explain.facts import Destination, Explanation, Pending, SeenBy
 from syncd.ledger.ledger import Ledger
 from syncd.model import Decision, Feed, Override, Placement, Profile, Run, When
 from syncd.plan.calendar import Forget
@@ -177,7 +177,9 @@ def test_what_is_said_to_come_next_is_what_the_next_run_does(
 
 
 def check_foresight(desk: Desk) -> None:
-    stands = {event: {each.kind: each for each in desk.explain(event).stands} for event in desk.ledger.find_events("")}
+    stands = {
+        event: {each.kind: each for each in desk.explain(event).destinations} for event in desk.ledger.find_events("")
+    }
     foreseen = {event: each["push"].next.action for event, each in stands.items() if each}
     desk.house.writes.clear()
     run = desk.house.push()
@@ -439,7 +441,7 @@ def test_a_link_for_another_room_is_told_to_be_outdated(desk: Desk) -> None:
 )
 def test_every_state_of_a_placement_has_its_words(state: str, words: str) -> None:
     place = Placement("team", "e1", "syncd-e1.ics", None, 3, "d", NOW, None, state)  # type: ignore[arg-type]
-    stand = Stand(kind="push", name="team", accounts=("work",), place=replace(place, edited=True))
+    stand = Destination(kind="push", name="team", accounts=("work",), place=replace(place, edited=True))
     said = [" ".join(line.split()) for line in lines(Explanation("e1", (), (), (stand,), ()))]
     assert f"calendar team entry {words}" in said
     assert ("note somebody edited it there; what they added stays" in said) == (state == "placed")
@@ -448,8 +450,8 @@ def test_every_state_of_a_placement_has_its_words(state: str, words: str) -> Non
 def test_no_line_is_longer_than_a_terminal(desk: Desk) -> None:
     desk.house.sync()
     message = "the server answers what nobody understands, " * 6
-    stand = Stand(kind="push", name="team", trouble=message, next=Next(problem=message))
-    for shown in (desk.explain("e1"), Explanation("e1", (Sight("work", meeting=meeting()),), (), (stand,), ())):
+    stand = Destination(kind="push", name="team", trouble=message, next=Pending(problem=message))
+    for shown in (desk.explain("e1"), Explanation("e1", (SeenBy("work", meeting=meeting()),), (), (stand,), ())):
         assert max(len(line) for line in lines(shown)) <= 100
 
 

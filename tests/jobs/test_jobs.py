@@ -11,10 +11,10 @@ from sqlite_utils import Database
 
 from syncd.config import Config, load
 from syncd.daemon.daemon import Daemon
-from syncd.daemon.signals import Ending
+from syncd.daemon.signals import StopRequest
 from syncd.errors import BadAnswer, LedgerBusy, LoginRefused, NeedsYou, SyncdError, Unavailable
 from syncd.jobs.jobs import Jobs
-from syncd.jobs.servers import Remotes
+from syncd.jobs.servers import Servers
 from syncd.ledger.ledger import Ledger
 from syncd.model import Identity, Run
 from tests.contract.memory import MemoryCalendar
@@ -43,7 +43,7 @@ class Office:
         self.config = configure(folder, accounts)
         self.ledger = Ledger(folder / "state")
         self.rung: list[tuple[str, str]] = []
-        remotes = Remotes(self.sources, self.minter, self.calendars, lambda: None)
+        remotes = Servers(self.sources, self.minter, self.calendars, lambda: None)
         self.jobs = Jobs(
             self.config,
             self.ledger,
@@ -192,7 +192,7 @@ def test_retry_after_is_not_overridden_by_a_change_that_rings_a_push_but_by_a_pe
         office.pull()
         assert {(run.state, run.next_try) for run in office.push()} == {("retrying", NOW + HOUR)}
     assert office.written() == before
-    runs = {(run.kind, run.name): run.state for run in office.jobs.ring_all()}
+    runs = {(run.kind, run.name): run.state for run in office.jobs.run_all()}
     assert {runs["push", name] for name in CALENDARS} == {"ok"}
 
 
@@ -304,7 +304,7 @@ def test_what_a_locked_ledger_could_not_note_of_the_links_is_not_told_for_ever(t
     office = Office(tmp_path, ACCOUNTS[:1])
     office.ledger.close()
     office.ledger = ledger = Locked(office.config.state)
-    remotes = Remotes(office.sources, office.minter, office.calendars, lambda: None)
+    remotes = Servers(office.sources, office.minter, office.calendars, lambda: None)
     jobs = Jobs(office.config, ledger, remotes, lambda: office.now, workers=1)
     jobs.pull("a0")
     ledger.locked = True
@@ -319,7 +319,7 @@ def test_what_a_locked_ledger_could_not_note_of_the_links_is_not_told_for_ever(t
 def test_links_of_all_servers_are_made_side_by_side_on_one_ledger(tmp_path: Path) -> None:
     office = Office(tmp_path, workers=4)
     try:
-        runs = {(run.kind, run.name): run for run in office.jobs.ring_all()}
+        runs = {(run.kind, run.name): run for run in office.jobs.run_all()}
         assert {run.state for run in runs.values()} == {"ok"}
         assert runs["mint", "openmeetings"].counts == {"hashes": 20}
         assert all(len(calendar.objects) == 20 for calendar in office.calendars.values())
@@ -362,8 +362,10 @@ class Bellboy:
 
 def test_the_daemon_does_at_once_what_waits_for_a_host_that_answers_again(office: Office) -> None:
     bellboy = Bellboy()
-    remotes = Remotes(office.sources, office.minter, office.calendars, lambda: None)
-    daemon = Daemon(office.config, office.ledger, remotes, lambda: office.now, Ending(), scheduler=bellboy, workers=1)
+    remotes = Servers(office.sources, office.minter, office.calendars, lambda: None)
+    daemon = Daemon(
+        office.config, office.ledger, remotes, lambda: office.now, StopRequest(), scheduler=bellboy, workers=1
+    )
     office.break_accounts(DOWN)
     daemon.start()
     bellboy.run()

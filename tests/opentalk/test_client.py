@@ -19,7 +19,7 @@ from syncd.demo.signin import Version
 from syncd.errors import BadAnswer, BadEvent, LoginRefused, NeedsYou, Unavailable
 from syncd.model import Invite, Meeting, Window
 from syncd.opentalk.client import OpenTalk
-from syncd.transport import Remote
+from syncd.transport import HttpClient
 from tests.tiny import Call, Certificate, Tiny
 
 NOW = datetime(2026, 11, 22, 8, tzinfo=UTC)
@@ -123,7 +123,7 @@ class Kept:
 
 def signed_in(there: World, username: str = "alice") -> str:
     """The refresh token of somebody who signed in in a browser."""
-    with closing(Remote("test")) as remote:
+    with closing(HttpClient("test")) as remote:
         endpoint = f"{there.identity.issuer}/protocol/openid-connect"
         scope = {"client_id": "Frontend", "scope": "openid profile email offline_access"}
         device = msgspec.json.decode(remote.send("POST", f"{endpoint}/auth/device", form=scope).body)

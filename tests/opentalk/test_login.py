@@ -17,7 +17,7 @@ from syncd.errors import BadAnswer, LoginRefused, NeedsYou, Stopped, Unavailable
 from syncd.opentalk.client import OpenTalk
 from syncd.opentalk.login import sign_in, sign_out
 from syncd.opentalk.tokens import Claims
-from syncd.transport import Remote
+from syncd.transport import HttpClient
 from tests.tiny import Call, Certificate, Tiny
 
 NOW = datetime(2026, 11, 22, 8, tzinfo=UTC)
@@ -38,7 +38,7 @@ class Town:
         self.opentalk = EmbeddedOpenTalk(self.identity, lambda: self.now, "0.30")
         self.identity.url = stack.enter_context(Served(self.identity.app)).url
         self.url = stack.enter_context(Served(self.opentalk.app)).url
-        self.browser = Remote("browser")
+        self.browser = HttpClient("browser")
         stack.callback(self.browser.close)
         self.said: list[str] = []
         self.waited: list[float] = []

@@ -14,8 +14,7 @@ from syncd.ledger.ledger import Rehearsal
 from syncd.model import meeting_digest
 from syncd.opentalk.client import OpenTalk
 from syncd.opentalk.wire import Listing
-from syncd.sync.pull import Listing as Wishes
-from syncd.sync.pull import pull
+from syncd.sync.pull import ListingSettings, pull
 from tests.opentalk.test_client import NOW, World, here, time
 from tests.opentalk.test_wire import event, exception, series
 
@@ -24,7 +23,7 @@ __all__ = ["here"]
 IDS = [f"{number:08}-0000-4000-8000-000000000000" for number in range(3)]
 ONCE = {name: event(id=name) for name in IDS}
 SERIES = {name: series(id=name) for name in IDS}
-WISHES = Wishes(past=timedelta(days=30), ahead=timedelta(days=365))
+WISHES = ListingSettings(past=timedelta(days=30), ahead=timedelta(days=365))
 
 
 def excepted(name: str, day: int, **fields: Any) -> dict[str, Any]:

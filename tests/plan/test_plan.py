@@ -8,14 +8,14 @@ from msgspec.structs import replace
 
 from syncd.model import Link, Meeting, Override, Profile, Snapshot, When, Window
 from syncd.plan.entries import revision_of
-from syncd.plan.links import LinkKey, Mint, Source, links_to_mint, merged
+from syncd.plan.links import LinkKey, MissingLink, Origin, missing_links, once_each
 from syncd.plan.pull import (
     ASKS,
     NOT_WANTED,
     Ask,
     Drop,
     Keep,
-    Known,
+    KnownMeeting,
     answered,
     known_as,
     ledger_changes,
@@ -59,11 +59,11 @@ listings = st.lists(meetings, max_size=8).map(lambda found: {each.id: each for e
 
 def carry_out(
     changes: list[Keep | Ask | Drop],
-    known: dict[str, Known],
+    known: dict[str, KnownMeeting],
     truth: dict[str, Meeting],
     *,
     windowed: bool,
-) -> dict[str, Known]:
+) -> dict[str, KnownMeeting]:
     after = dict(known)
     for change in changes:
         if isinstance(change, Ask):
@@ -150,20 +150,20 @@ PROFILE = Profile(
 )
 
 
-def source(event: str, day: int, *, own: bool = True) -> Source:
+def source(event: str, day: int, *, own: bool = True) -> Origin:
     start = NOW + day * DAY
-    return Source("work", ("work",), f"digest-{event}", start, start + timedelta(hours=1), f"room-{event}", own)
+    return Origin("work", ("work",), f"digest-{event}", start, start + timedelta(hours=1), f"room-{event}", own)
 
 
 def test_links_are_made_nearest_meeting_first_and_none_for_what_is_over() -> None:
     sources = {"far": source("far", 9), "near": source("near", 1), "over": source("over", -1)}
-    wishes = links_to_mint(sources, {}, PROFILE, NOW)
+    wishes = missing_links(sources, {}, PROFILE, NOW)
     assert [wish.event for wish in wishes] == ["near", "near", "far", "far"]
     assert {wish.kind for wish in wishes} == {"invite", "hash"}
     assert all(wish.moderator for wish in wishes if wish.kind == "hash")
 
 
-def links_for(wishes: list[Mint], code: str | None, at: datetime) -> dict[LinkKey, Link]:
+def links_for(wishes: list[MissingLink], code: str | None, at: datetime) -> dict[LinkKey, Link]:
     return {
         (wish.kind, wish.event, wish.whose): Link(wish.kind, wish.event, wish.whose, code, wish.depends, True, at)
         for wish in wishes
@@ -172,21 +172,21 @@ def links_for(wishes: list[Mint], code: str | None, at: datetime) -> dict[LinkKe
 
 def test_links_that_are_there_are_not_made_again() -> None:
     sources = {"near": source("near", 1)}
-    wishes = links_to_mint(sources, {}, PROFILE, NOW)
-    assert links_to_mint(sources, links_for(wishes, "c", NOW), PROFILE, NOW + 300 * DAY) == []
+    wishes = missing_links(sources, {}, PROFILE, NOW)
+    assert missing_links(sources, links_for(wishes, "c", NOW), PROFILE, NOW + 300 * DAY) == []
 
 
 def test_a_link_that_could_not_be_had_is_asked_for_again_after_a_day() -> None:
     sources = {"near": source("near", 5)}
-    wishes = links_to_mint(sources, {}, PROFILE, NOW)
+    wishes = missing_links(sources, {}, PROFILE, NOW)
     none = links_for(wishes, None, NOW)
-    assert links_to_mint(sources, none, PROFILE, NOW + DAY / 2) == []
-    assert links_to_mint(sources, none, PROFILE, NOW + DAY) == wishes
+    assert missing_links(sources, none, PROFILE, NOW + DAY / 2) == []
+    assert missing_links(sources, none, PROFILE, NOW + DAY) == wishes
 
 
 @pytest.mark.parametrize("change", [{"audience": "guests"}, {"moderator": False}])
 def test_guests_and_feeds_get_hashes_of_their_own_that_do_not_moderate(change: dict[str, object]) -> None:
-    wishes = links_to_mint({"near": source("near", 1)}, {}, replace(PROFILE, **change), NOW)
+    wishes = missing_links({"near": source("near", 1)}, {}, replace(PROFILE, **change), NOW)
     hashes = [wish for wish in wishes if wish.kind == "hash"]
     assert [(wish.whose, wish.moderator) for wish in hashes] == [("guest", False)]
 
@@ -230,23 +230,23 @@ def test_a_meeting_that_is_not_wanted_any_more_is_dropped_only_when_it_changes()
 
 
 def test_a_link_that_several_profiles_want_is_asked_of_all_their_accounts_once() -> None:
-    wish = Mint("invite", "e1", "guest", ("a",), "d", NOW)
+    wish = MissingLink("invite", "e1", "guest", ("a",), "d", NOW)
     other = replace(wish, accounts=("b", "a"))
-    assert merged([wish, other]) == [replace(wish, accounts=("a", "b"))]
+    assert once_each([wish, other]) == [replace(wish, accounts=("a", "b"))]
 
 
 def test_the_links_of_several_profiles_are_made_nearest_meeting_first() -> None:
-    near = Mint("invite", "near", "guest", ("a",), "d", NOW + DAY)
-    far = Mint("invite", "far", "guest", ("a",), "d", NOW + 9 * DAY)
-    assert merged([far, near]) == [near, far]
+    near = MissingLink("invite", "near", "guest", ("a",), "d", NOW + DAY)
+    far = MissingLink("invite", "far", "guest", ("a",), "d", NOW + 9 * DAY)
+    assert once_each([far, near]) == [near, far]
 
 
 @pytest.mark.parametrize(("ahead", "asked"), [(timedelta(hours=1), True), (timedelta(0), False)])
 def test_a_link_that_could_not_be_had_in_the_future_says_nothing(ahead: timedelta, asked: bool) -> None:
     sources = {"near": source("near", 5)}
-    wishes = links_to_mint(sources, {}, PROFILE, NOW)
+    wishes = missing_links(sources, {}, PROFILE, NOW)
     none = links_for(wishes, None, NOW + ahead)
-    assert links_to_mint(sources, none, PROFILE, NOW) == (wishes if asked else [])
+    assert missing_links(sources, none, PROFILE, NOW) == (wishes if asked else [])
 
 
 def test_the_next_days_are_listed_between_two_windows_and_a_wrong_clock_counts_for_nothing() -> None:
