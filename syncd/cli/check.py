@@ -5,6 +5,7 @@ import click
 
 from syncd.cli.context import Context, clock, code_of, collecting, pass_context
 from syncd.config import Config
+from syncd.config.secret import Secret
 from syncd.errors import SyncdError
 
 
@@ -15,12 +16,7 @@ def check(context: Context, *, online: bool) -> None:
     """Is the configuration right; with --online: do all the servers agree."""
     config = context.load()
     problems: list[SyncdError] = []
-    secrets_asked = [
-        *(account.password for account in config.accounts.values() if account.enabled and account.password),
-        *(calendar.password for calendar in config.calendars.values() if calendar.enabled),
-        *([config.openmeetings.password] if config.openmeetings else []),
-    ]
-    for secret in secrets_asked:
+    for secret in _secrets(config):
         with collecting(problems):
             secret.reveal()
     if online and not problems:
@@ -30,6 +26,15 @@ def check(context: Context, *, online: bool) -> None:
     if problems:
         raise SystemExit(code_of(problems))
     click.echo(f"{config.path}: all is well" + (", all servers agree" if online else ""))
+
+
+def _secrets(config: Config) -> list[Secret]:
+    """The passwords of everything that is enabled, not read yet."""
+    return [
+        *(account.password for account in config.accounts.values() if account.enabled and account.password),
+        *(calendar.password for calendar in config.calendars.values() if calendar.enabled),
+        *([config.openmeetings.password] if config.openmeetings else []),
+    ]
 
 
 def _check_online(config: Config, problems: list[SyncdError]) -> None:

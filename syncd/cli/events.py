@@ -92,10 +92,7 @@ def events(
     if as_csv and as_json:
         raise click.UsageError("--csv or --json, not both")
     config = context.load()
-    enabled = [name for name, settings in config.accounts.items() if settings.enabled]
-    if account is not None and account not in enabled:
-        raise click.UsageError(f"there is no account {account}; there is {', '.join(enabled)}")
-    accounts = [account] if account else enabled
+    accounts = _accounts(config, account)
     problems: list[SyncdError] = []
     with TerminalProgress() as progress:
         listed = list_events(config, accounts, _date(since), _date(until), clock, progress.show, problems)
@@ -103,14 +100,23 @@ def events(
         click.echo(str(problem), err=True)
     if problems and len(problems) == len(accounts):
         raise SystemExit(code_of(problems))
-    if as_json:
-        click.echo(json.dumps(listed, indent=1, ensure_ascii=False))
-    elif as_csv:
-        click.echo(events_csv(listed), nl=False)
-    else:
-        click.echo("\n".join(event_lines(listed)))
+    click.echo(_printed(listed, as_csv=as_csv, as_json=as_json), nl=not as_csv)
     if problems:
         raise SystemExit(1)
+
+
+def _accounts(config: Config, account: str | None) -> list[str]:
+    """The enabled accounts, or the one that is named. Raises UsageError if there is none of this name."""
+    enabled = [name for name, settings in config.accounts.items() if settings.enabled]
+    if account is not None and account not in enabled:
+        raise click.UsageError(f"there is no account {account}; there is {', '.join(enabled)}")
+    return [account] if account else enabled
+
+
+def _printed(listed: list[Json], *, as_csv: bool, as_json: bool) -> str:
+    if as_json:
+        return json.dumps(listed, indent=1, ensure_ascii=False)
+    return events_csv(listed) if as_csv else "\n".join(event_lines(listed))
 
 
 def _date(text: str | None) -> datetime | None:

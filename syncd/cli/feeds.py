@@ -9,6 +9,7 @@ import click
 
 from syncd.cli.context import Context, clock, pass_context
 from syncd.cli.progress import TerminalProgress
+from syncd.config import Config
 from syncd.errors import ConfigError, LedgerError
 from syncd.ledger.database import FILE
 from syncd.model import Feed
@@ -40,11 +41,7 @@ def feed_add(
         raise ConfigError([f"{config.path}: feeds: there is no such table (example: [feeds] with public_url)"])
     if not re.fullmatch(r"[a-z0-9-]+", name):
         raise click.UsageError(f"a feed's name is [a-z0-9-]+, not {name}")
-    wanted = accounts or tuple(config.accounts)
-    if not accounts and len(wanted) > 1:
-        raise click.UsageError(f"say whose meetings: --account {' --account '.join(wanted)}")
-    if unknown := [account for account in wanted if account not in config.accounts]:
-        raise click.UsageError(f"there is no account {unknown[0]}; there is {', '.join(config.accounts)}")
+    wanted = _accounts(config, accounts)
     if audience == "owner" and len(wanted) > 1:
         raise click.UsageError("a feed of several accounts is for guests: an owner's links are one person's")
     readers = audience or ("owner" if len(wanted) == 1 else "guests")
@@ -57,6 +54,15 @@ def feed_add(
         if profile and (run := build_feed(made, profile, ledger, clock(), progress.show)):
             ledger.save_run(run)
     click.echo(feed_address(config.feeds.public_url, token))
+
+
+def _accounts(config: Config, named: tuple[str, ...]) -> tuple[str, ...]:
+    """The accounts that are named, or the only one there is. Raises UsageError for anything else."""
+    if not named and len(config.accounts) > 1:
+        raise click.UsageError(f"say whose meetings: --account {' --account '.join(config.accounts)}")
+    if unknown := [account for account in named if account not in config.accounts]:
+        raise click.UsageError(f"there is no account {unknown[0]}; there is {', '.join(config.accounts)}")
+    return named or tuple(config.accounts)
 
 
 @feed.command("list")

@@ -170,9 +170,7 @@ def load(path: Path, environ: Mapping[str, str], etc: Path = ETC) -> Config:
         _check_login(values, name, draft)
     if not draft.tables.get("opentalk"):
         draft.problem("opentalk", "there is no account", "[opentalk.work]")
-    openmeetings = draft.section("openmeetings", OpenMeetings) if "openmeetings" in draft.tables else None
-    if openmeetings is not None and openmeetings.get("public_url", "") is None:
-        openmeetings["public_url"] = openmeetings.get("url")
+    openmeetings = _openmeetings(draft)
     calendars = draft.named_sections("caldav", Calendar, "team")
     for name, values in calendars.items():
         _settle_calendar(values, f"caldav.{name}", draft, tuple(accounts), openmeetings is not None)
@@ -203,6 +201,16 @@ def _settle_state(values: dict[str, Any], draft: Draft, etc: Path) -> None:
         else:
             what = "is missing, and neither $XDG_STATE_HOME nor $HOME is set"
             draft.problem("syncd.state", what, 'state = "/var/lib/syncd"')
+
+
+def _openmeetings(draft: Draft) -> dict[str, Any] | None:
+    """Its table; whoever says nothing else sees it at the address that syncd asks."""
+    if "openmeetings" not in draft.tables:
+        return None
+    values = draft.section("openmeetings", OpenMeetings)
+    if values.get("public_url", "") is None:
+        values["public_url"] = values.get("url")
+    return values
 
 
 def _check_login(values: Mapping[str, Any], name: str, draft: Draft) -> None:

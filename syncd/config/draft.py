@@ -93,16 +93,21 @@ class Draft:
         values: dict[str, Any] = {}
         for name, key in keys.items():
             place = Place(f"{path}.{name}", self.file, self.environ, raw.get("plain_http") is True)
-            if name not in raw and key.derived:
+            if name in raw:
+                values |= self._settled(name, key, raw[name], place)
+            elif key.derived:
                 values[name] = None
-            elif name not in raw and name in required:
+            elif name in required:
                 self.problem(place.key, "is missing", f"{name} = {key.example}")
-            elif name in raw:
-                try:
-                    values[name] = self._value(key, raw[name], place)
-                except Wrong as wrong:
-                    self.problem(place.key, str(wrong), f"{name} = {key.example}")
         return values
+
+    def _settled(self, name: str, key: Key, raw: object, place: Place) -> dict[str, Any]:
+        """The value by its name; nothing, and a problem is noted, if it is wrong."""
+        try:
+            return {name: self._value(key, raw, place)}
+        except Wrong as wrong:
+            self.problem(place.key, str(wrong), f"{name} = {key.example}")
+            return {}
 
     def _value(self, key: Key, raw: object, place: Place) -> object:
         """A key's value. A variable's text that reads as a number may still be meant as text."""

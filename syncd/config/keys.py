@@ -155,7 +155,7 @@ def collection(value: object, place: Place) -> str:
     parts = _split(address)
     if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
         raise Wrong("must be a whole address that begins with https://")
-    if parts.username is not None or parts.password is not None:
+    if "@" in parts.netloc:
         raise Wrong("must not hold a login: write it into username and password")
     if "?" in address or "#" in address:
         raise Wrong("must end with its path, without ? and #")
@@ -244,14 +244,18 @@ def secret(value: object, place: Place) -> Secret:
         raise Wrong("must have exactly one of file, command, env and credential")
     source = value[kind]
     if kind == "command":
-        if not isinstance(source, list) or not source or not all(_plain(part) for part in source):
-            raise Wrong("command must be a list: the program and each argument in quotes of its own")
-        return Secret(place.key, kind, tuple(source), place.file, place.environ)
+        return Secret(place.key, kind, _command(source), place.file, place.environ)
     if not _plain(source):
         raise Wrong(f"{kind} must be a text in quotes")
     if kind == "credential" and ("/" in source or source in {".", ".."}):
         raise Wrong("credential must be the name of a file, without a folder")
     return Secret(place.key, kind, source, place.file, place.environ)
+
+
+def _command(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(_plain(part) for part in value):
+        raise Wrong("command must be a list: the program and each argument in quotes of its own")
+    return tuple(value)
 
 
 def _plain(value: object) -> bool:

@@ -75,20 +75,31 @@ def collection(answer: Answer, who: str) -> Collection:
     refused = statuses(tree.iterfind(f"{DAV}response[1]/{DAV}status"))
     if refused and refused[0] in OTHER_4XX:  # Xandikos packs a plain 404 into a multistatus
         return Collection(refused[0], answer.url)
-    found = etree.Element("props")
-    for propstat in tree.iterfind(f"{DAV}response[1]/{DAV}propstat"):
-        if " 200" in (propstat.findtext(f"{DAV}status") or " 200"):
-            found.extend(propstat.findall(f"{DAV}prop/*"))
+    found = _properties(tree)
     return Collection(
         status=answer.status,
         url=answer.url.rstrip("/") + "/",
         calendar=found.find(f"{DAV}resourcetype/{CALDAV}calendar") is not None,
         components=_each(found, f"{CALDAV}supported-calendar-component-set", _component),
         privileges=_each(found, f"{DAV}current-user-privilege-set", _privilege),
-        cursor=(found.findtext(f"{DAV}sync-token") or "").strip() or None,
+        cursor=sync_token(found),
         principal=found.findtext(f"{DAV}current-user-principal/{DAV}href"),
         home=found.find(f"{CALDAV}calendar-home-set/{DAV}href") is not None,
     )
+
+
+def sync_token(tree: Any) -> str | None:
+    """That of a collection's properties, or of a listing; ``None`` where the server has none."""
+    return (tree.findtext(f"{DAV}sync-token") or "").strip() or None
+
+
+def _properties(tree: Any) -> Any:
+    """The properties that the first response of a multistatus has, without those that it says it has not."""
+    found = etree.Element("props")
+    for propstat in tree.iterfind(f"{DAV}response[1]/{DAV}propstat"):
+        if " 200" in (propstat.findtext(f"{DAV}status") or " 200"):
+            found.extend(propstat.findall(f"{DAV}prop/*"))
+    return found
 
 
 def problem(answer: Answer, who: str) -> SyncdError:

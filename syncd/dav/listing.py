@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 
 from msgspec import Struct
 
-from syncd.dav.answers import DAV, FULL, MULTISTATUS, parse, statuses
+from syncd.dav.answers import DAV, FULL, MULTISTATUS, parse, statuses, sync_token
 from syncd.errors import BadAnswer
 from syncd.transport import Answer
 
@@ -65,16 +65,13 @@ def read_listing(answer: Answer, who: str) -> Multistatus:
     for path, status, response in _told(tree, answer.url, who):
         told += 1
         own = unquote(path).rstrip("/") == here
-        href = "" if own else _last(path)  # that of a collection is empty, too
         if own and status == FULL:
             truncated = True  # RFC 6578, 3.6
-        elif href and status in GONE:
-            etags.setdefault(href, None)  # Cyrus tells of one object both that it is gone and that it changed
-        elif status >= 300 and (own or status not in GONE):  # noqa: PLR2004
+        elif _is_refused(status, own=own):
             raise BadAnswer(f"{who} could not tell of all that is in it ({status})")
-        elif href and not _is_collection(response):
-            etags[href] = _etag(response)
-    return Multistatus(etags, (tree.findtext(f"{DAV}sync-token") or "").strip() or None, truncated, told)
+        elif not own:
+            _note(etags, _last(path), status, response)
+    return Multistatus(etags, sync_token(tree), truncated, told)
 
 
 def _told(tree: Any, base: str, who: str) -> Iterator[tuple[str, int, Any]]:
@@ -88,6 +85,19 @@ def _told(tree: Any, base: str, who: str) -> Iterator[tuple[str, int, Any]]:
             yield from [(urlsplit(urljoin(base, href)).path, status, response) for href in found]
         except ValueError:
             raise BadAnswer(f"{who} names an address that is none") from None
+
+
+def _is_refused(status: int, *, own: bool) -> bool:
+    """Whether something is there that the server does not tell of; an object may be gone, the calendar may not."""
+    return status >= 300 and (own or status not in GONE)  # noqa: PLR2004
+
+
+def _note(etags: dict[str, str | None], href: str, status: int, response: Any) -> None:
+    """Take up what is told of an object; of another collection, whose address ends with a slash, nothing."""
+    if href and status in GONE:
+        etags.setdefault(href, None)  # Cyrus tells of one object both that it is gone and that it changed
+    elif href and not _is_collection(response):
+        etags[href] = _etag(response)
 
 
 def _last(path: str) -> str:
