@@ -17,12 +17,12 @@ from syncd.model import Run
 @pass_context
 def confirm(context: Context, name: str) -> None:
     """Let the held deletion of a calendar or feed that `status` showed pass."""
-    from syncd.daemon.client import ControlClient  # noqa: PLC0415
-
     config = context.load()
     stored = _names_of_holds(config, name)
     runs: list[Run] = []
     if (daemon := syncing(config.state)) and daemon.daemon:
+        from syncd.daemon.client import ControlClient  # noqa: PLC0415
+
         count, runs = ControlClient(config.state).confirm(name)
     else:
         count = _confirmed(config, stored)

@@ -9,11 +9,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from syncd.config import Config, find, load
 from syncd.errors import SyncdError
+
+if TYPE_CHECKING:
+    from syncd.config import Config
 
 
 def clock() -> datetime:
@@ -27,8 +30,10 @@ class Context:
     def __init__(self, config: Path | None) -> None:
         self._config = config
 
-    def load(self) -> Config:
-        """The configuration. Raises ConfigError with every problem of it."""
+    def load(self) -> "Config":
+        """Read the configuration. Raises ConfigError with every problem of it."""
+        from syncd.config import find, load  # noqa: PLC0415 -- `--version` and `--help` read none
+
         return load(find(self._config, os.environ), os.environ)
 
 

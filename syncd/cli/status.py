@@ -52,10 +52,10 @@ def _unnoted(
     config: Config, daemon: Syncing | None, standings: Mapping[tuple[str, str], Standing]
 ) -> dict[tuple[str, str], Standing]:
     """What only the daemon knows while its ledger is locked or full."""
-    from syncd.daemon.client import ControlClient  # noqa: PLC0415
-
     if daemon is None or not daemon.daemon:
         return {}
+    from syncd.daemon.client import ControlClient  # noqa: PLC0415
+
     try:
         runs = ControlClient(config.state).unnoted()
     except LedgerBusy as problem:
