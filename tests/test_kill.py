@@ -20,10 +20,10 @@ from syncd.demo.openmeetings import CONTEXT
 from syncd.demo.serve import Served
 from syncd.ical.mark import read_mark
 from syncd.ledger.ledger import Ledger
-from tests.fortune import Fortune
-from tests.killing import LEDGER, Behind, Death, Done, Gate, Moment, Reaper
-from tests.servers import Server, radicale
-from tests.town import Town
+from tests.support.calendar_servers import Server, radicale
+from tests.support.end_to_end import Town
+from tests.support.kill_points import LEDGER, Behind, Death, Done, Gate, Moment, Reaper
+from tests.support.random_edits import Fortune
 
 TRIALS = 8
 KILLS = 27

@@ -33,9 +33,9 @@ from syncd.model import GUEST, Meeting, Override, Profile, Run, When, overlaps
 from syncd.plan.addresses import ways_in
 from syncd.plan.links import Origin
 from syncd.plan.pull import known_as
-from tests import servers
-from tests.machine import Desk, MemoryPlace, Place, ServerPlace, World, in_events, is_live, uid_of, unfolded
-from tests.memory import DAY, HOUR, House, meeting
+from tests.support import calendar_servers
+from tests.support.pipeline import DAY, HOUR, House, meeting
+from tests.support.world import Desk, MemoryPlace, Place, ServerPlace, World, in_events, is_live, uid_of, unfolded
 
 PICK = st.sampled_from([0, 0, 0, 1, 1, 2, 3, 5, 8])  # much happens to few
 TITLES = st.sampled_from(["Jour fixe", "Büro, 3;4", "Plan \\ B", "Retro " * 20])
@@ -767,7 +767,7 @@ class ServerStory(Story):
     most = 0
 
     def place(self, name: str) -> Place:  # noqa: ARG002
-        return ServerPlace(servers.radicale())
+        return ServerPlace(calendar_servers.radicale())
 
 
 def told(examples: int, steps: int, *phases: Phase) -> settings:

@@ -17,9 +17,9 @@ from syncd.sync.mint import mint
 from syncd.sync.pull import pull
 from syncd.sync.push import push
 from syncd.sync.write import Target
-from tests.demo.replay import recorded
-from tests.memory import LISTING, House, silent
-from tests.servers import Server, radicale, xandikos
+from tests.support.calendar_servers import Server, radicale, xandikos
+from tests.support.pipeline import LISTING, House, silent
+from tests.support.replay import recorded
 
 GOLDEN = Path(__file__).parent / "golden"
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 from syncd.errors import BadAnswer, Unavailable
 from syncd.transport import Answer, HttpClient, decode, unavailable
 from syncd.web.server import Served, unix_socket
-from tests.tiny import Call, Certificate, Tiny
+from tests.support.stub_server import Call, Certificate, Tiny
 
 NOW = datetime(2026, 11, 22, 8, tzinfo=UTC)
 SECRET = "s3cret-token"

@@ -14,7 +14,7 @@ from syncd.jobs.jobs import Jobs
 from syncd.jobs.servers import Servers, connect
 from syncd.ledger.ledger import Ledger
 from syncd.model import Run
-from tests.contract.memory import MemoryCalendar
+from tests.support.memory_servers import MemoryCalendar
 
 START = datetime(2026, 11, 23, 12, tzinfo=UTC)
 EVENTS = "/v1/events"

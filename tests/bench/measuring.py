@@ -13,7 +13,7 @@ from syncd.jobs.dryrun import rehearse
 from syncd.jobs.servers import Servers
 from syncd.opentalk.client import OpenTalk
 from syncd.sync.pull import ListingSettings
-from tests.contract.memory import MemoryCalendar
+from tests.support.memory_servers import MemoryCalendar
 
 
 def memory() -> float:

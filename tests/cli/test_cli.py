@@ -13,9 +13,9 @@ from syncd.demo.serve import Traffic
 from syncd.ledger.ledger import Ledger
 from syncd.ledger.lock import sync_lock
 from syncd.transport import Answer, HttpClient
-from tests.memory import NOW
-from tests.servers import free_port, radicale, xandikos
-from tests.town import Town
+from tests.support.calendar_servers import free_port, radicale, xandikos
+from tests.support.end_to_end import Town
+from tests.support.pipeline import NOW
 
 
 @pytest.fixture

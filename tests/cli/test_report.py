@@ -11,7 +11,7 @@ from syncd.cli.events import event_json, event_lines, events_csv, parse_date
 from syncd.config import Config, load
 from syncd.ledger.lock import Syncing
 from syncd.model import CallIn, Override, Run, Standing, When
-from tests.memory import DAY, NOW, meeting
+from tests.support.pipeline import DAY, NOW, meeting
 
 CONFIG = """
 [opentalk.work]

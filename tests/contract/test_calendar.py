@@ -12,8 +12,8 @@ from msgspec import Struct
 
 from syncd.errors import Changed, NeedsYou, UidTaken
 from syncd.model import Found, Seen, Stored
-from tests import servers
-from tests.contract.memory import MemoryCalendar
+from tests.support import calendar_servers
+from tests.support.memory_servers import MemoryCalendar
 
 UID = "3f0c2a5e-7d1b-4c55-9a80-1f2e3d4c5b6a"
 HREF = f"syncd-{UID}.ics"
@@ -46,7 +46,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         memory = MemoryCalendar()
         yield Place(memory, memory, lambda: setattr(memory, "gone", True))
         return
-    server = servers.radicale() if request.param == "radicale" else servers.xandikos()
+    server = calendar_servers.radicale() if request.param == "radicale" else calendar_servers.xandikos()
     url = server.fresh_calendar()
     place = Place(server.calendar(url), server.calendar(url), lambda: server.send("DELETE", url))
     yield place

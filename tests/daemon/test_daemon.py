@@ -20,11 +20,11 @@ from syncd.model import Snapshot, Window
 from syncd.plan.timing import LONGEST_WAIT
 from syncd.transport import Answer, HttpClient
 from tests.cli.test_report import config_of
-from tests.contract.memory import MemoryCalendar
-from tests.killing import Behind
-from tests.memory import MemorySource, meeting
-from tests.servers import free_port, radicale
-from tests.town import Town
+from tests.support.calendar_servers import free_port, radicale
+from tests.support.end_to_end import Town
+from tests.support.kill_points import Behind
+from tests.support.memory_servers import MemoryCalendar
+from tests.support.pipeline import MemorySource, meeting
 
 PATIENCE = 30
 

@@ -34,8 +34,8 @@ from syncd.errors import (
     Unavailable,
 )
 from syncd.transport import Answer
-from tests import servers
 from tests.contract.test_calendar import HREF, entry
+from tests.support import calendar_servers
 
 PASSWORD = "s3cret-pässwörd"
 SECRETS = ("s3cret", "/alice/", "Jour fixe", "http://", "alice")
@@ -857,9 +857,9 @@ def test_what_is_not_xml_is_no_listing(body: bytes) -> None:
         read_listing(Answer(207, {}, body, "http://localhost/"), "calendar team")
 
 
-@pytest.mark.parametrize("server", [servers.radicale, servers.xandikos], ids=["radicale", "xandikos"])
+@pytest.mark.parametrize("server", [calendar_servers.radicale, calendar_servers.xandikos], ids=["radicale", "xandikos"])
 class TestDiscovery:
-    def test_a_calendar_is_made_once_and_then_found(self, server: Callable[[], servers.Server]) -> None:
+    def test_a_calendar_is_made_once_and_then_found(self, server: Callable[[], calendar_servers.Server]) -> None:
         with closing(server().calendar(calendar="Besprechungen")) as calendar:
             calendar.create(HREF, entry())
             url = calendar.url
@@ -868,7 +868,7 @@ class TestDiscovery:
             assert again.url == url
         assert url.startswith(server().home)
 
-    def test_from_any_address_of_the_server(self, server: Callable[[], servers.Server]) -> None:
+    def test_from_any_address_of_the_server(self, server: Callable[[], calendar_servers.Server]) -> None:
         urls: set[str] = set()
         for start in (server().url, server().url.rstrip("/"), server().home, server().fresh_calendar()):
             with closing(server().calendar(start, calendar="Anywhere")) as calendar:
@@ -876,7 +876,7 @@ class TestDiscovery:
                 urls.add(calendar.url)
         assert len(urls) == 1
 
-    def test_a_server_is_no_calendar(self, server: Callable[[], servers.Server]) -> None:
+    def test_a_server_is_no_calendar(self, server: Callable[[], calendar_servers.Server]) -> None:
         for start in (server().url, server().home):
             with (
                 closing(server().calendar(start)) as calendar,
@@ -884,12 +884,12 @@ class TestDiscovery:
             ):
                 calendar.check()
 
-    def test_a_list_of_tasks_is_no_calendar(self, server: Callable[[], servers.Server]) -> None:
+    def test_a_list_of_tasks_is_no_calendar(self, server: Callable[[], calendar_servers.Server]) -> None:
         url = server().fresh_calendar(["VTODO"])
         with closing(server().calendar(url)) as calendar, pytest.raises(NeedsYou, match="takes no events"):
             calendar.check()
 
-    def test_a_typo_makes_no_calendar(self, server: Callable[[], servers.Server]) -> None:
+    def test_a_typo_makes_no_calendar(self, server: Callable[[], calendar_servers.Server]) -> None:
         url = server().home + "no-such-calendar/"
         for _ in range(2):
             with (
@@ -900,7 +900,7 @@ class TestDiscovery:
 
 
 def test_radicale_refuses_a_wrong_password() -> None:
-    server = servers.radicale()
+    server = calendar_servers.radicale()
     with (
         closing(CalDAVCalendar("team", server.fresh_calendar(), username="alice", password=lambda: "x")) as calendar,
         pytest.raises(LoginRefused),
@@ -957,7 +957,7 @@ def test_calendars_without_a_name_do_not_load_the_library() -> None:
 
 
 def test_discovery_warns_of_nothing_and_logs_nothing() -> None:
-    server = servers.radicale()
+    server = calendar_servers.radicale()
     code = (
         "import logging, sys; from contextlib import closing; from syncd.dav.calendar import CalDAVCalendar\n"
         "logging.basicConfig(level=1, stream=sys.stdout)\n"

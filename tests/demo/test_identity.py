@@ -8,7 +8,7 @@ import pytest
 
 from syncd.demo.identity import IdentityProvider
 from syncd.demo.serve import Served
-from tests.demo.replay import Replay, recorded
+from tests.support.replay import Replay, recorded
 
 NOW = datetime(2026, 11, 22, 4, 40, 46, tzinfo=UTC)
 

@@ -15,7 +15,7 @@ from syncd.demo.identity import IdentityProvider
 from syncd.demo.listing import Events, read_listing
 from syncd.demo.opentalk import OpenTalk
 from syncd.demo.serve import Served
-from tests.demo.replay import Replay, recorded
+from tests.support.replay import Replay, recorded
 
 NOW = datetime(2026, 11, 22, 4, 40, 46, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -20,7 +20,7 @@ from syncd.model import Decision, Feed, Override, Placement, Profile, Run, When
 from syncd.plan.calendar import Forget
 from syncd.plan.deletions import Delete, Hold
 from syncd.sync.feed import build_feed
-from tests.memory import DAY, HOUR, NOW, House, meeting, silent
+from tests.support.pipeline import DAY, HOUR, NOW, House, meeting, silent
 
 CONFIG = """
 [opentalk.work]

@@ -6,8 +6,8 @@ from hypothesis import given
 from msgspec.structs import replace
 
 from syncd.model import CallIn, Meeting, SharedFolder, WaysIn
-from tests.ical.meetings import GUESTS, MEETING, OWNER, ROOM, SERIES, WAYS
-from tests.ical.reading import properties, rendered, texts, unescaped
+from tests.support.icalendar_text import properties, rendered, texts, unescaped
+from tests.support.meetings import GUESTS, MEETING, OWNER, ROOM, SERIES, WAYS
 
 
 @given(texts())

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from syncd.ical.feed import join_feed
 from syncd.ical.render import render
 from syncd.ical.zones import vtimezone
-from tests.ical.meetings import BERLIN, GOLDEN, GUESTS, MEETING, WAYS, at
+from tests.support.meetings import BERLIN, GOLDEN, GUESTS, MEETING, WAYS, at
 
 
 def entry(name: str) -> bytes:

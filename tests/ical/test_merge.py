@@ -14,8 +14,8 @@ from msgspec.structs import replace
 from syncd.ical.merge import Merged, merge
 from syncd.ical.render import with_revision
 from syncd.model import Meeting
-from tests import servers
-from tests.ical.copies import (
+from tests.support import calendar_servers
+from tests.support.edited_entries import (
     ALARM,
     add,
     additions_to,
@@ -29,8 +29,8 @@ from tests.ical.copies import (
     unfolded,
     with_additions,
 )
-from tests.ical.meetings import GOLDEN, MEETING, SERIES
-from tests.ical.reading import properties, rendered, texts
+from tests.support.icalendar_text import properties, rendered, texts
+from tests.support.meetings import GOLDEN, MEETING, SERIES
 
 HERE = Path(__file__).parent
 REVIEWED = {
@@ -195,8 +195,8 @@ def test_a_time_that_is_none_harms_nothing(name: str, data: st.DataObject) -> No
     assert merged.body.endswith(b"END:VCALENDAR\r\n")
 
 
-@pytest.mark.parametrize("server", [servers.radicale, servers.xandikos])
-def test_what_a_real_server_gives_back_is_not_put_again(server: Callable[[], servers.Server]) -> None:
+@pytest.mark.parametrize("server", [calendar_servers.radicale, calendar_servers.xandikos])
+def test_what_a_real_server_gives_back_is_not_put_again(server: Callable[[], calendar_servers.Server]) -> None:
     calendar = server().calendar(server().fresh_calendar())
     calendar.check()
     for ours in (body for name, body in REVIEWED.items() if name.startswith("ical/")):

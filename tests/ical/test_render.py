@@ -18,8 +18,8 @@ from msgspec.structs import replace
 from syncd.errors import BadEvent
 from syncd.ical.render import render, with_revision
 from syncd.model import Meeting, Override, Profile, When
-from tests.ical.meetings import BERLIN, GOLDEN, MEETING, OWNER, ROOM, SERIES, WAYS, at
-from tests.ical.reading import lines, properties, rendered, texts, unescaped
+from tests.support.icalendar_text import lines, properties, rendered, texts, unescaped
+from tests.support.meetings import BERLIN, GOLDEN, MEETING, OWNER, ROOM, SERIES, WAYS, at
 
 FOLDER = Path(__file__).parent / "golden"
 ZONES = (BERLIN, "America/New_York", "Asia/Kolkata", "Australia/Sydney", "UTC")

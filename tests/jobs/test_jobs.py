@@ -17,8 +17,8 @@ from syncd.jobs.jobs import Jobs
 from syncd.jobs.servers import Servers
 from syncd.ledger.ledger import Ledger
 from syncd.model import Identity, Run
-from tests.contract.memory import MemoryCalendar
-from tests.memory import HOUR, NOW, MemoryMinter, MemorySource, meeting
+from tests.support.memory_servers import MemoryCalendar
+from tests.support.pipeline import HOUR, NOW, MemoryMinter, MemorySource, meeting
 
 MINUTE = timedelta(minutes=1)
 ACCOUNTS = tuple(f"a{number}" for number in range(20))

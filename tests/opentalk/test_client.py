@@ -20,7 +20,7 @@ from syncd.errors import BadAnswer, BadEvent, LoginRefused, NeedsYou, Unavailabl
 from syncd.model import Invite, Meeting, Window
 from syncd.opentalk.client import OpenTalk
 from syncd.transport import HttpClient
-from tests.tiny import Call, Certificate, Tiny
+from tests.support.stub_server import Call, Certificate, Tiny
 
 NOW = datetime(2026, 11, 22, 8, tzinfo=UTC)
 WINDOW = Window(NOW - timedelta(days=30), NOW + timedelta(days=365))

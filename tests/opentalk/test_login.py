@@ -18,7 +18,7 @@ from syncd.opentalk.client import OpenTalk
 from syncd.opentalk.login import sign_in, sign_out
 from syncd.opentalk.tokens import Claims
 from syncd.transport import HttpClient
-from tests.tiny import Call, Certificate, Tiny
+from tests.support.stub_server import Call, Certificate, Tiny
 
 NOW = datetime(2026, 11, 22, 8, tzinfo=UTC)
 PROTOCOL = "/realms/OPENTALK/protocol/openid-connect"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from syncd.errors import BadAnswer
 from syncd.model import CallIn, Meeting, Override, SharedFolder, When
 from syncd.opentalk.wire import Listing, read_invites
-from tests.demo.replay import recorded
+from tests.support.replay import recorded
 
 ID = "3f0c6a52-6a7e-4d0e-9d5e-2f6f0a7b1c11"
 ALICE = {"id": "9b2f0000-0000-4000-8000-000000000001", "email": "alice@example.org", "display_name": "Alice Adams"}

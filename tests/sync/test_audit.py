@@ -10,10 +10,10 @@ from syncd.errors import BadAnswer, Refused, Unavailable
 from syncd.model import Audited, Placement, Seen
 from syncd.plan import audit
 from syncd.plan.calendar import Look
-from tests import servers
-from tests.contract.memory import MemoryCalendar
-from tests.memory import DAY, HOUR, NOW, House, meeting
-from tests.servers import Server
+from tests.support import calendar_servers
+from tests.support.calendar_servers import Server
+from tests.support.memory_servers import MemoryCalendar
+from tests.support.pipeline import DAY, HOUR, NOW, House, meeting
 
 URL = "memory:/memory/"
 
@@ -298,7 +298,7 @@ def test_an_audit_is_due_by_its_interval_and_whole_once_a_day_or_at_another_addr
     assert audit.is_daily(before, NOW + DAY, URL)
 
 
-@pytest.mark.parametrize("server", [servers.radicale, servers.xandikos], ids=["radicale", "xandikos"])
+@pytest.mark.parametrize("server", [calendar_servers.radicale, calendar_servers.xandikos], ids=["radicale", "xandikos"])
 def test_real_servers_tell_what_people_did_and_a_quiet_audit_writes_nothing(server: Callable[[], Server]) -> None:
     house, running = House(*(meeting(f"e{number}", number) for number in range(1, 11))), server()
     url = running.fresh_calendar()

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from syncd.ical.feed import join_feed
 from syncd.model import Feed, Override, Run
 from syncd.sync.feed import build_feed
-from tests.memory import DAY, NOW, House, meeting, silent
+from tests.support.pipeline import DAY, NOW, House, meeting, silent
 
 PHONE = Feed("phone", "0" * 64, ("work",), "owner", False, "", NOW)
 

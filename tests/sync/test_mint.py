@@ -16,7 +16,7 @@ from syncd.model import Audience, Identity, Invite, Link, Meeting, Profile, Run,
 from syncd.plan.pull import Keep, known_as
 from syncd.sync.mint import mint
 from syncd.sync.outages import Outages
-from tests.memory import DAY, NOW, MemoryMinter, MemorySource, meeting, silent
+from tests.support.pipeline import DAY, NOW, MemoryMinter, MemorySource, meeting, silent
 
 PATIENCE = 20.0
 

@@ -10,8 +10,8 @@ from syncd.errors import LoginRefused, NeedsYou, Refused, Stopped, Unavailable
 from syncd.ical.mark import read_mark
 from syncd.model import Meeting, Override, Run, When, overlaps
 from syncd.sync.pull import pull
-from tests.contract.memory import MemoryCalendar
-from tests.memory import DAY, HOUR, LISTING, House, meeting
+from tests.support.memory_servers import MemoryCalendar
+from tests.support.pipeline import DAY, HOUR, LISTING, House, meeting
 
 
 @pytest.fixture

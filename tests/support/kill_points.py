@@ -33,8 +33,8 @@ from syncd.daemon.client import ControlClient
 from syncd.errors import LedgerBusy
 from syncd.model import Run
 from syncd.transport import HttpClient
-from tests.servers import Server
-from tests.victim import live
+from tests.support.calendar_servers import Server
+from tests.support.forked_cli import live
 
 HOP = {"connection", "transfer-encoding", "content-length", "date", "server", "host"}
 PATIENCE = 120
@@ -75,7 +75,7 @@ class Done(Struct, frozen=True):
 @cache
 def _forks() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.victim", *LATE])
+    context.set_forkserver_preload(["tests.support.forked_cli", *LATE])
     return context
 
 

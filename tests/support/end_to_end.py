@@ -16,7 +16,7 @@ from syncd.demo.serve import Served, Traffic
 from syncd.demo.stage import Stage
 from syncd.demo.week import Week
 from syncd.transport import HttpClient
-from tests.servers import Server, radicale
+from tests.support.calendar_servers import Server, radicale
 
 
 class Done:

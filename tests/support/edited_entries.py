@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import strategies as st
 
 from syncd.ical.lines import text
-from tests.ical.meetings import BERLIN
+from tests.support.meetings import BERLIN
 
 ALARM = ["BEGIN:VALARM", "ACTION:DISPLAY", "DESCRIPTION:Bald", "TRIGGER:-PT10M", "END:VALARM"]
 

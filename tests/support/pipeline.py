@@ -18,7 +18,7 @@ from syncd.sync.pull import ListingSettings, pull
 from syncd.sync.push import push
 from syncd.sync.render import Rendering, render_entries
 from syncd.sync.write import Target
-from tests.contract.memory import MemoryCalendar
+from tests.support.memory_servers import MemoryCalendar
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

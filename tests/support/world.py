@@ -29,9 +29,9 @@ from syncd.model import meeting_digest as digest_of_meeting
 from syncd.plan.pull import known_as
 from syncd.sync.ports import Calendar
 from syncd.sync.pull import ListingSettings
-from tests.contract.memory import MemoryCalendar
-from tests.memory import DAY, NOW, MemoryMinter, MemorySource
-from tests.servers import Server
+from tests.support.calendar_servers import Server
+from tests.support.memory_servers import MemoryCalendar
+from tests.support.pipeline import DAY, NOW, MemoryMinter, MemorySource
 
 FOREVER = datetime(2100, 1, 1, tzinfo=UTC)
 FEED = Feed("phone", "0" * 64, (), "guests", False, "", NOW)
