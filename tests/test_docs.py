@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the README says is what is so."""
+"""What the README and the handbook say is what is so."""
 
 import os
 import re
@@ -8,12 +8,21 @@ import sys
 from pathlib import Path
 
 import click
+import pytest
+from click.testing import CliRunner
 
+from syncd.cli.help import help as help_command
 from syncd.cli.main import cli
 from tests.__main__ import LINTS, announcement, checks
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "syncd" / "handbook").glob("*.md")}
+TEXTS = {"README": README, **PAGES}
+MADE_BY_THE_READER = re.compile(r"^(?:syncd|tests)/(?:jmap|bigbluebutton)/")
+"""What does not exist yet: the packages that a page of the handbook teaches to write."""
+
+each_text = pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 
 
 def commands(group: click.Group, prefix: str = "") -> list[str]:
@@ -65,6 +74,46 @@ def test_every_command_is_in_the_readme() -> None:
 def test_every_link_of_the_readme_leads_somewhere() -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+@each_text
+def test_every_file_that_is_named_is_there(text: str) -> None:
+    named = re.findall(r"`((?:[\w.-]+/)*[\w.-]+\.(?:py|md|toml)|(?:[\w.-]+/)+)`", text)
+    assert named
+    missing = [name for name in named if not ((ROOT / name).exists() or (ROOT / "syncd" / name).exists())]
+    assert [name for name in missing if not MADE_BY_THE_READER.match(name)] == []
+
+
+@each_text
+def test_every_class_and_function_that_is_named_is_there(text: str) -> None:
+    source = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("syncd/**/*.py"))
+    for name in re.findall(r"`(?!None|True|False)([A-Z][a-z]+[A-Za-z]*)`", text):
+        assert re.search(rf"^ *(?:class {name}\b|{name} = )", source, re.MULTILINE), name
+    for name in re.findall(r"`(?:[a-z_]+\.)?([a-z_]+)\([^`]*\)`", text):
+        assert re.search(rf"^ *def {name}\(", source, re.MULTILINE), name
+
+
+def test_the_handbook_is_listed_and_each_page_printed_by_the_help() -> None:
+    listed = CliRunner().invoke(help_command, [])
+    assert listed.exit_code == 0
+    titles = dict(line.split("  ", 1) for line in listed.output.splitlines())
+    assert {topic: title.strip() for topic, title in titles.items()} == {
+        topic: text.splitlines()[0].removeprefix("# ") for topic, text in PAGES.items()
+    }
+    assert list(titles) == sorted(PAGES)
+    for topic, text in PAGES.items():
+        printed = CliRunner().invoke(help_command, [topic])
+        assert (printed.exit_code, printed.output) == (0, text)
+
+
+def test_a_page_that_the_handbook_lacks_is_answered_with_those_it_has() -> None:
+    asked = CliRunner().invoke(help_command, ["nothing"])
+    assert asked.exit_code == 2
+    assert "the handbook has no page nothing; it has " + ", ".join(sorted(PAGES)) in asked.output
+
+
+def test_every_page_of_the_handbook_is_linked_from_the_readme() -> None:
+    assert set(re.findall(r"\]\(syncd/handbook/([a-z-]+)\.md\)", README)) == set(PAGES)
 
 
 def test_every_room_of_the_house_is_in_the_readme() -> None:

@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, Listed] = {
     "events": Listed("events", "List the meetings as OpenTalk has them now."),
     "explain": Listed("explain", "Why an entry looks as it does: source, links, decisions, history."),
     "feed": Listed("feeds", "Subscribed calendars: secret addresses, one for each device."),
+    "help": Listed("help", "Read the handbook: lists its pages, or prints the one about TOPIC."),
     "login": Listed("accounts", "Sign an account in, in any browser: prints an address and a code."),
     "logout": Listed("accounts", "Forget an account's sign-in, here and at its identity provider."),
     "run": Listed("run", "The daemon, in the foreground."),
