@@ -20,8 +20,9 @@ from syncd.errors import BadAnswer, Unavailable
 from syncd.jobs.jobs import HOUSEKEEPING
 from syncd.model import Feed, Meeting, Override, When
 from syncd.plan.timing import FULL_LISTING, LONGEST_WAIT
+from tests.support.configuration import configure
 from tests.support.pipeline import DAY, HOUR, meeting
-from tests.support.simulated_daemon import Simulation, Time, calm, configure
+from tests.support.simulated_daemon import Simulation, Time, calm
 
 START = datetime(2026, 10, 19, 5, tzinfo=UTC)  # Berlin puts its clocks back on the 25th, New York on 1 November
 ZONES = ("Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Auckland")

@@ -17,8 +17,9 @@ from syncd.errors import BadAnswer, LedgerBusy, LedgerError, SyncdError, Unavail
 from syncd.jobs.servers import connect
 from syncd.model import Feed
 from syncd.plan.timing import LONGEST_WAIT
+from tests.support.configuration import configure
 from tests.support.pipeline import DAY, HOUR, NOW, meeting
-from tests.support.simulated_daemon import Simulation, Time, calm, configure
+from tests.support.simulated_daemon import Simulation, Time, calm
 
 ACCOUNTS = {name: f'url = "https://{name}.example.org"' for name in ("alice", "bob")}
 CALENDARS = {"team": 'accounts = ["alice", "bob"]'}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-HOUSE = Path(__file__).parent.parent / "syncd"
+TESTS = Path(__file__).parent
+HOUSE = TESTS.parent / "syncd"
 FLOORS = (  # from the ground up
     {"__init__"},
     {"model", "errors"},
@@ -87,3 +88,11 @@ def test_only_the_transport_and_the_token_flows_know_httpx() -> None:
 def test_only_the_command_line_reads_the_clock() -> None:
     files = (path for path in FILES if "datetime.now(" in path.read_text(encoding="utf-8"))
     assert {str(path.relative_to(HOUSE)) for path in files} <= {"cli/context.py", "transport.py"}
+
+
+@pytest.mark.parametrize("path", sorted(TESTS.rglob("*.py")), ids=lambda path: str(path.relative_to(TESTS)))
+def test_a_test_imports_of_the_tests_only_what_several_need(path: Path) -> None:
+    folder = path.relative_to(TESTS).parts[0]
+    ours = {name for name in imports(ast.walk(parsed(path))) if name.split(".")[0] == "tests"}
+    shared = ("tests.support.", "tests.bench.") if folder == "bench" else ("tests.support.", "tests.__main__")
+    assert [name for name in ours if not name.startswith(shared) and name != "tests.support"] == []

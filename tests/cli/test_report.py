@@ -8,30 +8,10 @@ import pytest
 
 from syncd.cli import report
 from syncd.cli.events import event_json, event_lines, events_csv, parse_date
-from syncd.config import Config, load
 from syncd.ledger.lock import Syncing
 from syncd.model import CallIn, Override, Run, Standing, When
+from tests.support.configuration import configure
 from tests.support.pipeline import DAY, NOW, meeting
-
-CONFIG = """
-[opentalk.work]
-url = "https://meet.example.org"
-username = "alice"
-password = { env = "PASSWORD" }
-[caldav.team]
-url = "https://dav.example.org/alice/opentalk/"
-username = "alice"
-password = { env = "PASSWORD" }
-[feeds]
-listen = "127.0.0.1:8080"
-public_url = "https://syncd.example.org"
-"""
-
-
-def config_of(folder: Path) -> Config:
-    path = folder / "config.toml"
-    path.write_text(CONFIG, encoding="utf-8")
-    return load(path, {"PASSWORD": "pw", "HOME": str(folder)})
 
 
 def run(kind: str, name: str, state: str = "ok", **counts: int) -> Run:
@@ -58,7 +38,7 @@ def test_the_exit_code_tells_what_a_sync_could_do(runs: list[Run], code: int) ->
 
 
 def test_status_has_the_agreed_shape_and_hides_nothing_that_needs_a_person(tmp_path: Path) -> None:
-    config = config_of(tmp_path)
+    config = configure(tmp_path, openmeetings=False)
     held = Run("push", "team", NOW, "held", message="would delete 30 of 40: syncd confirm team")
     pulled = Run("pull", "work", NOW, counts={"meetings": 42}, next_try=NOW + timedelta(minutes=5))
     status = report.status_json(

@@ -6,14 +6,14 @@ from msgspec.structs import replace
 
 from syncd.config.profiles import calendar_profile, feed_profile
 from syncd.model import Feed
-from tests.cli.test_report import config_of
+from tests.support.configuration import configure
 from tests.support.pipeline import NOW
 
 FEED = Feed("phone", "0" * 64, ("work",), "owner", False, "", NOW)
 
 
 def test_a_calendar_has_passwords_and_the_holders_links_and_a_feed_neither(tmp_path: Path) -> None:
-    config = config_of(tmp_path)
+    config = configure(tmp_path, openmeetings=False)
     calendar, feed = calendar_profile(config, "i", "team"), feed_profile(config, "i", FEED)
     assert feed is not None
     assert (calendar.audience, calendar.passwords, calendar.moderator) == ("owner", True, True)
@@ -24,11 +24,11 @@ def test_a_calendar_has_passwords_and_the_holders_links_and_a_feed_neither(tmp_p
 
 
 def test_a_feed_of_an_account_that_left_the_configuration_has_no_profile(tmp_path: Path) -> None:
-    assert feed_profile(config_of(tmp_path), "i", replace(FEED, accounts=("gone",))) is None
+    assert feed_profile(configure(tmp_path, openmeetings=False), "i", replace(FEED, accounts=("gone",))) is None
 
 
 @pytest.mark.parametrize("field", ["installation", "language", "accounts", "versions"])
 def test_whatever_a_profile_says_is_in_its_key(tmp_path: Path, field: str) -> None:
-    profile = calendar_profile(config_of(tmp_path), "i", "team")
+    profile = calendar_profile(configure(tmp_path, openmeetings=False), "i", "team")
     other = ("x",) if field in ("accounts", "versions") else "de"
     assert replace(profile, **{field: other}).key != profile.key

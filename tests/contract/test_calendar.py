@@ -13,10 +13,9 @@ from msgspec import Struct
 from syncd.errors import Changed, NeedsYou, UidTaken
 from syncd.model import Found, Seen, Stored
 from tests.support import calendar_servers
+from tests.support.calendar_objects import HREF, UID, calendar_object
 from tests.support.memory_servers import MemoryCalendar
 
-UID = "3f0c2a5e-7d1b-4c55-9a80-1f2e3d4c5b6a"
-HREF = f"syncd-{UID}.ics"
 OTHER = "syncd-00000000-0000-4000-8000-000000000000.ics"
 
 
@@ -59,15 +58,6 @@ def calendar(place: Place) -> Calendar:
     return place.calendar
 
 
-def entry(title: str = "Jour fixe", *, uid: str = UID, extra: str = "") -> bytes:
-    lines = (
-        "BEGIN:VCALENDAR\nVERSION:2.0\nPRODID:-//syncd//EN\nBEGIN:VEVENT\n"
-        f"UID:{uid}\nDTSTAMP:20261122T080000Z\nDTSTART:20261124T090000Z\nDTEND:20261124T100000Z\n"
-        f"SUMMARY:{title}\nX-SYNCD-INSTALLATION:0123abcd\nX-SYNCD-DIGEST:fedcba98\n{extra}END:VEVENT\nEND:VCALENDAR\n"
-    )
-    return lines.replace("\n", "\r\n").encode()
-
-
 def event(calendar: Calendar, href: str = HREF) -> icalendar.Event:
     found = calendar.fetch(href)
     assert found is not None
@@ -80,7 +70,7 @@ def _etag(calendar: Calendar, href: str) -> str | None:
 
 
 def test_what_is_created_can_be_fetched(calendar: Calendar) -> None:
-    stored = calendar.create(HREF, entry())
+    stored = calendar.create(HREF, calendar_object())
     found = calendar.fetch(stored.href)
     assert stored.href == HREF
     assert found is not None
@@ -90,49 +80,49 @@ def test_what_is_created_can_be_fetched(calendar: Calendar) -> None:
 
 
 def test_a_second_creation_changes_nothing(calendar: Calendar) -> None:
-    calendar.create(HREF, entry())
+    calendar.create(HREF, calendar_object())
     before = calendar.fetch(HREF)
     with pytest.raises(Changed):
-        calendar.create(HREF, entry("Another"))
+        calendar.create(HREF, calendar_object("Another"))
     assert calendar.fetch(HREF) == before
 
 
 def test_a_uid_is_taken_under_any_href(calendar: Calendar) -> None:
-    calendar.create(HREF, entry())
+    calendar.create(HREF, calendar_object())
     with pytest.raises(UidTaken):
-        calendar.create(OTHER, entry())
+        calendar.create(OTHER, calendar_object())
     assert calendar.fetch(OTHER) is None
 
 
 def test_the_right_etag_updates(calendar: Calendar) -> None:
-    first = calendar.create(HREF, entry())
-    second = calendar.update(HREF, entry("Moved"), first.etag)
-    third = calendar.update(HREF, entry("Moved again"), second.etag)
+    first = calendar.create(HREF, calendar_object())
+    second = calendar.update(HREF, calendar_object("Moved"), first.etag)
+    third = calendar.update(HREF, calendar_object("Moved again"), second.etag)
     assert len({first.etag, second.etag, third.etag}) == 3
     assert event(calendar)["SUMMARY"] == "Moved again"
 
 
 def test_a_stale_etag_changes_nothing(place: Place) -> None:
-    stored = place.calendar.create(HREF, entry())
-    theirs = place.somebody.update(HREF, entry("Theirs"), stored.etag)
+    stored = place.calendar.create(HREF, calendar_object())
+    theirs = place.somebody.update(HREF, calendar_object("Theirs"), stored.etag)
     assert theirs.etag != stored.etag
     with pytest.raises(Changed):
-        place.calendar.update(HREF, entry("Ours"), stored.etag)
+        place.calendar.update(HREF, calendar_object("Ours"), stored.etag)
     with pytest.raises(Changed):
         place.calendar.delete(HREF, stored.etag)
     assert event(place.calendar)["SUMMARY"] == "Theirs"
 
 
 def test_without_an_etag_what_is_there_is_updated(calendar: Calendar) -> None:
-    calendar.create(HREF, entry())
-    calendar.update(HREF, entry("Moved"), None)
+    calendar.create(HREF, calendar_object())
+    calendar.update(HREF, calendar_object("Moved"), None)
     assert event(calendar)["SUMMARY"] == "Moved"
 
 
 @pytest.mark.parametrize("etag", [None, '"never-seen"'])
 def test_what_is_missing_cannot_be_updated(calendar: Calendar, etag: str | None) -> None:
     with pytest.raises(Changed):
-        calendar.update(HREF, entry(), etag)
+        calendar.update(HREF, calendar_object(), etag)
     assert calendar.fetch(HREF) is None
 
 
@@ -144,17 +134,17 @@ def test_what_is_missing_can_be_deleted(calendar: Calendar, etag: str | None) ->
 
 @pytest.mark.parametrize("known", [True, False], ids=["etag", "no-etag"])
 def test_what_is_deleted_is_gone_and_can_come_back(calendar: Calendar, known: bool) -> None:
-    stored = calendar.create(HREF, entry())
+    stored = calendar.create(HREF, calendar_object())
     calendar.delete(HREF, stored.etag if known else None)
     assert calendar.fetch(HREF) is None
-    calendar.create(HREF, entry())
+    calendar.create(HREF, calendar_object())
     assert event(calendar)["UID"] == UID
 
 
 def test_equal_bytes_keep_their_meaning_and_ours_stay_marked(calendar: Calendar) -> None:
     title = "Größe und 漢字 🎉 " + "sehr " * 40 + "lang"
     extra = "DESCRIPTION:" + "ä" * 300 + "\\n\\nAgenda\\, dann: https://meet.example.org/room/1\n"
-    calendar.create(HREF, entry(title, extra=extra))
+    calendar.create(HREF, calendar_object(title, extra=extra))
     found = event(calendar)
     assert found["SUMMARY"] == title
     assert found["DESCRIPTION"] == "ä" * 300 + "\n\nAgenda, dann: https://meet.example.org/room/1"
@@ -163,14 +153,14 @@ def test_equal_bytes_keep_their_meaning_and_ours_stay_marked(calendar: Calendar)
 
 
 def test_a_calendar_that_is_gone_is_not_an_empty_one(place: Place) -> None:
-    stored = place.calendar.create(HREF, entry())
+    stored = place.calendar.create(HREF, calendar_object())
     place.vanish()
     for attempt in (
         place.calendar.check,
         lambda: place.calendar.seen(None),
         lambda: place.calendar.fetch(HREF),
-        lambda: place.calendar.create(OTHER, entry()),
-        lambda: place.calendar.update(HREF, entry(), stored.etag),
+        lambda: place.calendar.create(OTHER, calendar_object()),
+        lambda: place.calendar.update(HREF, calendar_object(), stored.etag),
     ):
         try:
             attempt()
@@ -184,7 +174,7 @@ def test_a_calendar_that_is_gone_is_not_an_empty_one(place: Place) -> None:
 
 
 def test_a_calendar_that_is_gone_has_no_changes(place: Place) -> None:
-    place.calendar.create(HREF, entry())
+    place.calendar.create(HREF, calendar_object())
     cursor = place.calendar.seen(None).cursor
     place.vanish()
     with pytest.raises(NeedsYou):
@@ -199,9 +189,9 @@ def test_an_empty_calendar_is_completely_empty(calendar: Calendar) -> None:
 
 def test_what_is_created_is_seen_as_it_was_answered(calendar: Calendar) -> None:
     before = calendar.seen(None)
-    first = calendar.create(HREF, entry())
+    first = calendar.create(HREF, calendar_object())
     since = calendar.seen(before.cursor)
-    second = calendar.create(OTHER, entry(uid="another"))
+    second = calendar.create(OTHER, calendar_object(uid="another"))
     for stored in (first, second):
         assert calendar.seen(None).etags[stored.href] == (stored.etag or _etag(calendar, stored.href))
     assert since.etags == {HREF: calendar.seen(None).etags[HREF]}
@@ -210,7 +200,7 @@ def test_what_is_created_is_seen_as_it_was_answered(calendar: Calendar) -> None:
 
 
 def test_where_nothing_changed_nothing_is_told(calendar: Calendar) -> None:
-    calendar.create(HREF, entry())
+    calendar.create(HREF, calendar_object())
     first = calendar.seen(None)
     assert first.cursor is not None
     second = calendar.seen(first.cursor)
@@ -221,9 +211,9 @@ def test_where_nothing_changed_nothing_is_told(calendar: Calendar) -> None:
 
 
 def test_an_edit_is_seen_by_its_etag(place: Place) -> None:
-    stored = place.calendar.create(HREF, entry())
+    stored = place.calendar.create(HREF, calendar_object())
     before = place.calendar.seen(None)
-    place.somebody.update(HREF, entry("Theirs"), stored.etag)
+    place.somebody.update(HREF, calendar_object("Theirs"), stored.etag)
     since, everything = place.calendar.seen(before.cursor), place.calendar.seen(None)
     assert before.etags[HREF] != everything.etags[HREF] == _etag(place.calendar, HREF)
     assert not since.complete
@@ -231,8 +221,8 @@ def test_an_edit_is_seen_by_its_etag(place: Place) -> None:
 
 
 def test_a_deletion_is_told_or_proven_by_absence(place: Place) -> None:
-    place.calendar.create(HREF, entry())
-    place.calendar.create(OTHER, entry(uid="another"))
+    place.calendar.create(HREF, calendar_object())
+    place.calendar.create(OTHER, calendar_object(uid="another"))
     before = place.calendar.seen(None)
     place.somebody.delete(HREF, before.etags[HREF])
     since, everything = place.calendar.seen(before.cursor), place.calendar.seen(None)
@@ -243,10 +233,10 @@ def test_a_deletion_is_told_or_proven_by_absence(place: Place) -> None:
 
 
 def test_what_was_deleted_and_came_back_is_there(place: Place) -> None:
-    place.calendar.create(HREF, entry())
+    place.calendar.create(HREF, calendar_object())
     before = place.calendar.seen(None)
     place.somebody.delete(HREF, None)
-    place.somebody.create(HREF, entry("Back"))
+    place.somebody.create(HREF, calendar_object("Back"))
     assert place.calendar.seen(before.cursor).etags == {HREF: _etag(place.calendar, HREF)}
 
 
@@ -254,7 +244,7 @@ def test_what_was_deleted_and_came_back_is_there(place: Place) -> None:
     "cursor", ["made-up", "http://radicale.org/ns/sync/" + "0" * 64, "0" * 40, "memory/99", "<&>"], ids=range(5)
 )
 def test_a_cursor_that_nobody_knows_tells_all(calendar: Calendar, cursor: str) -> None:
-    calendar.create(HREF, entry())
+    calendar.create(HREF, calendar_object())
     seen = calendar.seen(cursor)
     assert seen.complete
     assert seen.etags == {HREF: _etag(calendar, HREF)}
@@ -264,7 +254,7 @@ def test_a_cursor_that_nobody_knows_tells_all(calendar: Calendar, cursor: str) -
 def test_the_calendar_in_memory_forgets_what_changed_when_told_to() -> None:
     memory = MemoryCalendar()
     old = memory.seen(None).cursor
-    memory.user_puts(HREF, entry())
+    memory.user_puts(HREF, calendar_object())
     memory.expire_cursors()
     seen = memory.seen(old)
     assert seen.complete
@@ -275,6 +265,6 @@ def test_four_threads_share_a_calendar(calendar: Calendar) -> None:
     numbers = count()
     uids = [f"00000000-0000-4000-8000-{next(numbers):012}" for _ in range(12)]
     with ThreadPoolExecutor(4) as pool:
-        stored = list(pool.map(lambda uid: calendar.create(f"syncd-{uid}.ics", entry(uid=uid)), uids))
+        stored = list(pool.map(lambda uid: calendar.create(f"syncd-{uid}.ics", calendar_object(uid=uid)), uids))
     assert {each.href for each in stored} == {f"syncd-{uid}.ics" for uid in uids}
     assert {event(calendar, each.href)["UID"] for each in stored} == set(uids)

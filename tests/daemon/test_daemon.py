@@ -19,8 +19,8 @@ from syncd.ledger.ledger import Ledger
 from syncd.model import Snapshot, Window
 from syncd.plan.timing import LONGEST_WAIT
 from syncd.transport import Answer, HttpClient
-from tests.cli.test_report import config_of
 from tests.support.calendar_servers import free_port, radicale
+from tests.support.configuration import configure
 from tests.support.end_to_end import Town
 from tests.support.kill_points import Behind
 from tests.support.memory_servers import MemoryCalendar
@@ -114,7 +114,7 @@ class SlowSource(MemorySource):
 
 
 def test_a_stop_waits_for_the_step_in_hand_which_may_still_ring_others(tmp_path: Path) -> None:
-    config, source, calendar = config_of(tmp_path), SlowSource(), MemoryCalendar("team")
+    config, source, calendar = configure(tmp_path, openmeetings=False), SlowSource(), MemoryCalendar("team")
     remotes = Servers({"work": source}, None, {"team": calendar}, lambda: None)
     with Ledger(tmp_path / "state") as ledger:
         daemon = Daemon(config, ledger, remotes, clock, StopRequest())
@@ -155,7 +155,11 @@ def test_a_clock_that_jumps_or_a_machine_that_slept_is_noticed_once() -> None:
 
 
 def test_commands_ask_a_daemon_that_lists_the_whole_window_for_them(tmp_path: Path) -> None:
-    config, source, calendar = config_of(tmp_path), MemorySource(meeting(day=10)), MemoryCalendar("team")
+    config, source, calendar = (
+        configure(tmp_path, openmeetings=False),
+        MemorySource(meeting(day=10)),
+        MemoryCalendar("team"),
+    )
     remotes = Servers({"work": source}, None, {"team": calendar}, lambda: None)
     with Ledger(tmp_path / "state") as ledger:
         daemon = Daemon(config, ledger, remotes, clock, StopRequest())

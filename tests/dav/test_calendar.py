@@ -34,8 +34,8 @@ from syncd.errors import (
     Unavailable,
 )
 from syncd.transport import Answer
-from tests.contract.test_calendar import HREF, entry
 from tests.support import calendar_servers
+from tests.support.calendar_objects import HREF, calendar_object
 
 PASSWORD = "s3cret-pässwörd"
 SECRETS = ("s3cret", "/alice/", "Jour fixe", "http://", "alice")
@@ -167,7 +167,7 @@ NEXTCLOUD_TRASH = NEXTCLOUD_400.replace("Calendar object", "Deleted calendar obj
 def test_a_refused_put_says_who_must_act(stage: Stage, status: int, body: str, expected: type[SyncdError]) -> None:
     stage.traffic.fail(COLLECTION, method="PUT", status=status, body=body)
     with pytest.raises(expected) as refused:
-        stage.calendar.create(HREF, entry())
+        stage.calendar.create(HREF, calendar_object())
     assert type(refused.value) is expected
     assert not [secret for secret in SECRETS if secret in str(refused.value)]
     assert len(stage.odd.sent("PUT")) == 0
@@ -179,14 +179,14 @@ def test_a_put_into_a_calendar_that_vanished_needs_a_person(stage: Stage, status
     stage.traffic.fail(COLLECTION, method="PUT", status=status)
     stage.traffic.fail(COLLECTION, method="PROPFIND", status=404)
     with pytest.raises(NeedsYou, match=r"team is not there \(404\)"):
-        stage.calendar.create(HREF, entry())
+        stage.calendar.create(HREF, calendar_object())
 
 
 @pytest.mark.parametrize("status", [403, 404, 405, 410])
 def test_nothing_is_written_where_no_calendar_is(stage: Stage, status: int) -> None:
     stage.traffic.fail(COLLECTION, method="PROPFIND", status=status)
     with pytest.raises(NeedsYou, match="team is not there"):
-        stage.calendar.create(HREF, entry())
+        stage.calendar.create(HREF, calendar_object())
     assert [request.method for request in stage.traffic.log] == ["PROPFIND"]
 
 
@@ -200,7 +200,7 @@ def test_a_missing_object_is_told_from_a_missing_calendar(stage: Stage) -> None:
 def test_a_calendar_is_looked_at_once_for_many_writes_of_many_threads(stage: Stage) -> None:
     hrefs = [f"syncd-{number}.ics" for number in range(8)]
     with ThreadPoolExecutor(4) as pool:
-        assert len(list(pool.map(lambda href: stage.calendar.create(href, entry()), hrefs))) == 8
+        assert len(list(pool.map(lambda href: stage.calendar.create(href, calendar_object()), hrefs))) == 8
     assert len(stage.odd.sent("PROPFIND")) == 1
     assert len(stage.odd.sent("PUT")) == 8
 
@@ -222,7 +222,7 @@ def test_constructing_asks_nothing(stage: Stage) -> None:
 def test_an_unfit_calendar_is_not_written_to(stage: Stage, collection: str, more: str, told: str) -> None:
     stage.odd.collection, stage.odd.more = collection, more
     with pytest.raises(NeedsYou, match=told):
-        stage.calendar.create(HREF, entry())
+        stage.calendar.create(HREF, calendar_object())
     assert stage.odd.sent("PUT") == []
 
 
@@ -271,8 +271,8 @@ def test_a_server_without_basic_login_is_named_as_such(stage: Stage) -> None:
 
 
 def test_every_request_bears_the_login_and_every_body_its_type(stage: Stage) -> None:
-    stored = stage.calendar.create(HREF, entry())
-    stage.calendar.update(HREF, entry("Moved"), stored.etag)
+    stored = stage.calendar.create(HREF, calendar_object())
+    stage.calendar.update(HREF, calendar_object("Moved"), stored.etag)
     look, create, update = stage.odd.requests
     assert look.headers["depth"] == "0"
     assert look.headers["content-type"].startswith("application/xml")
@@ -280,7 +280,7 @@ def test_every_request_bears_the_login_and_every_body_its_type(stage: Stage) -> 
     assert "if-match" not in create.headers
     assert update.headers["if-match"] == stored.etag
     assert create.headers["content-type"] == "text/calendar; charset=utf-8"
-    assert stage.odd.objects[COLLECTION + HREF][1] == entry("Moved")
+    assert stage.odd.objects[COLLECTION + HREF][1] == calendar_object("Moved")
 
 
 @pytest.mark.parametrize(
@@ -290,10 +290,10 @@ def test_every_request_bears_the_login_and_every_body_its_type(stage: Stage) -> 
 )
 def test_if_match_has_what_it_may_have(stage: Stage, written: str | None, sent: str | None) -> None:
     stage.odd.etag = lambda _: written
-    stored = stage.calendar.create(HREF, entry())
+    stored = stage.calendar.create(HREF, calendar_object())
     assert stored.etag == written
-    stage.odd.objects[COLLECTION + HREF] = (sent or written or "", entry())
-    stage.calendar.update(HREF, entry("Moved"), stored.etag)
+    stage.odd.objects[COLLECTION + HREF] = (sent or written or "", calendar_object())
+    stage.calendar.update(HREF, calendar_object("Moved"), stored.etag)
     assert stage.odd.sent("PUT")[-1].headers.get("if-match") == sent
     stage.calendar.delete(HREF, stored.etag)
     assert stage.odd.sent("DELETE")[-1].headers.get("if-match") == sent
@@ -302,18 +302,18 @@ def test_if_match_has_what_it_may_have(stage: Stage, written: str | None, sent: 
 
 def test_with_a_weak_etag_an_edit_is_noticed_too(stage: Stage) -> None:
     stage.odd.etag = lambda version: f'W/"{version}"'
-    stored = stage.calendar.create(HREF, entry())
-    stage.odd.objects[COLLECTION + HREF] = ('W/"theirs"', entry("Theirs"))
+    stored = stage.calendar.create(HREF, calendar_object())
+    stage.odd.objects[COLLECTION + HREF] = ('W/"theirs"', calendar_object("Theirs"))
     with pytest.raises(Changed):
-        stage.calendar.update(HREF, entry("Ours"), stored.etag)
+        stage.calendar.update(HREF, calendar_object("Ours"), stored.etag)
     with pytest.raises(Changed):
         stage.calendar.delete(HREF, stored.etag)
-    assert stage.odd.objects[COLLECTION + HREF][1] == entry("Theirs")
+    assert stage.odd.objects[COLLECTION + HREF][1] == calendar_object("Theirs")
 
 
 def test_an_update_without_an_etag_is_not_blind(stage: Stage) -> None:
-    stage.calendar.create(HREF, entry())
-    stage.calendar.update(HREF, entry("Moved"), None)
+    stage.calendar.create(HREF, calendar_object())
+    stage.calendar.update(HREF, calendar_object("Moved"), None)
     assert stage.odd.sent("PUT")[-1].headers["if-match"] == '"1"'
 
 
@@ -331,13 +331,13 @@ def test_an_update_without_an_etag_is_not_blind(stage: Stage) -> None:
 )
 def test_a_server_may_give_an_object_another_name_in_its_calendar(stage: Stage, location: str, href: str) -> None:
     stage.odd.location = location
-    assert stage.calendar.create(HREF, entry()).href == href
+    assert stage.calendar.create(HREF, calendar_object()).href == href
 
 
 @pytest.mark.parametrize("href", ["", "..", "a/b.ics", "a?b", "a#b"])
 def test_an_href_stays_in_its_calendar(stage: Stage, href: str) -> None:
     with pytest.raises(ValueError, match="segment"):
-        stage.calendar.create(href, entry())
+        stage.calendar.create(href, calendar_object())
     assert stage.traffic.log == []
 
 
@@ -352,10 +352,10 @@ def test_a_multistatus_is_looked_into(stage: Stage) -> None:
     stage.traffic.fail(COLLECTION, method="PUT", status=207, body=MULTI.format("200 OK"))
     stage.traffic.fail(COLLECTION, method="PUT", status=207, body="<html>")
     with pytest.raises(NeedsYou, match="no room"):
-        stage.calendar.create(HREF, entry())
-    stage.calendar.create(HREF, entry())
+        stage.calendar.create(HREF, calendar_object())
+    stage.calendar.create(HREF, calendar_object())
     with pytest.raises(BadAnswer):
-        stage.calendar.create(HREF, entry())
+        stage.calendar.create(HREF, calendar_object())
 
 
 @pytest.mark.parametrize("status", [404, 410])
@@ -368,7 +368,7 @@ def test_deleting_what_is_gone_is_done(stage: Stage, status: int) -> None:
 def test_a_precondition_that_fails_for_nothing_is_a_deletion_done(stage: Stage) -> None:
     stage.traffic.fail(COLLECTION, method="DELETE", status=412, body=SABRE_412, times=2)
     stage.calendar.delete(HREF, '"1"')
-    stage.calendar.create(HREF, entry())
+    stage.calendar.create(HREF, calendar_object())
     with pytest.raises(Changed):
         stage.calendar.delete(HREF, '"0"')
 
@@ -385,13 +385,13 @@ def test_a_login_page_is_no_object_and_no_calendar(stage: Stage) -> None:
 def test_the_time_to_wait_is_passed_on(stage: Stage) -> None:
     stage.traffic.fail(COLLECTION, method="PUT", status=429, headers={"retry-after": "300"})
     with pytest.raises(Unavailable) as busy:
-        stage.calendar.create(HREF, entry())
+        stage.calendar.create(HREF, calendar_object())
     assert busy.value.retry_after == 300
 
 
 def test_a_redirect_of_the_calendar_is_followed_and_kept(stage: Stage) -> None:
     stage.traffic.fail(COLLECTION, method="PROPFIND", status=301, headers={"location": "/new/dav/alice/team/"})
-    stage.calendar.create(HREF, entry())
+    stage.calendar.create(HREF, calendar_object())
     assert stage.calendar.url == stage.url + "/new/dav/alice/team/"
     assert list(stage.odd.objects) == ["/new/dav/alice/team/" + HREF]
 
@@ -408,7 +408,7 @@ def test_a_redirect_to_another_host_gets_no_password(stage: Stage) -> None:
 def test_an_answer_lost_after_a_put_is_not_asked_for_again(stage: Stage) -> None:
     stage.traffic.cut(COLLECTION, method="PUT")
     with pytest.raises(BadAnswer):
-        stage.calendar.create(HREF, entry())
+        stage.calendar.create(HREF, calendar_object())
     assert len(stage.odd.sent("PUT")) == 1
     assert list(stage.odd.objects) == [COLLECTION + HREF]
 
@@ -791,7 +791,7 @@ def test_one_object_has_one_href_in_every_encoding(name: str, data: st.DataObjec
 
 def test_an_object_under_two_names_of_a_server_is_one(listed: Stage, lister: Lister) -> None:
     lister.location = COLLECTION + "Jour fixe@host.ics"
-    stored = listed.calendar.create(HREF, entry())
+    stored = listed.calendar.create(HREF, calendar_object())
     lister.set("Jour%20fixe%40host.ics", '"1"')
     assert listed.calendar.seen(None).etags == {stored.href: '"1"'}
 
@@ -861,7 +861,7 @@ def test_what_is_not_xml_is_no_listing(body: bytes) -> None:
 class TestDiscovery:
     def test_a_calendar_is_made_once_and_then_found(self, server: Callable[[], calendar_servers.Server]) -> None:
         with closing(server().calendar(calendar="Besprechungen")) as calendar:
-            calendar.create(HREF, entry())
+            calendar.create(HREF, calendar_object())
             url = calendar.url
         with closing(server().calendar(calendar="Besprechungen")) as again:
             assert again.fetch(HREF) is not None
@@ -896,7 +896,7 @@ class TestDiscovery:
                 closing(server().calendar(url)) as calendar,
                 pytest.raises(NeedsYou, match=r"is not there \(404\)"),
             ):
-                calendar.create(HREF, entry())
+                calendar.create(HREF, calendar_object())
 
 
 def test_radicale_refuses_a_wrong_password() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from syncd.cli.explain import choice_lines, lines
-from syncd.config import Config, load
+from syncd.config import Config
 from syncd.config.profiles import calendar_profile, feed_profile
 from syncd.errors import LedgerError, Unavailable
 from syncd.explain.explanation import choices, explanation
@@ -20,23 +20,10 @@ from syncd.model import Decision, Feed, Override, Placement, Profile, Run, When
 from syncd.plan.calendar import Forget
 from syncd.plan.deletions import Delete, Hold
 from syncd.sync.feed import build_feed
+from tests.support.configuration import configuration_text, read_configuration
 from tests.support.pipeline import DAY, HOUR, NOW, House, meeting, silent
 
-CONFIG = """
-[opentalk.work]
-url = "https://meet.example.org"
-username = "alice"
-password = { env = "PASSWORD" }
-[openmeetings]
-url = "https://om.example.org/openmeetings"
-username = "syncd"
-password = { env = "PASSWORD" }
-[caldav.team]
-url = "https://dav.example.org/alice/opentalk/"
-username = "alice"
-password = { env = "PASSWORD" }
-accounts = ["work"]
-"""
+CONFIG = configuration_text(calendars={"team": 'accounts = ["work"]'}, feeds=False)
 
 
 class Desk:
@@ -50,12 +37,11 @@ class Desk:
         self.house.profile = calendar_profile(self.config, self.ledger.secret("installation"), "team")
 
     def configure(self, *changes: tuple[str, str]) -> Config:
-        path, text = self.folder / "config.toml", CONFIG
+        text = CONFIG
         for old, new in changes:
             assert old in text
             text = text.replace(old, new)
-        path.write_text(text, encoding="utf-8")
-        self.config = load(path, {"PASSWORD": "pw", "HOME": str(self.folder)})
+        self.config = read_configuration(self.folder, text)
         return self.config
 
     def explain(self, event: str) -> Explanation:

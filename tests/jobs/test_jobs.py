@@ -9,7 +9,6 @@ import pytest
 from apscheduler.triggers.date import DateTrigger
 from sqlite_utils import Database
 
-from syncd.config import Config, load
 from syncd.daemon.daemon import Daemon
 from syncd.daemon.signals import StopRequest
 from syncd.errors import BadAnswer, LedgerBusy, LoginRefused, NeedsYou, SyncdError, Unavailable
@@ -17,6 +16,7 @@ from syncd.jobs.jobs import Jobs
 from syncd.jobs.servers import Servers
 from syncd.ledger.ledger import Ledger
 from syncd.model import Identity, Run
+from tests.support.configuration import configure
 from tests.support.memory_servers import MemoryCalendar
 from tests.support.pipeline import HOUR, NOW, MemoryMinter, MemorySource, meeting
 
@@ -40,8 +40,12 @@ class Office:
             source.person = Identity("https://id.example.org", name, f"u-{name}", name, "Adams")
         self.calendars = {name: MemoryCalendar(name) for name in CALENDARS}
         self.minter = MemoryMinter()
-        self.config = configure(folder, accounts)
-        self.ledger = Ledger(folder / "state")
+        self.config = configure(
+            folder,
+            dict.fromkeys(accounts, ""),
+            {name: f'url = "https://dav.example.org/{name}/"\naccounts = {list(accounts)}' for name in CALENDARS},
+        )
+        self.ledger = Ledger(self.config.state)
         self.rung: list[tuple[str, str]] = []
         remotes = Servers(self.sources, self.minter, self.calendars, lambda: None)
         self.jobs = Jobs(
@@ -81,21 +85,6 @@ class Office:
     def mend_accounts(self) -> None:
         for source in self.sources.values():
             source.broken = {}
-
-
-def configure(folder: Path, accounts: Sequence[str]) -> Config:
-    (folder / "password").write_text("x", encoding="utf-8")
-    secret = 'password = { file = "password" }'
-    lines = ["[syncd]", f'state = "{folder / "state"}"']
-    for name in accounts:
-        lines += [f"[opentalk.{name}]", 'url = "https://meet.example.org"', f'username = "{name}"', secret]
-    lines += ["[openmeetings]", 'url = "https://om.example.org/openmeetings"', 'username = "syncd"', secret]
-    for name in CALENDARS:
-        lines += [f"[caldav.{name}]", f'url = "https://dav.example.org/{name}/"', 'username = "alice"', secret]
-        lines += [f"accounts = {list(accounts)}"]
-    path = folder / "config.toml"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return load(path, {})
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,99 +12,47 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from syncd.demo.identity import DEVICE_GRANT, IdentityProvider
-from syncd.demo.opentalk import OpenTalk as EmbeddedOpenTalk
+from syncd.demo.identity import DEVICE_GRANT
 from syncd.demo.serve import Served, Traffic
 from syncd.demo.signin import Version
 from syncd.errors import BadAnswer, BadEvent, LoginRefused, NeedsYou, Unavailable
 from syncd.model import Invite, Meeting, Window
 from syncd.opentalk.client import OpenTalk
 from syncd.transport import HttpClient
+from tests.support.opentalk_json import time_json
+from tests.support.served_opentalk import NOW, ServedOpenTalk
 from tests.support.stub_server import Call, Certificate, Tiny
 
-NOW = datetime(2026, 11, 22, 8, tzinfo=UTC)
 WINDOW = Window(NOW - timedelta(days=30), NOW + timedelta(days=365))
 ROOM_INVITES = "/v1/rooms/"
 
 
-def time(moment: datetime) -> dict[str, str]:
-    return {"datetime": f"{moment:%Y-%m-%dT%H:%M:%SZ}", "timezone": "Europe/Berlin"}
-
-
-class World:
-    """An OpenTalk with its identity provider, and accounts of its people."""
-
-    def __init__(self, stack: ExitStack, version: Version, rotate: bool = False) -> None:
-        self.now = NOW
-        self.stack = stack
-        self.identity = IdentityProvider(lambda: self.now, rotate=rotate)
-        for name in ("alice", "bob"):
-            self.identity.add_user(name, f"{name}-pw", name.title(), "Adams", f"{name}@example.org")
-        self.opentalk = EmbeddedOpenTalk(self.identity, lambda: self.now, version)
-        self.identity.url = stack.enter_context(Served(self.identity.app)).url
-        self.url = stack.enter_context(Served(self.opentalk.app)).url
-
-    def account(self, username: str | None = "alice", **options: Any) -> OpenTalk:
-        usual = {
-            "url": self.url,
-            "client_id": "Frontend",
-            "username": username,
-            "password": lambda: f"{username}-pw",
-            "clock": lambda: self.now,
-        }
-        account = OpenTalk("work", **{**usual, **options})
-        self.stack.callback(account.close)
-        return account
-
-    def create(self, username: str = "alice", *, days: float = 1, **fields: Any) -> str:
-        start = NOW + timedelta(days=days)
-        event = self.opentalk.create(
-            username, **{"starts_at": time(start), "ends_at": time(start + timedelta(hours=1)), **fields}
-        )
-        return str(event["id"])
-
-    def asked(self, prefix: str, method: str = "GET") -> list[dict[str, str]]:
-        return [dict(r.query) for r in self.opentalk.app.log if r.path.startswith(prefix) and r.method == method]
-
-
-@contextmanager
-def world(version: Version = "0.30", *, rotate: bool = False) -> Iterator[World]:
-    with ExitStack() as stack:
-        yield World(stack, version, rotate)
-
-
-@pytest.fixture
-def here() -> Iterator[World]:
-    with world() as made:
-        yield made
-
-
-def test_nothing_is_asked_before_it_is_needed(here: World) -> None:
-    here.account().close()
-    assert here.opentalk.app.log == here.identity.app.log == []
+def test_nothing_is_asked_before_it_is_needed(server: ServedOpenTalk) -> None:
+    server.account().close()
+    assert server.opentalk.app.log == server.identity.app.log == []
 
 
 @pytest.mark.parametrize("version", ["0.29", "0.30", "0.35"])
 def test_an_account_knows_who_it_is(version: Version) -> None:
-    with world(version) as there:
-        account = there.account()
+    with ServedOpenTalk(version) as server:
+        account = server.account()
         identity = account.identity()
-        assert identity.issuer == there.identity.issuer
-        assert identity.subject == there.identity.person("alice").sub
+        assert identity.issuer == server.identity.issuer
+        assert identity.subject == server.identity.person("alice").sub
         assert (identity.firstname, identity.lastname) == ("Alice", "Adams")
         assert account.identity() is identity
-        assert len(there.asked("/v1/users/me")) == (2 if version == "0.29" else 1)
+        assert len(server.queries("/v1/users/me")) == (2 if version == "0.29" else 1)
 
 
 @pytest.mark.parametrize("version", ["0.29", "0.30", "0.35"])
 def test_tokens_and_sessions_end_without_anybody_noticing(version: Version) -> None:
-    with world(version) as there:
-        there.create()
-        account = there.account()
+    with ServedOpenTalk(version) as server:
+        server.create()
+        account = server.account()
         for _ in range(4):
             assert len(account.snapshot(None).meetings) == 1
-            there.now += timedelta(seconds=290)
-        there.identity.end_sessions()
+            server.now += timedelta(seconds=290)
+        server.identity.end_sessions()
         assert len(account.snapshot(None).meetings) == 1
 
 
@@ -121,103 +69,103 @@ class Kept:
         self.tokens.append(token)
 
 
-def signed_in(there: World, username: str = "alice") -> str:
+def signed_in(server: ServedOpenTalk, username: str = "alice") -> str:
     """The refresh token of somebody who signed in in a browser."""
     with closing(HttpClient("test")) as remote:
-        endpoint = f"{there.identity.issuer}/protocol/openid-connect"
+        endpoint = f"{server.identity.issuer}/protocol/openid-connect"
         scope = {"client_id": "Frontend", "scope": "openid profile email offline_access"}
         device = msgspec.json.decode(remote.send("POST", f"{endpoint}/auth/device", form=scope).body)
-        there.identity.approve(device["user_code"], username)
+        server.identity.approve(device["user_code"], username)
         form = {"grant_type": DEVICE_GRANT, "client_id": "Frontend", "device_code": device["device_code"]}
         token = msgspec.json.decode(remote.send("POST", f"{endpoint}/token", form=form).body)["refresh_token"]
-    there.identity.app.clear()
+    server.identity.app.clear()
     return str(token)
 
 
 @pytest.mark.parametrize("rotate", [False, True])
 @pytest.mark.parametrize("version", ["0.29", "0.30", "0.35"])
 def test_an_account_without_a_password_lives_on_its_sign_in(version: Version, rotate: bool) -> None:
-    with world(version, rotate=rotate) as there:
-        there.create()
-        kept = Kept(signed_in(there))
+    with ServedOpenTalk(version, rotate=rotate) as server:
+        server.create()
+        kept = Kept(signed_in(server))
         for _ in range(2):  # as after a restart
-            account = there.account(username=None, password=None, logins=kept)
-            assert account.identity().subject == there.identity.person("alice").sub
+            account = server.account(username=None, password=None, logins=kept)
+            assert account.identity().subject == server.identity.person("alice").sub
             for _ in range(3):
-                there.now += timedelta(days=1)
+                server.now += timedelta(days=1)
                 assert len(account.snapshot(None).meetings) == 1
-        refreshes = [r for r in there.identity.app.log if r.path.endswith("/token")]
+        refreshes = [r for r in server.identity.app.log if r.path.endswith("/token")]
         assert len(refreshes) == len(kept.tokens) - 1 == (10 if version == "0.29" else 8)
 
 
-def test_a_sign_in_that_was_ended_is_told_and_healed_by_another(here: World) -> None:
+def test_a_sign_in_that_was_ended_is_told_and_healed_by_another(server: ServedOpenTalk) -> None:
     kept = Kept(None)
-    account = here.account(username=None, password=None, logins=kept)
+    account = server.account(username=None, password=None, logins=kept)
     with pytest.raises(LoginRefused, match="nobody is signed in; run `syncd login work`"):
         account.snapshot(None)
-    kept.tokens.append(signed_in(here))
+    kept.tokens.append(signed_in(server))
     assert account.snapshot(None).meetings == {}
-    here.identity.end_sessions()
-    here.now += timedelta(hours=1)
+    server.identity.end_sessions()
+    server.now += timedelta(hours=1)
     for _ in range(3):
         with pytest.raises(LoginRefused, match="the sign-in has ended; run `syncd login work`"):
             account.snapshot(None)
-    assert len([r for r in here.identity.app.log if r.path.endswith("/token")]) == 2
-    kept.tokens.append(signed_in(here))
+    assert len([r for r in server.identity.app.log if r.path.endswith("/token")]) == 2
+    kept.tokens.append(signed_in(server))
     assert account.snapshot(None).meetings == {}
 
 
-def test_another_person_who_signs_in_is_not_read_as_the_first(here: World) -> None:
-    kept = Kept(signed_in(here))
-    account = here.account(username=None, password=None, logins=kept)
+def test_another_person_who_signs_in_is_not_read_as_the_first(server: ServedOpenTalk) -> None:
+    kept = Kept(signed_in(server))
+    account = server.account(username=None, password=None, logins=kept)
     account.snapshot(None)
-    kept.tokens.append(signed_in(here, "bob"))
-    here.now += timedelta(hours=1)
-    here.opentalk.app.clear()
+    kept.tokens.append(signed_in(server, "bob"))
+    server.now += timedelta(hours=1)
+    server.opentalk.app.clear()
     with pytest.raises(NeedsYou, match=r"opentalk\.work: somebody else is signed in"):
         account.snapshot(None)
-    assert here.opentalk.app.log == []
+    assert server.opentalk.app.log == []
 
 
-def test_an_account_with_neither_a_password_nor_a_sign_in_says_so(here: World) -> None:
+def test_an_account_with_neither_a_password_nor_a_sign_in_says_so(server: ServedOpenTalk) -> None:
     with pytest.raises(LoginRefused, match="neither"):
-        here.account(username=None, password=None).identity()
+        server.account(username=None, password=None).identity()
 
 
-def test_the_client_id_is_the_one_that_the_controller_names(here: World) -> None:
-    assert here.account(client_id=None).identity().firstname == "Alice"
+def test_the_client_id_is_the_one_that_the_controller_names(server: ServedOpenTalk) -> None:
+    assert server.account(client_id=None).identity().firstname == "Alice"
 
 
 def test_a_controller_that_names_no_client_id_needs_one() -> None:
-    with world("0.29") as there, pytest.raises(NeedsYou, match=r"set opentalk\.work\.client_id"):
-        there.account(client_id=None).identity()
+    with ServedOpenTalk("0.29") as server, pytest.raises(NeedsYou, match=r"set opentalk\.work\.client_id"):
+        server.account(client_id=None).identity()
 
 
-def test_a_wrong_password_is_sent_once(here: World) -> None:
-    account = here.account(password=lambda: "wrong")
+def test_a_wrong_password_is_sent_once(server: ServedOpenTalk) -> None:
+    account = server.account(password=lambda: "wrong")
     for _ in range(3):
         with pytest.raises(LoginRefused, match=r"opentalk\.work"):
             account.identity()
-    assert len([r for r in here.identity.app.log if r.path.endswith("/token")]) == 1
+    assert len([r for r in server.identity.app.log if r.path.endswith("/token")]) == 1
 
 
-def test_no_event_is_lost_at_the_end_of_a_page(here: World) -> None:
-    expected = {here.create(days=n / 10) for n in range(5)}
-    expected |= {str(here.opentalk.create("alice")["id"]) for _ in range(4)}
-    expected |= {here.create(days=-n) for n in range(5)}
+def test_no_event_is_lost_at_the_end_of_a_page(server: ServedOpenTalk) -> None:
+    expected = {server.create(days=n / 10) for n in range(5)}
+    expected |= {str(server.opentalk.create("alice")["id"]) for _ in range(4)}
+    expected |= {server.create(days=-n) for n in range(5)}
     for per_page in (1, 2, 3, 5, 100):
-        snapshot = here.account(per_page=per_page).snapshot(None)
+        snapshot = server.account(per_page=per_page).snapshot(None)
         assert snapshot.meetings.keys() == expected
         assert snapshot.unreadable == {}
 
 
-def test_a_window_is_asked_for_in_utc_seconds_and_holds_what_touches_it(here: World) -> None:
-    inside, _ = here.create(), here.create(days=400)
-    here.opentalk.create("alice")
-    snapshot = here.account().snapshot(WINDOW)
+def test_a_window_is_asked_for_in_utc_seconds_and_holds_what_touches_it(server: ServedOpenTalk) -> None:
+    inside, _ = server.create(), server.create(days=400)
+    server.opentalk.create("alice")
+    snapshot = server.account().snapshot(WINDOW)
     assert snapshot.meetings.keys() == {inside}
     assert snapshot.window is WINDOW
-    assert here.asked("/v1/events")[0] == {
+    assert server.queries("/v1/events")[0] == {
         "time_independent": "false",
         "time_min": "2026-10-23T08:00:00Z",
         "time_max": "2027-11-22T08:00:00Z",
@@ -225,30 +173,30 @@ def test_a_window_is_asked_for_in_utc_seconds_and_holds_what_touches_it(here: Wo
     }
 
 
-def test_overrides_come_with_their_series(here: World) -> None:
-    series = here.create(recurrence_pattern=["FREQ=WEEKLY"])
-    here.opentalk.cancel(series, "20261130T080000Z")
+def test_overrides_come_with_their_series(server: ServedOpenTalk) -> None:
+    series = server.create(recurrence_pattern=["FREQ=WEEKLY"])
+    server.opentalk.cancel(series, "20261130T080000Z")
     moved = NOW + timedelta(days=9)
-    here.opentalk.move(series, "20261207T080000Z", time(moved), time(moved + timedelta(hours=2)))
-    first, second = here.account(per_page=1).snapshot(WINDOW).meetings[series].overrides
+    server.opentalk.move(series, "20261207T080000Z", time_json(moved), time_json(moved + timedelta(hours=2)))
+    first, second = server.account(per_page=1).snapshot(WINDOW).meetings[series].overrides
     assert first.cancelled
     assert (second.start and second.start.utc, second.end and second.end.utc) == (moved, moved + timedelta(hours=2))
 
 
 @pytest.mark.parametrize("spoil", ["fail", "bad request", "cut", "mend", "html"])
-def test_a_listing_with_one_spoilt_page_is_no_snapshot(here: World, spoil: str) -> None:
+def test_a_listing_with_one_spoilt_page_is_no_snapshot(server: ServedOpenTalk, spoil: str) -> None:
     for n in range(5):
-        here.create(days=n)
-    account = here.account(per_page=2)
+        server.create(days=n)
+    account = server.account(per_page=2)
     assert len(account.snapshot(None).meetings) == 5
     spoilt: dict[str, Callable[[], None]] = {
-        "fail": lambda: here.opentalk.app.fail("/v1/events", status=503, headers={"retry-after": "5"}, after=1),
-        "bad request": lambda: here.opentalk.app.fail(
+        "fail": lambda: server.opentalk.app.fail("/v1/events", status=503, headers={"retry-after": "5"}, after=1),
+        "bad request": lambda: server.opentalk.app.fail(
             "/v1/events", status=400, body="Query deserialize error", after=2
         ),
-        "cut": lambda: here.opentalk.app.cut("/v1/events", after=2),
-        "mend": lambda: here.opentalk.app.cut("/v1/events", mend=True, after=2),
-        "html": lambda: here.opentalk.app.fail("/v1/events", status=200, body="<html>", after=2),
+        "cut": lambda: server.opentalk.app.cut("/v1/events", after=2),
+        "mend": lambda: server.opentalk.app.cut("/v1/events", mend=True, after=2),
+        "html": lambda: server.opentalk.app.fail("/v1/events", status=200, body="<html>", after=2),
     }
     spoilt[spoil]()
     with pytest.raises(Unavailable, match=r"opentalk\.work") as caught:
@@ -258,109 +206,113 @@ def test_a_listing_with_one_spoilt_page_is_no_snapshot(here: World, spoil: str) 
     assert len(account.snapshot(None).meetings) == 5
 
 
-def test_a_cursor_that_comes_twice_is_a_bad_answer(here: World) -> None:
-    body = msgspec.json.encode([here.opentalk.create("alice")])
+def test_a_cursor_that_comes_twice_is_a_bad_answer(server: ServedOpenTalk) -> None:
+    body = msgspec.json.encode([server.opentalk.create("alice")])
     link = '<http://inner/v1/events?after=AAAA&per_page=1>; rel="after"'
-    here.opentalk.app.fail(
+    server.opentalk.app.fail(
         "/v1/events", status=200, body=body, content_type="application/json", headers={"link": link}, times=99
     )
     with pytest.raises(BadAnswer, match="circle"):
-        here.account().snapshot(None)
-    assert [query.get("after") for query in here.asked("/v1/events")] == [None, "AAAA"]
+        server.account().snapshot(None)
+    assert [query.get("after") for query in server.queries("/v1/events")] == [None, "AAAA"]
 
 
-def test_of_the_link_only_the_cursor_counts(here: World) -> None:
-    event = here.opentalk.create("alice")
-    here.opentalk.app.fail(
+def test_of_the_link_only_the_cursor_counts(server: ServedOpenTalk) -> None:
+    event = server.opentalk.create("alice")
+    server.opentalk.app.fail(
         "/v1/events",
         status=200,
         body=msgspec.json.encode([event]),
         content_type="text/json",
         headers={"link": '<http://inner.invalid/x?p=1>; rel="before",<http://inner.invalid/x?after=a%2Bb>; rel=after'},
     )
-    here.opentalk.app.fail("/v1/events", status=200, body="[]", after=0)
-    assert len(here.account().snapshot(WINDOW).meetings) == 1
-    assert here.asked("/v1/events")[1]["after"] == "a+b"
+    server.opentalk.app.fail("/v1/events", status=200, body="[]", after=0)
+    assert len(server.account().snapshot(WINDOW).meetings) == 1
+    assert server.queries("/v1/events")[1]["after"] == "a+b"
 
 
-def test_an_unreadable_event_costs_no_other(here: World) -> None:
-    good = here.opentalk.create("alice")
+def test_an_unreadable_event_costs_no_other(server: ServedOpenTalk) -> None:
+    good = server.opentalk.create("alice")
     bad = {**good, "id": "00000000-0000-4000-8000-000000000001", "title": None, "room": {}}
-    here.opentalk.app.fail("/v1/events", status=200, body=msgspec.json.encode([good, bad]))
-    snapshot = here.account().snapshot(WINDOW)
+    server.opentalk.app.fail("/v1/events", status=200, body=msgspec.json.encode([good, bad]))
+    snapshot = server.account().snapshot(WINDOW)
     assert snapshot.meetings.keys() == {good["id"]}
     assert snapshot.unreadable.keys() == {bad["id"]}
 
 
-def test_an_event_is_what_a_listing_says_of_it(here: World) -> None:
-    ids = [here.create(), str(here.opentalk.create("alice")["id"]), here.create(recurrence_pattern=["FREQ=WEEKLY"])]
-    here.opentalk.cancel(ids[2], "20261130T080000Z")
-    here.create()
-    account = here.account(per_page=1)
+def test_an_event_is_what_a_listing_says_of_it(server: ServedOpenTalk) -> None:
+    ids = [
+        server.create(),
+        str(server.opentalk.create("alice")["id"]),
+        server.create(recurrence_pattern=["FREQ=WEEKLY"]),
+    ]
+    server.opentalk.cancel(ids[2], "20261130T080000Z")
+    server.create()
+    account = server.account(per_page=1)
     meetings = account.snapshot(None).meetings
     for event in ids:
         assert account.event(event) == meetings[event]
 
 
-def test_what_was_deleted_or_is_not_ours_is_gone(here: World) -> None:
-    deleted, foreign, taken_back = here.create(), here.create("bob"), here.create("bob")
-    here.opentalk.invite(taken_back, "alice")
-    account = here.account()
+def test_what_was_deleted_or_is_not_ours_is_gone(server: ServedOpenTalk) -> None:
+    deleted, foreign, taken_back = server.create(), server.create("bob"), server.create("bob")
+    server.opentalk.invite(taken_back, "alice")
+    account = server.account()
     assert account.event(taken_back) is not None
-    here.opentalk.uninvite(taken_back, "alice")
-    here.opentalk.delete(deleted)
+    server.opentalk.uninvite(taken_back, "alice")
+    server.opentalk.delete(deleted)
     for event in (deleted, foreign, taken_back, "00000000-0000-4000-8000-000000000001"):
         assert account.event(event) is None
 
 
-def test_a_series_that_goes_between_two_requests_is_a_question_and_no_deletion(here: World) -> None:
-    series = here.create(recurrence_pattern=["FREQ=WEEKLY"])
-    here.opentalk.app.fail("/v1/events", status=200, body="[]", after=1)
+def test_a_series_that_goes_between_two_requests_is_a_question_and_no_deletion(server: ServedOpenTalk) -> None:
+    series = server.create(recurrence_pattern=["FREQ=WEEKLY"])
+    server.opentalk.app.fail("/v1/events", status=200, body="[]", after=1)
     with pytest.raises(BadAnswer, match="does not list it"):
-        here.account().event(series)
+        server.account().event(series)
 
 
 @pytest.mark.parametrize("status", [404, 410])
-def test_other_versions_say_gone_otherwise(here: World, status: int) -> None:
-    here.opentalk.app.fail("/v1/events/", status=status, body='{"code":"not_found"}')
-    assert here.account().event(here.create()) is None
+def test_other_versions_say_gone_otherwise(server: ServedOpenTalk, status: int) -> None:
+    server.opentalk.app.fail("/v1/events/", status=status, body='{"code":"not_found"}')
+    assert server.account().event(server.create()) is None
 
 
-def test_trouble_is_no_answer_about_an_event(here: World) -> None:
-    event = here.create()
-    here.opentalk.app.fail("/v1/events/", status=500, times=2)
+def test_trouble_is_no_answer_about_an_event(server: ServedOpenTalk) -> None:
+    event = server.create()
+    server.opentalk.app.fail("/v1/events/", status=500, times=2)
     with pytest.raises(Unavailable, match="500"):
-        here.account().event(event)
+        server.account().event(event)
 
 
-def test_an_event_that_cannot_be_read_is_named(here: World) -> None:
-    event = here.opentalk.create("alice")
-    here.opentalk.app.fail("/v1/events/", status=200, body=msgspec.json.encode({**event, "room": {}}))
+def test_an_event_that_cannot_be_read_is_named(server: ServedOpenTalk) -> None:
+    event = server.opentalk.create("alice")
+    server.opentalk.app.fail("/v1/events/", status=200, body=msgspec.json.encode({**event, "room": {}}))
     with pytest.raises(BadEvent, match=str(event["id"])):
-        here.account().event(event["id"])
-    here.opentalk.app.fail("/v1/events/", status=200, body=msgspec.json.encode({**event, "id": "other"}))
+        server.account().event(event["id"])
+    server.opentalk.app.fail("/v1/events/", status=200, body=msgspec.json.encode({**event, "id": "other"}))
     with pytest.raises(BadAnswer):
-        here.account().event(event["id"])
+        server.account().event(event["id"])
 
 
 def meeting_of(account: OpenTalk, event: str) -> Meeting:
     return account.snapshot(None).meetings[event]
 
 
-def test_an_invite_is_made_once_and_never_expires(here: World) -> None:
-    event = here.create()
-    account = here.account()
+def test_an_invite_is_made_once_and_never_expires(server: ServedOpenTalk) -> None:
+    event = server.create()
+    account = server.account()
     made = account.invite(meeting_of(account, event))
     assert made is not None
     assert made.made
     assert account.invite(meeting_of(account, event)) == Invite(made.code, made=False)
-    (invite,) = here.opentalk.guest_invites(event)
+    (invite,) = server.opentalk.guest_invites(event)
     assert (invite["invite_code"], invite["expiration"], invite["active"]) == (made.code, None, True)
 
 
-def test_a_permanent_invite_is_found_on_any_page(here: World) -> None:
-    event = here.create()
-    account = here.account()
+def test_a_permanent_invite_is_found_on_any_page(server: ServedOpenTalk) -> None:
+    event = server.create()
+    account = server.account()
     meeting = meeting_of(account, event)
     made = account.invite(meeting)
     assert made is not None
@@ -368,74 +320,74 @@ def test_a_permanent_invite_is_found_on_any_page(here: World) -> None:
     page = [{**usual, "invite_code": "expires", "active": True}]
     page += [{**usual, "invite_code": "inactive", "active": False, "expiration": None}]
     link = '<http://inner/v1/rooms/r/invites?page=2>; rel="next",<http://inner/v1/rooms/r/invites?page=2>; rel="last"'
-    here.opentalk.app.fail(
+    server.opentalk.app.fail(
         ROOM_INVITES, method="GET", status=200, body=msgspec.json.encode(page), headers={"link": link}
     )
-    here.opentalk.app.fail(
+    server.opentalk.app.fail(
         ROOM_INVITES,
         method="GET",
         status=200,
         body="[" + msgspec.json.encode({"invite_code": made.code, "active": True, "expiration": None}).decode() + "]",
         headers={"link": ""},
     )
-    here.opentalk.app.log.clear()
+    server.opentalk.app.log.clear()
     assert account.invite(meeting) == Invite(made.code, made=False)
-    assert [query["page"] for query in here.asked(ROOM_INVITES)] == ["1", "2"]
+    assert [query["page"] for query in server.queries(ROOM_INVITES)] == ["1", "2"]
 
 
-def test_a_foreign_room_lends_its_invite_but_gets_none(here: World) -> None:
-    event = here.create("bob")
-    here.opentalk.invite(event, "alice")
-    alice, bob = here.account(), here.account("bob")
+def test_a_foreign_room_lends_its_invite_but_gets_none(server: ServedOpenTalk) -> None:
+    event = server.create("bob")
+    server.opentalk.invite(event, "alice")
+    alice, bob = server.account(), server.account("bob")
     assert alice.invite(meeting_of(alice, event)) is None
-    assert here.asked(ROOM_INVITES, "POST") == []
+    assert server.queries(ROOM_INVITES, "POST") == []
     made = bob.invite(meeting_of(bob, event))
     assert made is not None
     assert alice.invite(meeting_of(alice, event)) == Invite(made.code, made=False)
 
 
-def test_no_invite_is_asked_for_where_guests_may_not_enter(here: World) -> None:
-    account = here.account()
-    meeting = meeting_of(account, here.create())
+def test_no_invite_is_asked_for_where_guests_may_not_enter(server: ServedOpenTalk) -> None:
+    account = server.account()
+    meeting = meeting_of(account, server.create())
     assert account.invite(msgspec.structs.replace(meeting, e2e=True)) is None
     assert account.invite(msgspec.structs.replace(meeting, guest_access="disabled")) is None
-    assert here.asked(ROOM_INVITES) == []
+    assert server.queries(ROOM_INVITES) == []
 
 
 @pytest.mark.parametrize("status", [403, 404])
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_refusal_means_that_there_is_no_invite_now(here: World, status: int, method: str) -> None:
-    account = here.account()
-    meeting = meeting_of(account, here.create())
-    here.opentalk.app.fail(ROOM_INVITES, status=status, method=method, body='{"code":"service_unavailable"}')
+def test_a_refusal_means_that_there_is_no_invite_now(server: ServedOpenTalk, status: int, method: str) -> None:
+    account = server.account()
+    meeting = meeting_of(account, server.create())
+    server.opentalk.app.fail(ROOM_INVITES, status=status, method=method, body='{"code":"service_unavailable"}')
     assert account.invite(meeting) is None
     assert account.invite(meeting) is not None
 
 
-def test_trouble_with_invites_is_not_taken_for_a_refusal(here: World) -> None:
-    account = here.account()
-    meeting = meeting_of(account, here.create())
-    here.opentalk.app.fail(ROOM_INVITES, status=500, times=2)
+def test_trouble_with_invites_is_not_taken_for_a_refusal(server: ServedOpenTalk) -> None:
+    account = server.account()
+    meeting = meeting_of(account, server.create())
+    server.opentalk.app.fail(ROOM_INVITES, status=500, times=2)
     with pytest.raises(Unavailable):
         account.invite(meeting)
 
 
 def test_a_server_without_invites_is_asked_once() -> None:
-    with world("0.35") as there:
-        account = there.account()
-        meeting = meeting_of(account, there.create())
+    with ServedOpenTalk("0.35") as server:
+        account = server.account()
+        meeting = meeting_of(account, server.create())
         for _ in range(3):
             assert account.invite(meeting) is None
-        assert len(there.asked(ROOM_INVITES)) == 1
+        assert len(server.queries(ROOM_INVITES)) == 1
 
 
-def test_a_token_that_is_not_taken_leads_to_the_audience(here: World) -> None:
-    here.opentalk.app.fail("/v1/users/me", status=500, times=2)
+def test_a_token_that_is_not_taken_leads_to_the_audience(server: ServedOpenTalk) -> None:
+    server.opentalk.app.fail("/v1/users/me", status=500, times=2)
     with pytest.raises(Unavailable, match="audience"):
-        here.account().identity()
-    here.opentalk.app.fail("/v1/users/me", status=401, times=2)
+        server.account().identity()
+    server.opentalk.app.fail("/v1/users/me", status=401, times=2)
     with pytest.raises(LoginRefused, match="audience"):
-        here.account().identity()
+        server.account().identity()
 
 
 def site(*routes: Route) -> Traffic:
@@ -453,58 +405,58 @@ CLIENT = "/.well-known/opentalk/client"
 API = "/.well-known/opentalk/api"
 
 
-def refusal_of(here: World, *routes: Route, **options: Any) -> str:
-    url = here.stack.enter_context(Served(site(*routes))).url
+def refusal_of(server: ServedOpenTalk, *routes: Route, **options: Any) -> str:
+    url = server.stack.enter_context(Served(site(*routes))).url
     with pytest.raises(NeedsYou) as caught:
-        here.account(url=url, **options).identity()
+        server.account(url=url, **options).identity()
     return str(caught.value)
 
 
-def test_the_web_app_leads_to_the_controller(here: World) -> None:
-    base = {"opentalk_controller": {"base_url": here.url + "/"}}
-    web = here.stack.enter_context(Served(site(says(CLIENT, base))))
-    assert here.account(url=web.url + "/").identity().firstname == "Alice"
+def test_the_web_app_leads_to_the_controller(server: ServedOpenTalk) -> None:
+    base = {"opentalk_controller": {"base_url": server.url + "/"}}
+    web = server.stack.enter_context(Served(site(says(CLIENT, base))))
+    assert server.account(url=web.url + "/").identity().firstname == "Alice"
 
 
-def test_an_old_web_app_answers_everything_with_its_first_page(here: World) -> None:
+def test_an_old_web_app_answers_everything_with_its_first_page(server: ServedOpenTalk) -> None:
     first_page = says("/{path:path}", "<!doctype html>")
-    assert "set opentalk.work.controller" in refusal_of(here, first_page)
-    web = here.stack.enter_context(Served(site(first_page)))
-    assert here.account(url=web.url, controller=here.url).identity().firstname == "Alice"
+    assert "set opentalk.work.controller" in refusal_of(server, first_page)
+    web = server.stack.enter_context(Served(site(first_page)))
+    assert server.account(url=web.url, controller=server.url).identity().firstname == "Alice"
 
 
-def test_an_old_controller_does_not_tell_its_versions(here: World) -> None:
-    here.opentalk.app.fail(CLIENT, status=404)
-    here.opentalk.app.fail(API, status=404)
-    assert here.account().identity().firstname == "Alice"
+def test_an_old_controller_does_not_tell_its_versions(server: ServedOpenTalk) -> None:
+    server.opentalk.app.fail(CLIENT, status=404)
+    server.opentalk.app.fail(API, status=404)
+    assert server.account().identity().firstname == "Alice"
 
 
-def test_the_api_may_be_anywhere(here: World) -> None:
-    elsewhere = {"opentalk_api": {"v1": {"base_url": f"{here.url}/v1/"}}}
-    web = here.stack.enter_context(Served(site(says(API, elsewhere))))
-    assert here.account(url=web.url).identity().firstname == "Alice"
+def test_the_api_may_be_anywhere(server: ServedOpenTalk) -> None:
+    elsewhere = {"opentalk_api": {"v1": {"base_url": f"{server.url}/v1/"}}}
+    web = server.stack.enter_context(Served(site(says(API, elsewhere))))
+    assert server.account(url=web.url).identity().firstname == "Alice"
 
 
-def test_a_provider_that_is_none_names_the_key(here: World) -> None:
-    login = says("/v1/auth/login", {"oidc": {"name": "Frontend", "url": here.url + "/realms/none"}})
-    assert "set opentalk.work.issuer" in refusal_of(here, login)
-    assert "set opentalk.work.issuer" in refusal_of(here, login, issuer=here.url)
+def test_a_provider_that_is_none_names_the_key(server: ServedOpenTalk) -> None:
+    login = says("/v1/auth/login", {"oidc": {"name": "Frontend", "url": server.url + "/realms/none"}})
+    assert "set opentalk.work.issuer" in refusal_of(server, login)
+    assert "set opentalk.work.issuer" in refusal_of(server, login, issuer=server.url)
 
 
-def test_discovery_that_fails_is_tried_again(here: World) -> None:
-    account = here.account()
-    here.opentalk.app.fail(CLIENT, status=503)
+def test_discovery_that_fails_is_tried_again(server: ServedOpenTalk) -> None:
+    account = server.account()
+    server.opentalk.app.fail(CLIENT, status=503)
     with pytest.raises(Unavailable):
         account.identity()
-    here.identity.app.fail("/realms/", status=429, headers={"retry-after": "9"})
+    server.identity.app.fail("/realms/", status=429, headers={"retry-after": "9"})
     with pytest.raises(Unavailable) as caught:
         account.identity()
     assert caught.value.retry_after == 9
     assert account.identity().firstname == "Alice"
 
 
-def test_no_address_or_secret_is_told(here: World) -> None:
-    account = here.account(password=lambda: "very-secret")
+def test_no_address_or_secret_is_told(server: ServedOpenTalk) -> None:
+    account = server.account(password=lambda: "very-secret")
     with pytest.raises(LoginRefused) as caught:
         account.identity()
     assert "very-secret" not in f"{caught.value!r} {account!r}"

@@ -15,19 +15,17 @@ from syncd.model import meeting_digest
 from syncd.opentalk.client import OpenTalk
 from syncd.opentalk.wire import Listing
 from syncd.sync.pull import ListingSettings, pull
-from tests.opentalk.test_client import NOW, World, here, time
-from tests.opentalk.test_wire import event, exception, series
-
-__all__ = ["here"]
+from tests.support.opentalk_json import event_json, exception_json, series_json, time_json
+from tests.support.served_opentalk import NOW, ServedOpenTalk
 
 IDS = [f"{number:08}-0000-4000-8000-000000000000" for number in range(3)]
-ONCE = {name: event(id=name) for name in IDS}
-SERIES = {name: series(id=name) for name in IDS}
+ONCE = {name: event_json(id=name) for name in IDS}
+SERIES = {name: series_json(id=name) for name in IDS}
 WISHES = ListingSettings(past=timedelta(days=30), ahead=timedelta(days=365))
 
 
 def excepted(name: str, day: int, **fields: Any) -> dict[str, Any]:
-    return {**exception(day, **fields), "id": f"{name}_{day}", "recurring_event_id": name}
+    return {**exception_json(day, **fields), "id": f"{name}_{day}", "recurring_event_id": name}
 
 
 variants = [
@@ -99,22 +97,22 @@ def contents(ledger: Rehearsal) -> list[tuple[Any, ...]]:
     return ledger._rows("SELECT event, digest, starts, ends, unlisted, content FROM meeting ORDER BY event")
 
 
-def test_pulls_by_an_account_that_remembers_are_those_of_one_that_does_not(here: World) -> None:
-    remembering = here.account(per_page=2)
-    once, weekly = here.create(), here.create(days=2, recurrence_pattern=["RRULE:FREQ=WEEKLY"])
-    gone, adhoc = here.create(days=3), here.create(days=4, is_adhoc=True)
+def test_pulls_by_an_account_that_remembers_are_those_of_one_that_does_not(server: ServedOpenTalk) -> None:
+    remembering = server.account(per_page=2)
+    once, weekly = server.create(), server.create(days=2, recurrence_pattern=["RRULE:FREQ=WEEKLY"])
+    gone, adhoc = server.create(days=3), server.create(days=4, is_adhoc=True)
     occurrence = f"{NOW + timedelta(days=9):%Y%m%dT%H%M%SZ}"
     edits: list[Callable[[], object]] = [
         lambda: None,
         lambda: None,
-        lambda: here.opentalk.patch(once, title="Another"),
-        lambda: here.opentalk.patch(once, title="Meeting"),
-        lambda: here.opentalk.cancel(weekly, occurrence),
-        lambda: here.opentalk.change(weekly, occurrence, status="ok"),
-        lambda: here.opentalk.patch(once, starts_at=time(NOW), ends_at=time(NOW + timedelta(hours=2))),
-        lambda: here.opentalk.delete(gone),
-        lambda: here.opentalk.patch(adhoc, title="At once"),
-        lambda: here.opentalk.patch(weekly, description="Agenda"),
+        lambda: server.opentalk.patch(once, title="Another"),
+        lambda: server.opentalk.patch(once, title="Meeting"),
+        lambda: server.opentalk.cancel(weekly, occurrence),
+        lambda: server.opentalk.change(weekly, occurrence, status="ok"),
+        lambda: server.opentalk.patch(once, starts_at=time_json(NOW), ends_at=time_json(NOW + timedelta(hours=2))),
+        lambda: server.opentalk.delete(gone),
+        lambda: server.opentalk.patch(adhoc, title="At once"),
+        lambda: server.opentalk.patch(weekly, description="Agenda"),
         lambda: None,
     ]
     with FullLedger(Path("one")) as one, FullLedger(Path("other")) as other:
@@ -124,7 +122,7 @@ def test_pulls_by_an_account_that_remembers_are_those_of_one_that_does_not(here:
                 one.full = other.full = full
                 counts = [
                     pulled(account, ledger)
-                    for account, ledger in ((remembering, one), (here.account(per_page=2), other))
+                    for account, ledger in ((remembering, one), (server.account(per_page=2), other))
                 ]
                 assert counts[0] == counts[1]
                 assert contents(one) == contents(other)
@@ -139,16 +137,16 @@ def pulled(account: OpenTalk, ledger: FullLedger) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("full", [True, False])
-def test_what_could_not_be_saved_is_not_taken_for_what_the_ledger_has(here: World, full: bool) -> None:
-    account, name = here.account(), here.create()
+def test_what_could_not_be_saved_is_not_taken_for_what_the_ledger_has(server: ServedOpenTalk, full: bool) -> None:
+    account, name = server.account(), server.create()
     with FullLedger(Path("memory")) as ledger:
         for _ in range(3):
             pulled(account, ledger)
-        here.opentalk.patch(name, title="Another")
+        server.opentalk.patch(name, title="Another")
         for ledger.full in (full, full, False):
             pulled(account, ledger)
         saved = ledger.meeting("work", name)
         assert saved is not None
         assert saved.title == "Another"
-        here.opentalk.delete(name)
+        server.opentalk.delete(name)
         assert pulled(account, ledger)["gone"] == 1

@@ -4,7 +4,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import get_args
@@ -16,22 +16,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from syncd.demo.identity import IdentityProvider
-from syncd.demo.opentalk import OpenTalk as EmbeddedOpenTalk
-from syncd.demo.serve import Served
 from syncd.demo.signin import Version
 from syncd.demo.stage import Stage
 from syncd.errors import BadAnswer
 from syncd.model import Invite, Meeting, Window
 from syncd.opentalk.client import OpenTalk
+from tests.support.opentalk_json import time_json
+from tests.support.served_opentalk import NOW, ServedOpenTalk
 
-NOW = datetime(2026, 11, 22, 8, tzinfo=UTC)
 WINDOW = Window(NOW - timedelta(days=30), NOW + timedelta(days=365))
 VERSIONS: tuple[Version, ...] = get_args(Version)
-
-
-def at(moment: datetime) -> dict[str, str]:
-    return {"datetime": f"{moment:%Y-%m-%dT%H:%M:%SZ}", "timezone": "Europe/Berlin"}
 
 
 class Picky:
@@ -58,27 +52,16 @@ class Picky:
         await self._app(scope, receive, send)
 
 
-class House(Struct, frozen=True):
-    """A controller with meetings of every kind, and a way to its account as often as one wants a fresh one."""
+class Controller(Struct, frozen=True):
+    """A controller with meetings of every kind, behind one that is picky."""
 
-    opentalk: EmbeddedOpenTalk
+    server: ServedOpenTalk
     picky: Picky
-    url: str
     series: str
-    stack: ExitStack
 
-    def account(self, per_page: int = 2) -> OpenTalk:
-        account = OpenTalk(
-            "work",
-            url=self.url,
-            client_id="Frontend",
-            username="alice",
-            password=lambda: "alice-pw",
-            per_page=per_page,
-            clock=lambda: NOW,
-        )
-        self.stack.callback(account.close)
-        return account
+    def account(self) -> OpenTalk:
+        """A fresh client, to which a listing has several pages."""
+        return self.server.account(per_page=2)
 
 
 class Read(Struct, frozen=True):
@@ -90,100 +73,98 @@ class Read(Struct, frozen=True):
     invite: Invite | None
 
 
-def read(account: OpenTalk, house: House) -> Read:
+def read(account: OpenTalk, controller: Controller) -> Read:
     everything = account.snapshot(None).meetings
     window = account.snapshot(WINDOW).meetings
-    series = account.event(house.series)
+    series = account.event(controller.series)
     assert series
     return Read(everything, window, series, account.find_invite(series))
 
 
 @pytest.fixture(params=VERSIONS)
-def house(request: pytest.FixtureRequest) -> Iterator[House]:
-    with ExitStack() as stack:
-        identity = IdentityProvider(lambda: NOW)
-        for name in ("alice", "bob"):
-            identity.add_user(name, f"{name}-pw", name.title(), "Adams", f"{name}@example.org")
-        opentalk = EmbeddedOpenTalk(identity, lambda: NOW, request.param)
-        identity.url = stack.enter_context(Served(identity.app)).url
-        picky = Picky(opentalk.app)
-        url = stack.enter_context(Served(picky)).url
+def controller(request: pytest.FixtureRequest) -> Iterator[Controller]:
+    made: list[Picky] = []
+
+    def picky(app: ASGIApp) -> Picky:
+        made.append(Picky(app))
+        return made[0]
+
+    with ServedOpenTalk(request.param, before=picky) as server:
+        opentalk = server.opentalk
         for day in range(-1, 4):
-            times = {"starts_at": at(NOW + timedelta(days=day)), "ends_at": at(NOW + timedelta(days=day, hours=1))}
-            event = str(opentalk.create("alice", title=f"Day {day}", **times)["id"])
-            opentalk.invite(event, "bob")
+            opentalk.invite(server.create(days=day, title=f"Day {day}"), "bob")
         opentalk.create("alice", title="Any time")
-        series = str(opentalk.create("alice", title="Weekly", recurrence_pattern=["FREQ=WEEKLY"], **times)["id"])
+        series = server.create(days=3, title="Weekly", recurrence_pattern=["FREQ=WEEKLY"])
         opentalk.cancel(series, f"{NOW + timedelta(days=10):%Y%m%dT%H%M%SZ}")
         for number in range(3):  # of which the oldest is on the last page
             opentalk._room_of(opentalk._known(series)).add_invite(
                 (NOW + timedelta(days=1)).isoformat() if number else None, {}, f"2026-11-2{number}T00:00:00Z"
             )
-        yield House(opentalk, picky, url, series, stack)
+        yield Controller(server, made[0], series)
 
 
-def test_every_version_is_read_alike(house: House) -> None:
-    found = read(house.account(), house)
+def test_every_version_is_read_alike(controller: Controller) -> None:
+    found = read(controller.account(), controller)
     assert {meeting.title for meeting in found.everything.values()} == {
         *(f"Day {day}" for day in range(-1, 4)),
         "Any time",
         "Weekly",
     }
     assert {meeting.title for meeting in found.window.values()} == {*(f"Day {day}" for day in range(-1, 4)), "Weekly"}
-    assert found.series == found.everything[house.series]
+    assert found.series == found.everything[controller.series]
     assert found.series.overrides
-    assert (found.invite is None) == (house.opentalk.version == "0.35")
+    assert (found.invite is None) == (controller.server.opentalk.version == "0.35")
 
 
-def test_a_parameter_that_is_refused_costs_a_request_or_the_listing_and_no_meeting(house: House) -> None:
+def test_a_parameter_that_is_refused_costs_a_request_or_the_listing_and_no_meeting(controller: Controller) -> None:
     """Each parameter that is ever sent, whatever it is: what is read without it is what was read with it."""
-    wanted = read(house.account(), house)
-    sent = frozenset[str]().union(*(names for _, names in house.picky.asked))
+    wanted = read(controller.account(), controller)
+    sent = frozenset[str]().union(*(names for _, names in controller.picky.asked))
     assert {"per_page", "created_after", "time_independent", "time_min", "time_max", "after"} <= sent
     unread = set()
     for name in sent:
-        house.picky.refuses = frozenset({name})
-        account = house.account()
+        controller.picky.refuses = frozenset({name})
+        account = controller.account()
         try:
-            assert read(account, house) == wanted, name
+            assert read(account, controller) == wanted, name
         except BadAnswer:
             unread.add(name)
     assert unread == {"time_independent", "time_min", "time_max", "after"} | (sent & {"page"})
 
 
-def test_what_was_refused_once_is_not_sent_again(house: House) -> None:
-    house.picky.refuses = frozenset({"per_page"})
-    account = house.account()
+def test_what_was_refused_once_is_not_sent_again(controller: Controller) -> None:
+    controller.picky.refuses = frozenset({"per_page"})
+    account = controller.account()
     account.snapshot(WINDOW)
-    house.picky.asked.clear()
+    controller.picky.asked.clear()
     account.snapshot(WINDOW)
-    listings = [names for path, names in house.picky.asked if path == "/v1/events"]
+    listings = [names for path, names in controller.picky.asked if path == "/v1/events"]
     assert listings
     assert not any("per_page" in names for names in listings)
 
 
-def test_a_server_that_takes_nothing_is_asked_twice_and_no_more(house: House) -> None:
-    house.picky.refuses = frozenset({"time_independent"})
-    account = house.account()
+def test_a_server_that_takes_nothing_is_asked_twice_and_no_more(controller: Controller) -> None:
+    controller.picky.refuses = frozenset({"time_independent"})
+    account = controller.account()
     for _ in range(2):
-        house.picky.asked.clear()
+        controller.picky.asked.clear()
         with pytest.raises(BadAnswer, match=r"opentalk\.work refuses a request that it should take \(400\)"):
             account.snapshot(WINDOW)
-        assert [path for path, _ in house.picky.asked].count("/v1/events") == 2
+        assert [path for path, _ in controller.picky.asked].count("/v1/events") == 2
 
 
-def test_a_later_page_that_is_refused_is_not_asked_for_otherwise(house: House) -> None:
-    account = house.account()
+def test_a_later_page_that_is_refused_is_not_asked_for_otherwise(controller: Controller) -> None:
+    account = controller.account()
     account.identity()
-    house.opentalk.app.fail("/v1/events", status=400, body="Query deserialize error", after=1)
+    controller.server.opentalk.app.fail("/v1/events", status=400, body="Query deserialize error", after=1)
     with pytest.raises(BadAnswer):
         account.snapshot(WINDOW)
 
 
-def test_invitees_that_are_listed_unasked_change_nothing(house: House) -> None:
-    wanted = read(house.account(), house)
-    house.picky.added = b"&invitees_max=100"
-    assert read(house.account(), house) == wanted
+def test_invitees_that_are_listed_unasked_change_nothing(controller: Controller) -> None:
+    wanted = read(controller.account(), controller)
+    controller.picky.added = b"&invitees_max=100"
+    assert read(controller.account(), controller) == wanted
 
 
 @pytest.mark.parametrize(
@@ -206,17 +187,13 @@ def test_invitees_that_are_listed_unasked_change_nothing(house: House) -> None:
 def test_the_embedded_controller_refuses_sizes_as_its_version_does(
     version: Version, query: str, refusal: str | None
 ) -> None:
-    identity = IdentityProvider(lambda: NOW)
-    identity.add_user("alice", "alice-pw", "Alice", "Adams", "alice@example.org")
-    opentalk = EmbeddedOpenTalk(identity, lambda: NOW, version)
-    event = opentalk.create("alice")["id"]
-    with Served(identity.app) as identity_served, Served(opentalk.app) as served, closing(httpx.Client()) as client:
-        identity.url = identity_served.url
+    with ServedOpenTalk(version) as server, closing(httpx.Client()) as client:
+        event, identity = server.create(), server.identity
         form = {"grant_type": "password", "client_id": "Frontend", "username": "alice", "password": "alice-pw"}
         token = client.post(f"{identity.issuer}/protocol/openid-connect/token", data={**form, "scope": "openid"})
         headers = {"Authorization": f"Bearer {token.json()['access_token']}"}
         for path in ("/v1/events", f"/v1/events/{event}"):
-            answer = client.get(f"{served.url}{path}?{query}", headers=headers)
+            answer = client.get(f"{server.url}{path}?{query}", headers=headers)
             assert answer.status_code == (400 if refusal else 200), answer.text
             if refusal:
                 assert answer.headers["content-type"].startswith("text/plain")
@@ -234,7 +211,7 @@ def test_what_keeps_a_sync_from_its_work_keeps_a_check_from_saying_that_all_is_w
 ) -> None:
     with Stage(lambda: datetime.now(UTC), "0.32") as stage:
         tomorrow = datetime.now(UTC) + timedelta(days=1)
-        stage.opentalk.create("alice", starts_at=at(tomorrow), ends_at=at(tomorrow + timedelta(hours=1)))
+        stage.opentalk.create("alice", starts_at=time_json(tomorrow), ends_at=time_json(tomorrow + timedelta(hours=1)))
         config = stage.write_config(tmp_path, {}, openmeetings=False)
         assert syncd(config, "feed", "add", "phone") == 0  # so that links are wanted
         for words in (("sync",), ("check", "--online")):

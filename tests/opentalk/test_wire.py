@@ -12,53 +12,8 @@ from hypothesis import strategies as st
 from syncd.errors import BadAnswer
 from syncd.model import CallIn, Meeting, Override, SharedFolder, When
 from syncd.opentalk.wire import Listing, read_invites
+from tests.support.opentalk_json import ID, event_json, exception_json, series_json, time_json
 from tests.support.replay import recorded
-
-ID = "3f0c6a52-6a7e-4d0e-9d5e-2f6f0a7b1c11"
-ALICE = {"id": "9b2f0000-0000-4000-8000-000000000001", "email": "alice@example.org", "display_name": "Alice Adams"}
-
-
-def time(text: str, zone: str = "Europe/Berlin") -> dict[str, str]:
-    return {"datetime": text, "timezone": zone}
-
-
-def event(**fields: Any) -> dict[str, Any]:
-    usual = {
-        "id": ID,
-        "created_by": ALICE,
-        "created_at": "2025-06-02T08:11:22.123456Z",
-        "updated_by": ALICE,
-        "updated_at": "2025-06-03T06:00:01.5Z",
-        "title": "Jour fixe",
-        "description": "Agenda",
-        "room": {"id": "b6c1e9d0-2d0f-4a55-8a43-6f2f2f0f0a01", "waiting_room": False, "e2e_encryption": False},
-        "is_time_independent": False,
-        "is_all_day": False,
-        "starts_at": time("2025-07-14T07:00:00Z"),
-        "ends_at": time("2025-07-14T08:00:00Z"),
-        "is_adhoc": False,
-        "type": "single",
-        "invite_status": "accepted",
-        "can_edit": True,
-    }
-    return {name: value for name, value in {**usual, **fields}.items() if value is not ...}
-
-
-def series(**fields: Any) -> dict[str, Any]:
-    return event(type="recurring", recurrence_pattern=["FREQ=WEEKLY"], **fields)
-
-
-def exception(day: int, **fields: Any) -> dict[str, Any]:
-    return {
-        "id": f"{ID}_202507{day:02}T070000Z",
-        "recurring_event_id": ID,
-        "instance_id": f"202507{day:02}T070000Z",
-        "created_by": ALICE,
-        "original_starts_at": time(f"2025-07-{day:02}T07:00:00Z"),
-        "type": "exception",
-        "status": "ok",
-        **fields,
-    }
 
 
 def at(*numbers: int, zone: str = "Europe/Berlin") -> When:
@@ -93,7 +48,7 @@ def test_a_full_event_becomes_a_meeting() -> None:
     }
     folder = {"read": {"url": "https://cloud.example.org/s/x", "password": "pw"}, "read_write": {"url": "u"}}
     fields = {"room": room, "shared_folder": folder, "invite_status": "pending", "can_edit": False, "is_adhoc": True}
-    assert read(series(**fields)) == Meeting(
+    assert read(series_json(**fields)) == Meeting(
         id=ID,
         title="Jour fixe",
         description="Agenda",
@@ -115,7 +70,7 @@ def test_a_full_event_becomes_a_meeting() -> None:
 
 
 def test_what_is_optional_may_be_missing_or_null_and_what_is_new_is_ignored() -> None:
-    least = event(title=None, description=..., starts_at=..., ends_at=..., is_all_day=None, invite_status="later")
+    least = event_json(title=None, description=..., starts_at=..., ends_at=..., is_all_day=None, invite_status="later")
     least["room"] = {"id": "r1", "password": None, "call_in": None, "alias": {"new": [1]}}
     meeting = read({**least, "can_edit": None, "recurrence_pattern": None, "moons": 3, "type": "webinar"})
     assert (meeting.title, meeting.start, meeting.end, meeting.password) == ("", None, None, None)
@@ -123,13 +78,13 @@ def test_what_is_optional_may_be_missing_or_null_and_what_is_new_is_ignored() ->
 
 
 def test_an_end_before_the_start_or_none_is_the_start() -> None:
-    assert read(event(ends_at=time("2025-07-14T06:00:00Z"))).end == at(2025, 7, 14, 7)
-    assert read(event(ends_at=None)).end == at(2025, 7, 14, 7)
+    assert read(event_json(ends_at=time_json("2025-07-14T06:00:00Z"))).end == at(2025, 7, 14, 7)
+    assert read(event_json(ends_at=None)).end == at(2025, 7, 14, 7)
 
 
 def test_one_unreadable_event_is_named_and_the_others_go_on() -> None:
-    other = event(id="00000000-0000-4000-8000-000000000002")
-    meetings, unreadable = joined(event(title=7), other)
+    other = event_json(id="00000000-0000-4000-8000-000000000002")
+    meetings, unreadable = joined(event_json(title=7), other)
     assert set(meetings) == {other["id"]}
     assert unreadable == {ID: "Expected `str | null`, got `int` - at `$.title`"}
 
@@ -137,12 +92,12 @@ def test_one_unreadable_event_is_named_and_the_others_go_on() -> None:
 @pytest.mark.parametrize(
     ("item", "said"),
     [
-        (event(starts_at=time("2025-07-14T07:00:00Z", "W. Europe Standard Time")), "W. Europe Standard Time"),
-        (event(starts_at=time("2025-07-14T07:00:00")), "timezone component"),
-        (event(starts_at=time("0001-01-01T00:00:00+02:00")), "outside of 1900"),
-        (event(room={}), "`id`"),
-        (event(type="recurring", recurrence_pattern=["FREQ=WEEKLY;COUNT=0"]), "COUNT"),
-        (event(type="recurring", recurrence_pattern=["FREQ=DAILY;UNTIL=20200101T000000Z"]), "no date"),
+        (event_json(starts_at=time_json("2025-07-14T07:00:00Z", "W. Europe Standard Time")), "W. Europe Standard Time"),
+        (event_json(starts_at=time_json("2025-07-14T07:00:00")), "timezone component"),
+        (event_json(starts_at=time_json("0001-01-01T00:00:00+02:00")), "outside of 1900"),
+        (event_json(room={}), "`id`"),
+        (event_json(type="recurring", recurrence_pattern=["FREQ=WEEKLY;COUNT=0"]), "COUNT"),
+        (event_json(type="recurring", recurrence_pattern=["FREQ=DAILY;UNTIL=20200101T000000Z"]), "no date"),
     ],
 )
 def test_what_is_wrong_is_said_without_the_title(item: dict[str, Any], said: str) -> None:
@@ -159,7 +114,7 @@ def test_a_page_that_is_no_list_of_things_with_ids_is_a_bad_answer(page: bytes) 
 
 
 def test_overrides_join_their_series_whatever_the_order_and_are_sorted() -> None:
-    items = [series(), exception(28, status="cancelled"), exception(21, title="Moved", description="")]
+    items = [series_json(), exception_json(28, status="cancelled"), exception_json(21, title="Moved", description="")]
     expected = (
         Override(at(2025, 7, 21, 7), title="Moved", description=""),
         Override(at(2025, 7, 28, 7), cancelled=True),
@@ -171,31 +126,36 @@ def test_overrides_join_their_series_whatever_the_order_and_are_sorted() -> None
 
 def test_exceptions_on_another_page_join_too() -> None:
     listing = Listing("opentalk.work")
-    assert listing.add(msgspec.json.encode([exception(21, status="cancelled")])) == 1
-    listing.add(msgspec.json.encode([series()]))
+    assert listing.add(msgspec.json.encode([exception_json(21, status="cancelled")])) == 1
+    listing.add(msgspec.json.encode([series_json()]))
     assert len(listing.join()[0][ID].overrides) == 1
 
 
 def test_an_occurrence_whose_start_alone_is_moved_lasts_as_long_as_the_others() -> None:
-    moved = read(series(), exception(21, starts_at=time("2025-07-21T07:30:00Z", "Europe/Paris")))
+    moved = read(series_json(), exception_json(21, starts_at=time_json("2025-07-21T07:30:00Z", "Europe/Paris")))
     assert moved.overrides[0].start == at(2025, 7, 21, 7, 30, zone="Europe/Paris")
     assert moved.overrides[0].end == at(2025, 7, 21, 8, 30, zone="Europe/Paris")
 
 
 def test_of_what_is_listed_twice_the_last_counts() -> None:
-    twice = read(series(title="Old"), exception(21, title="Old"), series(title="New"), exception(21, title="New"))
+    twice = read(
+        series_json(title="Old"),
+        exception_json(21, title="Old"),
+        series_json(title="New"),
+        exception_json(21, title="New"),
+    )
     assert (twice.title, [override.title for override in twice.overrides]) == ("New", ["New"])
-    assert read(event(title=7), event()).title == "Jour fixe"
-    assert problem(event(), event(title=7))
+    assert read(event_json(title=7), event_json()).title == "Jour fixe"
+    assert problem(event_json(), event_json(title=7))
 
 
 def test_exceptions_without_their_series_are_dropped() -> None:
-    assert joined(exception(21), exception(22, original_starts_at=None)) == ({}, {})
+    assert joined(exception_json(21), exception_json(22, original_starts_at=None)) == ({}, {})
 
 
 def test_an_unreadable_exception_makes_its_series_unreadable() -> None:
-    assert problem(series(), exception(21, original_starts_at=None)).startswith("an exception of it: ")
-    assert "Nope" in problem(exception(21, starts_at=time("2025-07-21T09:00:00Z", "Nope")), series())
+    assert problem(series_json(), exception_json(21, original_starts_at=None)).startswith("an exception of it: ")
+    assert "Nope" in problem(exception_json(21, starts_at=time_json("2025-07-21T09:00:00Z", "Nope")), series_json())
 
 
 def test_the_recorded_listings_are_read_without_a_loss() -> None:
@@ -218,7 +178,7 @@ def test_ten_thousand_meetings_fit_into_memory() -> None:
     phone = {"tel": "+49 30 5557890", "id": "0123456789", "password": "9876543210"}
     page = msgspec.json.encode(
         [
-            event(
+            event_json(
                 id=f"{n:08}-0000-4000-8000-000000000000", room={"id": f"room-{n:031}", "call_in": phone}, title=f"M{n}"
             )
             for n in range(2000)
@@ -236,9 +196,9 @@ def test_ten_thousand_meetings_fit_into_memory() -> None:
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), st.lists, max_leaves=4), st.data())
 def test_no_value_anywhere_costs_more_than_its_event(value: Any, data: st.DataObject) -> None:
-    item = event()
+    item = event_json()
     name = data.draw(st.sampled_from([name for name in item if name != "id"]))
-    other = event(id="00000000-0000-4000-8000-000000000002")
+    other = event_json(id="00000000-0000-4000-8000-000000000002")
     meetings, unreadable = joined({**item, name: value}, other)
     assert meetings.keys() | unreadable.keys() == {ID, other["id"]}
     assert other["id"] in meetings
@@ -253,9 +213,10 @@ def test_an_unreadable_invite_is_passed_over() -> None:
 
 def test_an_occurrence_keeps_its_own_end() -> None:
     moved = read(
-        series(), exception(21, starts_at=time("2025-07-21T09:00:00Z"), ends_at=time("2025-07-21T08:00:00Z"))
+        series_json(),
+        exception_json(21, starts_at=time_json("2025-07-21T09:00:00Z"), ends_at=time_json("2025-07-21T08:00:00Z")),
     ).overrides[0]
     assert moved.start is not None
     assert moved.end == moved.start
-    longer = read(series(), exception(21, ends_at=time("2025-07-21T09:00:00Z"))).overrides[0]
+    longer = read(series_json(), exception_json(21, ends_at=time_json("2025-07-21T09:00:00Z"))).overrides[0]
     assert (longer.start, longer.end) == (None, When(moved.original.utc + timedelta(hours=2), "Europe/Berlin"))

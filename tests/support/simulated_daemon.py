@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import count
-from pathlib import Path
 from typing import Any, Literal
 
 from apscheduler.triggers.date import DateTrigger
@@ -18,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.cli import report
-from syncd.config import Config, load
+from syncd.config import Config
 from syncd.config.profiles import feed_profile
 from syncd.daemon.daemon import Daemon
 from syncd.daemon.process import TICK, ClockJump, main_loop
@@ -33,28 +32,6 @@ from syncd.model import Meeting, Snapshot, Standing, Visitor, Window, overlaps
 from syncd.plan.pull import KnownMeeting, known_as
 from tests.support.memory_servers import MemoryCalendar
 from tests.support.pipeline import MemoryMinter, MemorySource
-
-PASSWORD = 'password = { env = "PASSWORD" }'
-
-
-def configure(folder: Path, *, accounts: Mapping[str, str], calendars: Mapping[str, str]) -> Config:
-    """A configuration of these accounts and calendars, with further lines for the table of each."""
-    lines = ["[openmeetings]", 'url = "https://om.example.org/openmeetings"', 'username = "syncd"', PASSWORD]
-    for name, more in accounts.items():
-        url = [] if "url =" in more else ['url = "https://meet.example.org"']
-        lines += [f"[opentalk.{name}]", *url, f'username = "{name}"', PASSWORD, more]
-    for name, more in calendars.items():
-        lines += [
-            f"[caldav.{name}]",
-            f'url = "https://dav-{name}.example.org/calendar/"',
-            'username = "x"',
-            PASSWORD,
-            more,
-        ]
-    lines += ["[feeds]", 'listen = "127.0.0.1:8080"', 'public_url = "https://syncd.example.org"']
-    path = folder / "config.toml"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return load(path, {"PASSWORD": "pw", "HOME": str(folder)})
 
 
 class Time:
