@@ -5,7 +5,7 @@ Events are kept as the JSON they are answered with. Nothing here knows HTTP, tok
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -164,7 +164,6 @@ def occurrences(start: datetime, pattern: Sequence[str]) -> rruleset:
     for line in pattern:
         head, colon, value = line.partition(":")
         name, *parameters = head.split(";") if colon else ("RRULE",)
-        zone = next((p[5:] for p in parameters if p.startswith("TZID=")), None)
         value = value if colon else line
         match name:
             case "RRULE":
@@ -173,12 +172,19 @@ def occurrences(start: datetime, pattern: Sequence[str]) -> rruleset:
                 dates.exrule(rrulestr(value, dtstart=start))
             case "RDATE" | "EXDATE":
                 add = dates.rdate if name == "RDATE" else dates.exdate
-                for text in value.split(","):
-                    when = datetime.fromisoformat(text)
-                    add(when if when.tzinfo else when.replace(tzinfo=ZoneInfo(zone) if zone else start.tzinfo))
+                for when in _dates(value, parameters, start):
+                    add(when)
             case _:
                 raise ValueError("unknown line")
     return dates
+
+
+def _dates(value: str, parameters: Sequence[str], start: datetime) -> Iterator[datetime]:
+    """Those of an RDATE or EXDATE; what has no offset is in its TZID, else in the zone of the start."""
+    named = next((ZoneInfo(each[5:]) for each in parameters if each.startswith("TZID=")), None)
+    for text in value.split(","):
+        when = datetime.fromisoformat(text)
+        yield when if when.tzinfo else when.replace(tzinfo=named or start.tzinfo)
 
 
 def date_time(value: Any) -> JSON:

@@ -173,15 +173,11 @@ class IdentityProvider:
         granted = [name for name in ("openid", "offline_access") if name in asked] + ["profile", "email"]
         claims = {
             "iss": self.issuer,
-            "sub": person.sub,
             "azp": client,
             "sid": session,
             "scope": " ".join(granted),
             "iat": now,
-            "email": person.email,
-            "given_name": person.firstname,
-            "family_name": person.lastname,
-            "preferred_username": person.username,
+            **_claims(person),
         }
         offline = "offline_access" in asked
         ends = {} if offline else {"exp": now + REFRESH_LIFE}
@@ -362,6 +358,17 @@ class IdentityProvider:
             return _Error(400, "invalid_grant", "Invalid refresh token").answer
         self._sessions.pop(claims["sid"], None)
         return Response(status_code=204)
+
+
+def _claims(person: Person) -> dict[str, str]:
+    """What a token says of whom it is about."""
+    return {
+        "sub": person.sub,
+        "email": person.email,
+        "given_name": person.firstname,
+        "family_name": person.lastname,
+        "preferred_username": person.username,
+    }
 
 
 def _json(value: Mapping[str, Any], status: int = 200) -> Response:

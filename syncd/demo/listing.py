@@ -178,13 +178,17 @@ def _is_listed(event: Event, user: str, listing: Listing) -> bool:
         # Before 0.33 a page that ends with an event without time cuts off all that were created earlier,
         # whenever they start: a listing of both kinds loses events.
         return False
+    return _is_of_kind(event, listing) and _is_within(event, listing.time_min, listing.time_max)
+
+
+def _is_of_kind(event: Event, listing: Listing) -> bool:
+    """What is asked of an event besides its time."""
     return (
         listing.adhoc in (None, event.body["is_adhoc"])
         and listing.time_independent in (None, event.starts is None)
         and (not listing.favorites or event.body["is_favorite"])
         and (listing.created_after is None or event.created >= listing.created_after)
         and (listing.created_before is None or event.created <= listing.created_before)
-        and _is_within(event, listing.time_min, listing.time_max)
     )
 
 
@@ -196,8 +200,8 @@ def _is_within(event: Event, earliest: datetime | None, latest: datetime | None)
         return False
     if earliest is None or latest is None:
         return event.ends >= earliest if earliest else latest is not None and event.starts <= latest
-    touches = earliest <= event.starts <= latest or earliest <= event.ends <= latest
-    return touches or event.starts <= earliest <= event.ends or event.starts <= latest <= event.ends
+    begins_or_ends = any(earliest <= each <= latest for each in (event.starts, event.ends))
+    return begins_or_ends or any(event.starts <= each <= event.ends for each in (earliest, latest))
 
 
 def numbered_page(items: list[JSON], query: Mapping[str, str], address: str) -> tuple[list[JSON], str]:

@@ -246,10 +246,12 @@ class OpenMeetings:
         language = _language(request.query_params.get("language", ""))
         code = request.query_params.get("secure", "")
         link = next((made for made in self.hashes if made.code == code), None)
-        if link is not None and link.used and not link.multiple:
+        if link is None:
+            return _page("invalid", language)
+        if link.used and not link.multiple:
             return _page("used", language)
-        session = self._session(link.sid) if link else None
-        if link is None or session is None or session.visitor is None or link.room not in self.rooms:
+        session = self._session(link.sid)
+        if session is None or session.visitor is None or link.room not in self.rooms:
             return _page("invalid", language)
         visitor = session.visitor
         link.used = True

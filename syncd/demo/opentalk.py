@@ -268,23 +268,29 @@ class OpenTalk:
         if event is None or event.status_for(user["id"]) is None:
             raise Refusal(403)
         invited = event.invitations.get(user["id"])
-        own = event.owner == user["id"]
         match request.method, rest:
             case "GET", []:
                 return json_answer(event.view(user["id"], read_listing(request.url.query, self.version).invitees_max))
             case ("PATCH" | "DELETE") as method, ["invite"] if invited:
                 invited["status"] = "accepted" if method == "PATCH" else "declined"
-            case "PATCH", [] if own:
+                return Response(status_code=204)
+            case _ if event.owner == user["id"]:
+                return self._answer_owner(request, event, rest, body)
+        raise Refusal(403)
+
+    def _answer_owner(self, request: Request, event: Event, rest: list[str], body: bytes) -> Response:
+        match request.method, rest:
+            case "PATCH", []:
                 patch = read_json(request, body)
                 return json_answer(self._patch(event, patch)) if patch else Response(status_code=204)
-            case "DELETE", [] if own:
+            case "DELETE", []:
                 self._delete(event)
-            case "PATCH", ["instances", instance_id] if own:
+            case "PATCH", ["instances", instance_id]:
                 return json_answer(self._change(event, instance_id, read_json(request, body)))
-            case "POST", ["invites"] if own:
+            case "POST", ["invites"]:
                 made = self._invite(event, read_json(request, body))
                 return Response(status_code=201 if made else 204)
-            case "DELETE", ["invites", invitee] if own:
+            case "DELETE", ["invites", invitee]:
                 if event.invitations.pop(invitee, None) is None:
                     raise failure()
             case _:

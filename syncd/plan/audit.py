@@ -36,13 +36,17 @@ def looks(placed: Mapping[str, Placement], seen: Seen, *, restore: bool, daily: 
     missing = {event for event, place in ours.items() if _is_missing(place, seen)}
     restore = restore or len(missing) == len(ours) >= EMPTIED or len(missing) > max(HELD_COUNT, len(ours) / 2)
     found = [Look(event, restore) for event, place in ours.items() if event in missing or _is_changed(place, seen)]
-    for event, place in placed.items():
-        if place.state == "left":
-            if daily or _is_changed(place, seen):
-                found.append(Look(event, restore=True))
-        elif place.state == "removed" and seen.etags.get(place.href) is not None:
-            found.append(Look(event, restore=False))
-    return found
+    others = (_look_at_other(place, seen, daily=daily) for place in placed.values())
+    return [*found, *filter(None, others)]
+
+
+def _look_at_other(place: Placement, seen: Seen, *, daily: bool) -> Look | None:
+    """What was left to somebody else, or was removed by somebody and is there again."""
+    if place.state == "left" and (daily or _is_changed(place, seen)):
+        return Look(place.event, restore=True)
+    if place.state == "removed" and seen.etags.get(place.href) is not None:
+        return Look(place.event, restore=False)
+    return None
 
 
 def _is_missing(place: Placement, seen: Seen) -> bool:

@@ -56,21 +56,21 @@ def calendar_actions(
     edit of the configuration does not want them any more. What somebody deleted comes back when the meeting
     changes. Too many deletions are held (see ``deletions.deletions``).
     """
-    actions: list[CalendarAction] = []
-    for event, entry in wanted.items():
-        if not entry.digest:
-            continue
-        there = placed.get(event)
-        if there is None:
-            if overlaps(entry.start, entry.end, window):
-                actions.append(Create(event))
-        elif there.digest != (meeting_of(entry) if there.state == "removed" else entry.digest):
-            actions.append(Update(event) if there.state == "placed" else Create(event))
+    puts = (_put(entry, placed.get(event), window) for event, entry in wanted.items() if entry.digest)
+    actions: list[CalendarAction] = [put for put in puts if put]
     unwanted = [place for event, place in placed.items() if _is_unwanted(event, wanted.get(event), guard)]
     actions += [Forget(place.event) for place in unwanted if place.state in ("left", "removed")]
     lost = {place.event: place.end for place in unwanted if place.state in ("placed", "placing")}
     there_are = {event: place.end for event, place in placed.items() if place.state == "placed"}
     return [*actions, *deletions(lost, there_are, now, guard)]
+
+
+def _put(entry: Entry, there: Placement | None, window: Window) -> Create | Update | None:
+    if there is None:
+        return Create(entry.event) if overlaps(entry.start, entry.end, window) else None
+    if there.digest == (meeting_of(entry) if there.state == "removed" else entry.digest):
+        return None
+    return Update(entry.event) if there.state == "placed" else Create(entry.event)
 
 
 def _is_unwanted(event: str, entry: Entry | None, guard: Guard) -> bool:

@@ -5,7 +5,7 @@ Nothing here does I/O or reads a clock; ``sync`` carries the actions out. So a d
 a test are the same call.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from msgspec import Struct
@@ -118,16 +118,19 @@ def ledger_changes(
             continue
         seen.add(meeting.id)
         if have.digest != meeting_digest(meeting):
-            wanted = publishes(meeting, adhoc=adhoc, declined=declined)
-            changes.append(Keep(meeting, known_as(meeting)) if wanted else Drop(event, NOT_WANTED))
+            changes.append(_keep_or_drop(meeting, adhoc=adhoc, declined=declined))
         elif have.unlisted and snapshot.window:
             changes.append(Keep(meeting, known_as(meeting)))
+    return [*changes, *_taken_up(snapshot, seen, window, adhoc=adhoc, declined=declined), *asks]
+
+
+def _taken_up(snapshot: Snapshot, seen: set[str], window: Window, *, adhoc: bool, declined: bool) -> Iterator[Keep]:
+    """Meetings that the ledger does not know yet, but for those whose time is not in the window."""
     for event, meeting in snapshot.meetings.items():
         if event not in seen and publishes(meeting, adhoc=adhoc, declined=declined):
-            now_known = known_as(meeting)
-            if now_known.start is None or overlaps(now_known.start, now_known.end, window):
-                changes.append(Keep(meeting, now_known, fresh=True))
-    return changes + asks
+            known = known_as(meeting)
+            if known.start is None or overlaps(known.start, known.end, window):
+                yield Keep(meeting, known, fresh=True)
 
 
 def _expected(have: KnownMeeting, snapshot: Snapshot, window: Window) -> bool:
@@ -140,9 +143,13 @@ def answered(ask: Ask, meeting: Meeting | None, *, windowed: bool, adhoc: bool, 
     """What the answer to an ``Ask`` means; ``None`` is the server's word that the event is gone for us."""
     if meeting is None:
         return Drop(ask.event, "its account has it no more")
+    return _keep_or_drop(meeting, unlisted=windowed, adhoc=adhoc, declined=declined)
+
+
+def _keep_or_drop(meeting: Meeting, *, unlisted: bool = False, adhoc: bool, declined: bool) -> Keep | Drop:
     if not publishes(meeting, adhoc=adhoc, declined=declined):
-        return Drop(ask.event, NOT_WANTED)
-    return Keep(meeting, known_as(meeting, unlisted=windowed))
+        return Drop(meeting.id, NOT_WANTED)
+    return Keep(meeting, known_as(meeting, unlisted=unlisted))
 
 
 def is_emptied(changes: Iterable[Keep | Drop], listed: int) -> bool:
