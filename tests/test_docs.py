@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -110,6 +111,18 @@ def test_a_page_that_the_handbook_lacks_is_answered_with_those_it_has() -> None:
     asked = CliRunner().invoke(help_command, ["nothing"])
     assert asked.exit_code == 2
     assert "the handbook has no page nothing; it has " + ", ".join(sorted(PAGES)) in asked.output
+
+
+def test_every_library_that_is_depended_on_is_in_the_readme_and_imported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    libraries = [re.split(r"[<>=]", dependency)[0] for dependency in project["dependencies"]]
+    table = README.partition("### Libraries")[2].partition("\n## ")[0]
+    rows = {name for row in re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE) for name in row.lower().split(", ")}
+    assert rows - {"library", "---"} == set(libraries)
+    source = "\n".join(path.read_text(encoding="utf-8") for path in ROOT.glob("syncd/**/*.py"))
+    for library in libraries:
+        module = library.removeprefix("python-").replace("-", "_")
+        assert re.search(rf"^ *(?:from|import) {module}\b|files\(\"{module}\"\)", source, re.MULTILINE), library
 
 
 def test_every_page_of_the_handbook_is_linked_from_the_readme() -> None:
