@@ -273,7 +273,7 @@ def test_a_day_at_rest_has_the_rings_of_its_timers_and_no_others(tmp_path: Path)
         world.go(DAY)
         moments = {
             "pull work": every(account.soon_every, START, begun, world.time.now),
-            "links": every(FULL_LISTING, START, begun, world.time.now),
+            "links all": every(FULL_LISTING, START, begun, world.time.now),
             "push team": [
                 *every(FULL_LISTING, START, begun, world.time.now),
                 *every(calendar.audit, START, begun, world.time.now),
@@ -288,8 +288,8 @@ def test_a_day_at_rest_has_the_rings_of_its_timers_and_no_others(tmp_path: Path)
             for what in ("snapshot", "full snapshot")
         }
         assert kinds == {
-            "full snapshot": len(moments["links"]),
-            "snapshot": len(moments["pull work"]) - len(moments["links"]),
+            "full snapshot": len(moments["links all"]),
+            "snapshot": len(moments["pull work"]) - len(moments["links all"]),
         }
         assert world.weather.asked("team") == len(every(calendar.audit, START, begun, world.time.now))
         assert world.weather.asked("openmeetings") == 0

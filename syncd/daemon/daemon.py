@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``syncd run``: APScheduler rings the jobs, uvicorn serves the feeds, SIGTERM ends both.
+"""The tasks of one configuration: which job runs after which, and in whose threads.
 
-Nothing is decided here. A job never runs twice at once, and a ring that comes while it runs is kept; one
-account or calendar never waits for another.
+What a job does and when it runs again is decided elsewhere (``jobs``, ``plan.timing``). A job never runs twice at
+once, and one account or calendar never waits for another.
 """
 
 import logging
 import random
 from collections.abc import Callable
-from concurrent.futures import wait
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -25,7 +24,8 @@ from syncd.sync.push import IN_FLIGHT
 
 log = logging.getLogger(__name__)
 
-THREADS = 16
+THREADS = 8
+"""How many jobs of one host run side by side."""
 
 SETTLED = timedelta(hours=1)
 """How long after its start the daemon sees to the ledger."""
@@ -35,10 +35,10 @@ GRACE = timedelta(seconds=10)
 
 
 class Daemon:
-    """The bells of one configuration: a pull for each account, then links, then the calendars and feeds.
+    """A task for each account's pull, one for the links and feeds, one for each calendar's push, and housekeeping.
 
-    It is also the desk at which commands ask (``control.Desk``). Rung by another ``scheduler`` than APScheduler's
-    in one thread, with one of the ``workers``, it lives on that one's clock.
+    It also does what commands ask for (``control.Commands``). Tests pass a single-threaded ``scheduler`` and
+    ``workers=1``; the daemon then runs on that scheduler's clock.
     """
 
     def __init__(
@@ -64,51 +64,55 @@ class Daemon:
             lambda _name, _done, _total: ending.check(),
             workers=workers,
             jitter=jitter,
-            recovered=self._ring,
+            recovered=self._run_soon,
         )
         self._runs: dict[str, list[Run]] = {}
         self._whole: set[str] = set()
         self._scheduler = scheduler or ThreadedScheduler(THREADS)
-        self._pushes = {name: self._bell("push", name, self._push) for name in remotes.calendars}
-        self._mint = Task(self._scheduler, clock, "links", self._mint_and_build)
-        self._pulls = {name: self._bell("pull", name, self._pull) for name in remotes.sources}
-        self._housekeeping = self._bell("housekeeping", "ledger", lambda _name: self._jobs.keep_house().next_try)
+        self._pushes = {name: self._task("push", name, self._push) for name in remotes.calendars}
+        self._links = self._task("links", "all", lambda _name: self._make_links())
+        self._pulls = {name: self._task("pull", name, self._pull) for name in remotes.sources}
+        self._housekeeping = self._task("housekeeping", "ledger", lambda _name: self._jobs.keep_house().next_try)
 
-    def _bell(self, kind: str, name: str, work: Callable[[str], datetime | None]) -> Task:
+    def _task(self, kind: str, name: str, job: Callable[[str], datetime | None]) -> Task:
         failed = partial(self._note_unforeseen, kind, name)
-        return Task(self._scheduler, self._clock, f"{kind} {name}", partial(work, name), failed)
+        host = self._jobs.host(kind, name) or kind
+        return Task(self._scheduler, host, f"{kind} {name}", partial(job, name), failed)
 
     def start(self) -> None:
-        """Begin: every account is pulled now, every calendar looked at."""
+        """Start: every account is pulled now, every calendar looked at."""
         self._scheduler.start()
         self.wake()
 
     def wake(self) -> None:
-        """Ring everything, whole: at the start, and when the clock has jumped and no moment told before holds."""
+        """Run every job now, with a full listing.
+
+        At start, and after the clock jumped: earlier "next try" times no longer mean anything.
+        """
         self._whole.update(self._pulls)
         for pull in self._pulls.values():
-            pull.ring()
-        self._ring_links()
+            pull.run_soon()
+        self._links_then_pushes()
         self._housekeeping.run_at(self._clock() + SETTLED)
 
     def stop(self) -> None:
-        """End: every job finishes the step in hand, nothing new begins."""
+        """Stop: every job finishes the step in hand, nothing new begins."""
         self._ending.tell()
         self._scheduler.shutdown()
 
     def sync(self) -> list[Run]:
         """Pull and push everything now. Raises Stopped if the daemon ends meanwhile."""
         self._whole.update(self._pulls)
-        pulled = self._asked({f"pull {name}": bell for name, bell in self._pulls.items()})
-        minted = self._asked({"links": self._mint})
-        return pulled + minted + self._asked({f"push {name}": bell for name, bell in self._pushes.items()})
+        pulled = self._run_and_wait({f"pull {name}": task for name, task in self._pulls.items()})
+        minted = self._run_and_wait({"links": self._links})
+        return pulled + minted + self._run_and_wait({f"push {name}": task for name, task in self._pushes.items()})
 
     def pull(self, account: str) -> list[Run]:
         """Pull one account now. Raises NeedsYou if the daemon's configuration does not have it."""
         if account not in self._pulls:
             raise NeedsYou(f"opentalk.{account}: the daemon does not know it; reload it (SIGHUP)")
         self._whole.add(account)
-        return self._asked({f"pull {account}": self._pulls[account]})
+        return self._run_and_wait({f"pull {account}": self._pulls[account]})
 
     def confirm(self, name: str) -> tuple[int, list[Run]]:
         """Let a held deletion of a calendar or feed pass, now: how many, and the runs.
@@ -120,26 +124,28 @@ class Daemon:
         runs: list[Run] = []
         of_calendar = self._ledger.confirm(name) if name in self._pushes else 0
         if of_calendar:
-            runs += self._asked({f"push {name}": self._pushes[name]})
+            runs += self._run_and_wait({f"push {name}": self._pushes[name]})
         of_feed = self._ledger.confirm(f"feed/{name}")
         if of_feed:
-            runs += [run for run in self._asked({"links": self._mint}) if (run.kind, run.name) == ("feed", name)]
+            runs += [
+                run for run in self._run_and_wait({"links": self._links}) if (run.kind, run.name) == ("feed", name)
+            ]
         return of_calendar + of_feed, runs
 
     def unnoted(self) -> list[Run]:
         """The runs that the ledger could not take."""
         return self._jobs.unnoted
 
-    def _asked(self, bells: dict[str, Task]) -> list[Run]:
+    def _run_and_wait(self, tasks: dict[str, Task]) -> list[Run]:
+        """The runs of tasks that are run now. Raises Stopped if the daemon ends meanwhile."""
         self._jobs.ask_anyway()
-        waiting = [bell.ask() for bell in bells.values()]
-        while wait(waiting, timeout=1.0).not_done:
-            self._ending.check()
-        return [run for name in bells for run in self._runs.get(name, [])]
+        for running in [task.run_soon() for task in tasks.values()]:
+            running.result()
+        return [run for name in tasks for run in self._runs.get(name, [])]
 
-    def _ring(self, kind: str, name: str) -> None:
-        """Do now what waits for a host that answers again."""
-        {"pull": self._pulls, "push": self._pushes}.get(kind, {}).get(name, self._mint).ring()
+    def _run_soon(self, kind: str, name: str) -> None:
+        """Run now what waits for a host that answers again."""
+        {"pull": self._pulls, "push": self._pushes}.get(kind, {}).get(name, self._links).run_soon()
 
     def _pull(self, account: str) -> datetime | None:
         whole = account in self._whole
@@ -147,20 +153,20 @@ class Daemon:
         run = self._jobs.pull(account, soon=not whole)
         self._note(f"pull {account}", [run])
         if run.counts.get("changed") or run.counts.get("gone") or run.scope == "everything":
-            self._ring_links()
+            self._links_then_pushes()
         return run.next_try
 
-    def _ring_links(self) -> None:
+    def _links_then_pushes(self) -> None:
         """Links first, then calendars, so that an entry is written once; but not later than ``GRACE`` from now."""
-        self._mint.ring()
+        self._links.run_soon()
         for push in self._pushes.values():
             push.run_at(self._clock() + GRACE)
 
-    def _mint_and_build(self) -> datetime | None:
+    def _make_links(self) -> datetime | None:
         runs = [*self._jobs.build_feeds(), *self._jobs.mint(), *self._jobs.build_feeds()]
         self._note("links", runs)
         for push in self._pushes.values():
-            push.ring()
+            push.run_soon()
         return min((run.next_try for run in runs if run.next_try), default=None)
 
     def _push(self, calendar: str) -> datetime | None:
@@ -168,13 +174,14 @@ class Daemon:
         self._note(f"push {calendar}", [run])
         return run.next_try
 
-    def _note_unforeseen(self, kind: str, name: str, error: str) -> None:
-        """What nobody foresaw is told like everything else, not in the log alone."""
+    def _note_unforeseen(self, kind: str, name: str, error: str) -> datetime:
+        """Record that a job ended with an unforeseen exception; returns when it is tried again."""
         now, message = self._clock(), f"an unforeseen {error}: look at the log, and tell the authors"
         try:
             self._ledger.save_run(Run(kind, name, now, NeedsYou.state, message=message, next_try=now + LONGEST_WAIT))
         except SyncdError as problem:
             log.error("%s %s could not be noted: %s", kind, name, problem)
+        return now + LONGEST_WAIT
 
     def _note(self, name: str, runs: list[Run]) -> None:
         self._runs[name] = runs

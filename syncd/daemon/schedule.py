@@ -1,155 +1,200 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bells: each rings one piece of work, in APScheduler's threads or by any other clock.
+"""Runs the daemon's jobs in threads, now or at a moment; what a job does is no matter here.
 
-What is rung is no matter here; how often it is, is: never twice at once, and no ring is lost.
+APScheduler is the clock alone, used by its public interface: what it starts only hands a job to our own threads.
+Its own would drop a job that comes while the same one is just ending, and cannot be waited for without its lock.
 """
 
 import logging
 import threading
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future
-from datetime import datetime
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
-from apscheduler.events import JobExecutionEvent
-from apscheduler.executors.base import run_job
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.job import Job
-from apscheduler.jobstores.base import JobLookupError
+from apscheduler.executors.debug import DebugExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.date import DateTrigger
 
-from syncd.plan.timing import LONGEST_WAIT
+from syncd.errors import Stopped
 
 log = logging.getLogger(__name__)
 
 
 class Scheduler(Protocol):
-    """What the bells need of APScheduler: with another one they ring by another clock, and in one thread."""
+    """Where and when tasks run. Tests pass one that runs them in a single thread, on a clock of its own."""
 
-    def add_job(
-        self,
-        func: Callable[[], None],
-        trigger: DateTrigger | None = None,
-        *,
-        id: str | None = None,  # noqa: A002 -- APScheduler's name
-        replace_existing: bool = False,
-    ) -> object:
-        """Do this at the trigger's moment, or at once; with ``replace_existing`` instead of what bears the ``id``."""
+    def submit(self, host: str, name: str, work: Callable[[], object]) -> "Future[object]":
+        """Call ``work`` as soon as a thread of this host is free; ``name`` is the task's.
+
+        The future is cancelled if ``shutdown()`` comes before that.
+        """
+
+    def submit_at(self, moment: datetime, host: str, name: str, work: Callable[[], object]) -> None:
+        """Submit at a moment, instead of at the one given before for this ``name``."""
 
     def start(self) -> None:
-        """Begin."""
+        """Start the clock."""
 
     def shutdown(self) -> None:
-        """End: what is running is finished, what has not begun never does."""
+        """Wait until what runs has ended; what has not begun never does."""
 
 
-class Pool(ThreadPoolExecutor):
-    """The threads of the jobs, which can be waited for on their own."""
+class ThreadedScheduler:
+    """APScheduler's clock, and for every host a pool of at most ``threads``, made when it is first needed.
 
-    def _do_submit_job(self, job: Job, run_times: list[datetime]) -> None:
-        """As APScheduler does, whose callback takes a job that was cancelled for one that ended."""
-        future = self._pool.submit(run_job, job, job._jobstore_alias, run_times, self._logger.name)  # noqa: SLF001
-        future.add_done_callback(partial(self._ended, job.id))
-
-    def _ended(self, job: str, future: Future[list[JobExecutionEvent]]) -> None:
-        if not future.cancelled():
-            self._run_job_success(job, future.result())
-
-    def join(self) -> None:
-        """Wait until what is running has ended; what has not begun never does."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-class ThreadedScheduler(BackgroundScheduler):
-    """APScheduler's own with ``threads`` for the jobs; what is late is done late, never left out."""
+    So a host that answers slowly never holds the threads of another.
+    """
 
     def __init__(self, threads: int) -> None:
-        self._threads = Pool(threads)
-        late = {"misfire_grace_time": None}
-        super().__init__(timezone="UTC", executors={"default": self._threads}, job_defaults=late)
+        self._threads = threads
+        self._stopped = False
+        # Two locks, because APScheduler holds one of its own when it calls `submit`, and needs that one in `add_job`.
+        self._lock, self._clock_lock = threading.Lock(), threading.Lock()
+        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._clock = BackgroundScheduler(timezone=UTC, executors={"default": DebugExecutor()})
 
-    def _process_jobs(self) -> float | None:
-        """APScheduler, when it is stopped meanwhile, does not find the job any more that it is just ringing."""
-        try:
-            wait: float | None = super()._process_jobs()
-        except JobLookupError:
-            if self.running:
-                raise
-            return None
-        return wait
+    def submit(self, host: str, name: str, work: Callable[[], object]) -> "Future[object]":
+        """Call ``work`` in a thread of the host's pool."""
+        with self._lock:
+            if self._stopped:
+                future: Future[object] = Future()
+                future.cancel()
+                return future
+            if host not in self._pools:
+                self._pools[host] = ThreadPoolExecutor(self._threads, thread_name_prefix=host)
+            future = self._pools[host].submit(work)
+        future.add_done_callback(partial(_log_failure, name))
+        return future
+
+    def submit_at(self, moment: datetime, host: str, name: str, work: Callable[[], object]) -> None:
+        """Submit at a moment, however late: what a machine slept through is done afterwards."""
+        # A trigger without `timezone` asks tzlocal for one, which raises where TZ is no zone's name (TZ=CEST).
+        trigger = DateTrigger(moment, timezone=UTC)
+        submit = partial(self.submit, host, name, work)
+        with self._clock_lock:
+            if not self._stopped:
+                self._clock.add_job(submit, trigger, id=name, replace_existing=True, misfire_grace_time=None)
+
+    def start(self) -> None:
+        """Start the clock."""
+        self._clock.start()
 
     def shutdown(self) -> None:
-        """End. APScheduler's ``wait=True`` holds a lock meanwhile that a job needs which rings another."""
-        super().shutdown(wait=False)
-        self._threads.join()
+        """Stop the clock, then all pools, then wait for them.
+
+        The clock is paused and emptied first: its thread fails with a JobLookupError if it is shut down while it
+        submits. ``remove_all_jobs`` waits until it does not, and ``wait=True`` would wait for nothing else.
+        """
+        with self._clock_lock:
+            self._stopped = True
+        self._clock.pause()
+        self._clock.remove_all_jobs()
+        self._clock.shutdown(wait=False)
+        with self._lock:
+            pools = list(self._pools.values())
+        for pool in pools:
+            pool.shutdown(wait=False, cancel_futures=True)
+        for pool in pools:
+            pool.shutdown(wait=True)
+
+
+def _log_failure(name: str, future: "Future[object]") -> None:
+    if not future.cancelled() and (error := future.exception()):
+        log.error("%s: unforeseen %s", name, _where(error))
+
+
+def _where(error: BaseException) -> str:
+    """What an exception is and where it was raised, without its text, which may hold secrets."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {frame.filename}:{frame.lineno}"
 
 
 class Task:
-    """Rings one piece of work in the scheduler's pool: never twice at once, and no ring is lost.
+    """Runs one job at a time. A request that arrives while the job runs starts it once more afterwards.
 
-    APScheduler drops a ring that comes while the job runs; this one rings again when it is done. ``work``
-    answers when it wants to be rung next, or ``None``; ``failed`` hears when it ended with what nobody foresaw, and of
-    what kind that was.
+    ``job`` returns when it wants to run next, or ``None``. If it ends with an unforeseen exception, ``failed`` is
+    called with the exception's name; it records that and returns when to try again.
     """
 
     def __init__(
         self,
         scheduler: Scheduler,
-        clock: Callable[[], datetime],
+        host: str,
         name: str,
-        work: Callable[[], datetime | None],
-        failed: Callable[[str], None] = lambda _error: None,
+        job: Callable[[], datetime | None],
+        failed: Callable[[str], datetime],
     ) -> None:
         self._scheduler = scheduler
-        self._clock = clock
+        self._host = host
         self._name = name
-        self._work = work
+        self._job = job
         self._failed = failed
         self._lock = threading.Lock()
-        self._running = self._again = False
-        self._asking: list[Future[None]] = []
+        self._running = False
+        self._request: Future[None] | None = None
+        self._moment: datetime | None = None
 
-    def ask(self) -> "Future[None]":
-        """Ring, and tell when work that began after this moment is done."""
-        done: Future[None] = Future()
-        with self._lock:
-            self._asking.append(done)
-        self.ring()
-        return done
+    def run_soon(self) -> "Future[None]":
+        """Run the job now, or once more when it has ended.
 
-    def ring(self) -> None:
-        """Do the work now, or once more if it is being done."""
+        The future ends with a run that began after this call, or with Stopped if the scheduler is shut down before.
+        """
         with self._lock:
-            if self._running:
-                self._again = True
-                return
-            self._running = True
-        self._scheduler.add_job(self._run)  # without an id: a job that is just ending would make it drop this one
+            if self._request is None:
+                self._request = Future()
+                if not self._running:
+                    self._submit(self._request)
+            return self._request
 
     def run_at(self, moment: datetime) -> None:
-        """Ring at a moment instead of the one told before."""
-        self._scheduler.add_job(self.ring, DateTrigger(moment), id=self._name, replace_existing=True)
+        """Run the job at a moment, instead of at the one given before.
+
+        While the job runs this is a request of its own: it runs then, or sooner if the job itself wants to.
+        """
+        with self._lock:
+            if self._running:
+                self._moment = min(self._moment or moment, moment)
+            else:
+                self._submit_at(moment)
+
+    def _submit(self, request: "Future[None]") -> None:
+        self._scheduler.submit(self._host, self._name, self._run).add_done_callback(partial(_end_if_dropped, request))
+
+    def _submit_at(self, moment: datetime) -> None:
+        self._scheduler.submit_at(moment, self._host, self._name, self.run_soon)
 
     def _run(self) -> None:
+        with self._lock:
+            self._running = True
+            request, self._request, self._moment = self._request, None, None
         moment: datetime | None = None
-        with self._lock:
-            asking, self._asking = self._asking, []
         try:
-            moment = self._work()
+            moment = self._run_job()
+        finally:
+            self._end(moment)
+            if request:
+                request.set_result(None)
+
+    def _run_job(self) -> datetime | None:
+        try:
+            return self._job()
         except Exception as error:  # noqa: BLE001 -- whatever it is, no account is given up for it
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            log.error("%s: unforeseen %s at %s:%s", self._name, type(error).__name__, where.filename, where.lineno)
-            self._failed(type(error).__name__)
-            moment = self._clock() + LONGEST_WAIT
+            log.error("%s: unforeseen %s", self._name, _where(error))
+            return self._failed(type(error).__name__)
+
+    def _end(self, moment: datetime | None) -> None:
         with self._lock:
-            self._running, again = False, self._again
-            self._again = False
-        for done in asking:
-            done.set_result(None)
-        if again:
-            self.ring()
-        elif moment:
-            self.run_at(moment)
+            self._running = False
+            moments = [each for each in (moment, self._moment) if each]
+            if self._request:
+                self._submit(self._request)
+            elif moments:
+                self._submit_at(min(moments))
+
+
+def _end_if_dropped(request: "Future[None]", submitted: "Future[object]") -> None:
+    if submitted.cancelled():
+        request.set_exception(Stopped("syncd is ending"))

@@ -80,6 +80,10 @@ class Jobs:
         """The latest runs that the ledger could not take: while it is locked or full, they are the truth."""
         return list(self._unnoted.values())
 
+    def host(self, kind: str, name: str) -> str | None:
+        """The host that a job asks, ``None`` for one that asks none or several."""
+        return self._outages.host((kind, name))
+
     def run_all(self) -> list[Run]:
         """Every job once, servers side by side: accounts, links, calendars, feeds."""
         self.ask_anyway()

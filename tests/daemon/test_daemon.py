@@ -9,15 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from syncd.daemon.daemon import Daemon
+from syncd.daemon.daemon import THREADS, Daemon
 from syncd.daemon.process import ClockJump
-from syncd.daemon.schedule import Task, ThreadedScheduler
 from syncd.daemon.signals import StopRequest
 from syncd.errors import NeedsYou
 from syncd.jobs.servers import Servers
 from syncd.ledger.ledger import Ledger
-from syncd.model import Snapshot, Window
-from syncd.plan.timing import LONGEST_WAIT
+from syncd.model import Identity, Snapshot, Window
 from syncd.transport import Answer, HttpClient
 from tests.support.calendar_servers import free_port, radicale
 from tests.support.configuration import configure
@@ -31,72 +29,6 @@ PATIENCE = 30
 
 def clock() -> datetime:
     return datetime.now(UTC)
-
-
-@pytest.fixture
-def scheduler() -> Iterator[ThreadedScheduler]:
-    scheduler = ThreadedScheduler(4)
-    scheduler.start()
-    yield scheduler
-    scheduler.shutdown()
-
-
-class Work:
-    """Work that tests let through step by step: ``begun`` and ``done`` count, ``at_once`` is the most in parallel."""
-
-    def __init__(self) -> None:
-        self.gate = threading.Semaphore(0)
-        self.begun = threading.Semaphore(0)
-        self.ended = threading.Semaphore(0)
-        self.inside = self.at_once = self.times = 0
-
-    def __call__(self) -> datetime | None:
-        self.inside += 1
-        self.times += 1
-        self.at_once = max(self.at_once, self.inside)
-        self.begun.release()
-        assert self.gate.acquire(timeout=PATIENCE)
-        self.inside -= 1
-        self.ended.release()
-        return None
-
-
-def test_rings_during_the_work_are_kept_as_one_and_never_overlap(scheduler: ThreadedScheduler) -> None:
-    work = Work()
-    bell = Task(scheduler, clock, "work", work)
-    bell.ring()
-    assert work.begun.acquire(timeout=PATIENCE)
-    for _ in range(5):
-        bell.ring()
-    work.gate.release()
-    assert work.begun.acquire(timeout=PATIENCE)
-    work.gate.release()
-    for _ in range(2):
-        assert work.ended.acquire(timeout=PATIENCE)
-    assert (work.times, work.at_once) == (2, 1)
-
-
-def test_a_bell_rings_again_after_its_work_is_done(scheduler: ThreadedScheduler) -> None:
-    work = Work()
-    bell = Task(scheduler, clock, "work", work)
-    for number in range(1, 4):
-        work.gate.release()
-        bell.ring()
-        assert work.ended.acquire(timeout=PATIENCE)
-        assert work.times >= number - 1
-
-
-def test_work_that_fails_unforeseen_does_not_silence_the_bell(scheduler: ThreadedScheduler) -> None:
-    done = threading.Semaphore(0)
-
-    def work() -> datetime | None:
-        done.release()
-        raise RuntimeError("unforeseen")
-
-    bell = Task(scheduler, clock, "work", work)
-    for _ in range(20):
-        bell.ring()
-        assert done.acquire(timeout=PATIENCE)
 
 
 class SlowSource(MemorySource):
@@ -129,18 +61,23 @@ def test_a_stop_waits_for_the_step_in_hand_which_may_still_ring_others(tmp_path:
         assert ledger.sizes()["account", "work"] == 1
 
 
-def test_a_failed_pull_is_tried_again_and_a_day_of_unforeseen_errors_ends_no_account(
-    scheduler: ThreadedScheduler,
-) -> None:
-    def work() -> datetime | None:
-        raise KeyError("unforeseen")
-
-    bell = Task(scheduler, clock, "pull work", work)
-    bell._running = True
-    bell._run()
-    (job,) = scheduler.get_jobs()
-    assert job.id == "pull work"
-    assert job.next_run_time - clock() > LONGEST_WAIT - timedelta(minutes=1)
+def test_accounts_on_a_slow_host_hold_no_account_on_another_up(tmp_path: Path) -> None:
+    slow = {f"slow{number}": SlowSource() for number in range(THREADS + 1)}
+    other = MemorySource(meeting())
+    urls = {**dict.fromkeys(slow, 'url = "https://slow.example.org"'), "other": 'url = "https://other.example.org"'}
+    config = configure(tmp_path, accounts=urls, calendars={})
+    with Ledger(config.state) as ledger:
+        for name, source in (*slow.items(), ("other", other)):
+            source.person = Identity("https://id.example.org", name, f"u-{name}", "Alice", "Adams")
+        daemon = Daemon(config, ledger, Servers({**slow, "other": other}, None, {}, lambda: None), clock, StopRequest())
+        daemon.start()
+        try:
+            (run,) = daemon.pull("other")
+            assert run.state == "ok"
+        finally:
+            for source in slow.values():
+                source.gate.set()
+            daemon.stop()
 
 
 def test_a_clock_that_jumps_or_a_machine_that_slept_is_noticed_once() -> None:

@@ -2,11 +2,10 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from apscheduler.triggers.date import DateTrigger
 from sqlite_utils import Database
 
 from syncd.daemon.daemon import Daemon
@@ -19,6 +18,7 @@ from syncd.model import Identity, Run
 from tests.support.configuration import configure
 from tests.support.memory_servers import MemoryCalendar
 from tests.support.pipeline import HOUR, NOW, MemoryMinter, MemorySource, meeting
+from tests.support.single_thread import SingleThread
 
 MINUTE = timedelta(minutes=1)
 ACCOUNTS = tuple(f"a{number}" for number in range(20))
@@ -317,51 +317,19 @@ def test_links_of_all_servers_are_made_side_by_side_on_one_ledger(tmp_path: Path
         office.ledger.close()
 
 
-class Bellboy:
-    """A scheduler that does at once what is due now and keeps the rest: by name, when."""
-
-    def __init__(self) -> None:
-        self.due: list[Callable[[], None]] = []
-        self.later: dict[str, datetime] = {}
-
-    def add_job(
-        self,
-        func: Callable[[], None],
-        trigger: DateTrigger | None = None,
-        *,
-        id: str | None = None,  # noqa: A002
-        replace_existing: bool = False,  # noqa: ARG002
-    ) -> object:
-        if trigger is None:
-            self.due.append(func)
-        else:
-            self.later[str(id)] = trigger.run_date
-        return None
-
-    def start(self) -> None:
-        return
-
-    def shutdown(self) -> None:
-        return
-
-    def run(self) -> None:
-        while self.due:
-            self.due.pop(0)()
-
-
 def test_the_daemon_does_at_once_what_waits_for_a_host_that_answers_again(office: Office) -> None:
-    bellboy = Bellboy()
+    scheduler = SingleThread()
     remotes = Servers(office.sources, office.minter, office.calendars, lambda: None)
     daemon = Daemon(
-        office.config, office.ledger, remotes, lambda: office.now, StopRequest(), scheduler=bellboy, workers=1
+        office.config, office.ledger, remotes, lambda: office.now, StopRequest(), scheduler=scheduler, workers=1
     )
     office.break_accounts(DOWN)
     daemon.start()
-    bellboy.run()
-    assert bellboy.later["pull a3"] > NOW
+    scheduler.run()
+    assert scheduler.later["pull a3"] > NOW
     asked = office.listed()
     office.mend_accounts()
-    daemon._pulls["a3"].ring()
-    bellboy.run()
+    daemon._pulls["a3"].run_soon()
+    scheduler.run()
     assert office.listed() == asked + 20 + 20  # each is listed and its invite is made
     assert office.ledger.standings()["pull", "a9"].latest.state == "ok"

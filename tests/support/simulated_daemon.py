@@ -7,12 +7,12 @@ Its remotes are in memory; a ``Weather`` stands before them.
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import count
 from typing import Any, Literal
 
-from apscheduler.triggers.date import DateTrigger
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -21,7 +21,6 @@ from syncd.config import Config
 from syncd.config.profiles import feed_profile
 from syncd.daemon.daemon import Daemon
 from syncd.daemon.process import TICK, ClockJump, main_loop
-from syncd.daemon.schedule import Task
 from syncd.daemon.signals import StopRequest
 from syncd.daemon.systemd import Notifier
 from syncd.jobs.servers import Servers
@@ -57,7 +56,7 @@ class Time:
 
 
 class Ring(Struct, frozen=True):
-    """Something that was rung: when by each of the clocks, and its name."""
+    """A task that was run: when by each of the clocks, and its name."""
 
     at: datetime
     steady: float
@@ -65,29 +64,30 @@ class Ring(Struct, frozen=True):
 
 
 class Heap:
-    """Rings as APScheduler does: it waits on the steady clock for what the other one says now, or for a new job."""
+    """Runs tasks in one thread, as APScheduler does: it waits on the steady clock for what the other one says now."""
 
     def __init__(self, time: Time) -> None:
         self.rings: list[Ring] = []
-        self.jobs: dict[str, tuple[datetime, int, Callable[[], None]]] = {}
+        self.jobs: dict[str, tuple[datetime, int, Callable[[], object]]] = {}
         self._time = time
         self._numbers = count()
         self._waits_for = 0.0
 
-    def add_job(
-        self,
-        func: Callable[[], None],
-        trigger: DateTrigger | None = None,
-        *,
-        id: str | None = None,  # noqa: A002
-        replace_existing: bool = False,
-    ) -> object:
+    def submit(self, _host: str, name: str, work: Callable[[], object]) -> "Future[object]":
+        def run() -> None:
+            self.rings.append(Ring(self._time.now, self._time.steady, name))
+            work()
+
         number = next(self._numbers)
-        moment = trigger.run_date if trigger else self._time.now
-        assert replace_existing or id not in self.jobs
-        self.jobs[id or f"at once {number}"] = (moment, number, func)
+        self._add(f"at once {number}", self._time.now, number, run)
+        return Future()
+
+    def submit_at(self, moment: datetime, _host: str, name: str, work: Callable[[], object]) -> None:
+        self._add(name, moment, next(self._numbers), work)
+
+    def _add(self, name: str, moment: datetime, number: int, work: Callable[[], object]) -> None:
+        self.jobs[name] = (moment, number, work)
         self._waits_for = self._time.steady
-        return None
 
     def start(self) -> None:
         return
@@ -110,9 +110,6 @@ class Heap:
         while due := [(job, name) for name, job in self.jobs.items() if job[0] <= self._time.now]:
             (_, _, func), name = min(due, key=lambda each: each[0][:2])
             del self.jobs[name]
-            bell = getattr(func, "__self__", None)
-            if isinstance(bell, Task) and func.__name__ == "_run":
-                self.rings.append(Ring(self._time.now, self._time.steady, bell._name))
             func()
         first = min((moment for moment, _, _ in self.jobs.values()), default=None)
         wait = (first - self._time.now).total_seconds() if first else float("inf")
