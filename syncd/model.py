@@ -18,8 +18,6 @@ VERSION = "1"
 
 
 Audience = Literal["owner", "guests"]
-LinkKind = Literal["invite", "hash"]
-Way = Literal["opentalk", "openmeetings"]
 Scope = Literal["", "soon", "window", "everything", "audit"]
 GUEST = "guest"
 
@@ -136,12 +134,12 @@ class Identity(Struct, frozen=True):
 class Link(Struct, frozen=True):
     """A way in, made once and kept.
 
-    ``code`` is an OpenTalk invite code or an OpenMeetings hash; ``None`` records that there is none to
+    ``kind`` is that of its ``Way``. ``code`` is what its address holds; ``None`` records that there is none to
     be had. ``whose`` is ``"guest"`` or the account for whose holder it was made. ``depends`` is the digest
     of what it was made from: another one means another link. ``made`` is true if syncd made it.
     """
 
-    kind: LinkKind
+    kind: str
     event: str
     whose: str
     code: str | None
@@ -158,7 +156,7 @@ class Invite(Struct, frozen=True):
 
 
 class Visitor(Struct, frozen=True):
-    """Who an OpenMeetings hash lets in; without a name people are asked for one at the door."""
+    """Whom a link lets in; without a name people are asked for one when they enter."""
 
     external_id: str
     firstname: str = ""
@@ -166,26 +164,56 @@ class Visitor(Struct, frozen=True):
     moderator: bool = False
 
 
-class WaysIn(Struct, frozen=True):
-    """The addresses of one meeting for one profile, ready to be shown; ``None`` where there is none."""
+class Way(Struct, frozen=True, kw_only=True):
+    """A way into meetings: what it is called, what its links are, who gets one and who makes them.
 
-    room: str
-    guest: str | None = None
-    openmeetings: str | None = None
+    ``key`` names it in the configuration's ``ways_in``, ``label`` in entries. ``kind`` is that of its links in the
+    ledger; people read of a link as ``link``, and of several as ``links``. ``maker`` is the key of the link maker,
+    which is the name of its table in the configuration; ``None`` means that the accounts make the links: it is the
+    meeting's own room, with its password and its dial-in. Where it is ``personal`` the owner of an entry gets a link
+    of their own, which also ``moderates`` what their account made; all other readers share the guests' link.
+
+    ``address`` is that of a link, ``members`` that by which registered users enter without one. Both are formatted with
+    ``url``, the public address of the maker or account, ``room``, ``code``, and ``language``: the profile's, as
+    ``languages`` has it. Without ``members`` nobody enters without a link.
+    """
+
+    key: str
+    label: str
+    kind: str
+    link: str
+    links: str
+    maker: str | None
+    address: str
+    members: str = ""
+    personal: bool = False
+    moderates: bool = False
+    languages: Mapping[str, str] = {}
+
+
+class Addresses(Struct, frozen=True):
+    """The addresses of one meeting by one way: that of its ``link``, and that of ``members``; ``None`` without one."""
+
+    link: str | None = None
+    members: str | None = None
+
+
+WaysIn = Mapping[str, Addresses]
+"""The addresses of one meeting by the key of each way, ready to be shown."""
 
 
 class Profile(Struct, frozen=True, kw_only=True):
     """All that an entry's bytes depend on besides its meeting and its links.
 
     ``accounts`` are in their order, with the web address of each in ``urls``: the first that has the meeting
-    provides its text. ``openmeetings`` is the public address of the OpenMeetings; owners enter there by their
-    own link, which may moderate, if ``moderator``, else as guests. ``versions`` are those of our renderer and
-    of tzdata; ``installation`` marks what is ours.
+    provides its text. ``ways_in`` are in the order in which they are shown, with the public address of each link
+    maker in ``makers``. Owners enter by links of their own, which may moderate, if ``moderator``, else as guests.
+    ``versions`` are those of our renderer and of tzdata; ``installation`` marks what is ours.
     """
 
     accounts: tuple[str, ...]
     urls: tuple[str, ...]
-    openmeetings: str | None
+    makers: Mapping[str, str]
     audience: Audience
     passwords: bool
     ways_in: tuple[Way, ...]

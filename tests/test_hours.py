@@ -16,6 +16,7 @@ from syncd.demo.stage import Stage
 from syncd.errors import BadAnswer, LedgerBusy, LedgerError, SyncdError, Unavailable
 from syncd.jobs.servers import connect
 from syncd.model import Feed
+from syncd.plan.links import WAYS
 from syncd.plan.timing import LONGEST_WAIT
 from tests.support.configuration import configure
 from tests.support.pipeline import DAY, HOUR, NOW, meeting
@@ -267,7 +268,7 @@ def stage(tmp_path: Path) -> Iterator[tuple[Simulation, Stage]]:
             starts = NOW + DAY + hour * HOUR
             stage.opentalk.create("alice", title="Meeting", starts_at=starts, ends_at=starts + HOUR)
         path = stage.write_config(tmp_path, {"team": "http://127.0.0.1:9/"}, calendar_password="x")
-        config = load(path, {})
+        config = load(path, {}, WAYS)
         with Simulation(config, time, connect(config, time.clock)) as world:
             world.go(HOUR)
             assert world.troubled() == set()

@@ -14,6 +14,7 @@ from syncd.jobs.jobs import Jobs
 from syncd.jobs.servers import Servers, connect
 from syncd.ledger.ledger import Ledger
 from syncd.model import Run
+from syncd.plan.links import WAYS
 from tests.support.memory_servers import MemoryCalendar
 
 START = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -34,7 +35,7 @@ class Place:
         path = self.stage.write_config(
             folder, {"team": table}, accounts=("alice", "bob"), openmeetings=False, calendar_password="x"
         )
-        config = load(path, {})
+        config = load(path, {}, WAYS)
         real = connect(config, lambda: self.now)
         self.calendar = MemoryCalendar("team")
         self.ledger = Ledger(config.state)

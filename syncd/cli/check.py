@@ -33,7 +33,7 @@ def _secrets(config: Config) -> list[Secret]:
     return [
         *(account.password for account in config.accounts.values() if account.enabled and account.password),
         *(calendar.password for calendar in config.calendars.values() if calendar.enabled),
-        *([config.openmeetings.password] if config.openmeetings else []),
+        *(secret for maker in config.makers.values() for secret in maker.secrets),
     ]
 
 

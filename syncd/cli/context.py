@@ -33,8 +33,9 @@ class Context:
     def load(self) -> "Config":
         """Read the configuration. Raises ConfigError with every problem of it."""
         from syncd.config import find, load  # noqa: PLC0415 -- `--version` and `--help` read none
+        from syncd.plan.links import WAYS  # noqa: PLC0415
 
-        return load(find(self._config, os.environ), os.environ)
+        return load(find(self._config, os.environ), os.environ, WAYS)
 
 
 pass_context = click.make_pass_decorator(Context)

@@ -16,17 +16,17 @@ import click
 from syncd.cli.context import Context, clock, pass_context
 from syncd.cli.report import RUNS
 from syncd.explain.facts import Destination, Explanation, LinkUse, SeenBy
-from syncd.model import GUEST, Decision, LinkKind, Meeting, When, overlaps
+from syncd.model import GUEST, Decision, Meeting, When, overlaps
 from syncd.plan.calendar import CalendarAction, Create, Forget, Look, Update
 from syncd.plan.deletions import Delete, Hold
-from syncd.plan.links import ASK_AGAIN
+from syncd.plan.links import ASK_AGAIN, WAYS
 
 LISTED = 20
 """How many events are shown where a beginning fits several."""
 
 COLUMNS = 100
 
-WORDS: Mapping[LinkKind, str] = {"invite": "guest link", "hash": "OpenMeetings link"}
+WORDS: Mapping[str, str] = {"invite": "guest link", "hash": "OpenMeetings link"}
 FIELDS = {"overrides": "occurrences", "all_day": "whole days", "invite_status": "answer", "e2e": "encryption"}
 """Names of fields for people, where they are others."""
 
@@ -195,9 +195,9 @@ def _next(stand: Destination, known: Explanation) -> Iterator[str]:
         yield states[stand.state]
         return
     for mint in stand.next.mints:
-        yield f"the {WORDS[mint.kind]} for {'guests' if mint.whose == GUEST else mint.whose} is asked for"
+        yield f"the {mint.way.link} for {'guests' if mint.whose == GUEST else mint.whose} is asked for"
     for mint in stand.next.unasked:
-        yield f"the {WORDS[mint.kind]} is not asked for: {', '.join(mint.accounts)} disabled"
+        yield f"the {mint.way.link} is not asked for: {', '.join(mint.accounts)} disabled"
     if stand.next.problem:
         yield f"it cannot be rendered and stays as it was: {stand.next.problem}"
     if stand.next.action:
@@ -247,10 +247,10 @@ def _reason(stand: Destination, known: Explanation) -> str:
     reasons = [f"{fields} changed"] if fields else []
     before = stand.entry.inputs.split(" ") if stand.entry else []
     after = stand.next.after.inputs.split(" ") if stand.next.after else []
-    if len(before) == len(after) and after:
-        told = (f"{after[0]} provides the text", "", "the guest link is another", "the OpenMeetings link is another")
-        pairs = zip(before, after, told, strict=False)
-        reasons += [words for old, new, words in pairs if words and old != new]
+    if before and after:
+        reasons += [f"{after[0]} provides the text"] if before[0] != after[0] else []
+        changed = {code.partition("=")[0] for code in {*before[2:]} ^ {*after[2:]}}
+        reasons += [f"the {way.link} is another" for way in WAYS if way.key in changed]
     if not reasons and not before and stand.place:
         reasons = ["syncd or its configuration changed"]
     return ", and ".join(reasons) or "its content changed"
@@ -272,7 +272,7 @@ def _told(decision: Decision) -> str:
 
 def _words(decision: Decision) -> str:
     if decision.kind == "mint":
-        return f"{WORDS.get(decision.word, '')} {decision.why}".strip()  # type: ignore[call-overload]
+        return f"{WORDS.get(decision.word, '')} {decision.why}".strip()
     why = decision.why
     if (decision.kind, decision.word) == ("pull", "changed"):
         why = _fields(decision.name, [decision])

@@ -93,7 +93,7 @@ def status_json(
     retired = {name for kind, name in sizes if kind == "calendar"} - set(config.calendars)
     calendars |= {name: _retired("entries", sizes["calendar", name]) for name in sorted(retired)}
     shown_feeds = {name: _feed(name, known, standings, feed_sizes.get(name, 0)) for name, known in feeds.items()}
-    openmeetings = _openmeetings(standings) if config.openmeetings else None
+    openmeetings = _openmeetings(standings) if "openmeetings" in config.makers else None
     everything = [*accounts.values(), *calendars.values(), *shown_feeds.values(), *filter(None, [openmeetings])]
     return {
         "ok": not any(thing["state"] in TROUBLED for thing in everything),

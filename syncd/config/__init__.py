@@ -7,7 +7,7 @@ collects problems, ``secret`` is what passwords are until they are needed.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,7 +21,7 @@ from syncd.config.secret import Secret
 from syncd.errors import ConfigError
 from syncd.model import Audience, Way
 
-__all__ = ["Account", "Calendar", "Config", "Feeds", "OpenMeetings", "Secret", "find", "load"]
+__all__ = ["MAKERS", "Account", "Calendar", "Config", "Feeds", "Maker", "OpenMeetings", "Secret", "find", "load"]
 
 ETC = Path("/etc")
 VAR_LIB = Path("/var/lib/syncd")
@@ -29,7 +29,6 @@ VAR_LIB = Path("/var/lib/syncd")
 _PASSWORD = Key(keys.secret, '{ file = "work.password" }', derived=True)
 _CA_FILE = Key(keys.certificates, '"/etc/ssl/certs/our-ca.pem"')
 _FLAG = Key(keys.flag, "true")
-_WAYS = ("opentalk", "openmeetings")
 
 
 class _Table(Struct, frozen=True, kw_only=True):
@@ -74,7 +73,22 @@ class Account(_Table, frozen=True, kw_only=True):
     plain_http: Annotated[bool, _FLAG] = False
 
 
-class OpenMeetings(_Table, frozen=True, kw_only=True):
+class Maker(_Table, frozen=True, kw_only=True):
+    """The table of any link maker: ``url`` is where syncd reaches it, ``public_url`` what its links begin with."""
+
+    url: Annotated[str, Key(keys.base, '"https://conference.example.org"')]
+    public_url: Annotated[str, Key(keys.base, '"https://conference.example.org"', derived=True)]
+    ca_file: Annotated[Path | None, _CA_FILE] = None
+    plain_http: Annotated[bool, _FLAG] = False
+
+    @property
+    def secrets(self) -> list[Secret]:
+        """All secrets of the table."""
+        values = (getattr(self, field) for field in self.__struct_fields__)
+        return [value for value in values if isinstance(value, Secret)]
+
+
+class OpenMeetings(Maker, frozen=True, kw_only=True):
     """``[openmeetings]``: the server that makes entry links. ``room`` is a room's number or ``per-meeting``."""
 
     url: Annotated[str, Key(keys.base, '"https://om.example.org/openmeetings"')]
@@ -83,8 +97,10 @@ class OpenMeetings(_Table, frozen=True, kw_only=True):
     password: Annotated[Secret, Key(keys.secret, '{ command = ["pass", "show", "openmeetings"] }')]
     room: Annotated[Literal["per-meeting"] | int, Key(keys.room, '"per-meeting"')] = "per-meeting"
     link: Annotated[Literal["hash"], Key(keys.choice("hash"), '"hash"')] = "hash"
-    ca_file: Annotated[Path | None, _CA_FILE] = None
-    plain_http: Annotated[bool, _FLAG] = False
+
+
+MAKERS: Mapping[str, type[Maker]] = {"openmeetings": OpenMeetings}
+"""What the tables of link makers hold, by their names."""
 
 
 class Calendar(_Table, frozen=True, kw_only=True):
@@ -96,7 +112,7 @@ class Calendar(_Table, frozen=True, kw_only=True):
     username: Annotated[str, Key(keys.text, '"alice"')]
     password: Annotated[Secret, Key(keys.secret, '{ credential = "team" }')]
     accounts: Annotated[tuple[str, ...], Key(keys.several(keys.name, "account names"), '["work"]', derived=True)]
-    ways_in: Annotated[tuple[Way, ...], Key(keys.several(keys.choice(*_WAYS), "ways in"), '["opentalk"]', derived=True)]
+    ways_in: Annotated[tuple[str, ...], Key(keys.several(keys.name, "ways in"), '["opentalk"]', derived=True)]
     audience: Annotated[Audience, Key(keys.choice("owner", "guests"), '"guests"', derived=True)]
     passwords: Annotated[bool, Key(keys.flag, "true", derived=True)]
     on_edit: Annotated[Literal["restore", "keep"], Key(keys.choice("restore", "keep"), '"restore"')] = "restore"
@@ -119,15 +135,24 @@ class Feeds(_Table, frozen=True, kw_only=True):
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """A configuration without problems; ``path`` is absolute, accounts and calendars are in the file's order."""
+    """A configuration without problems; ``path`` is absolute, accounts and calendars are in the file's order.
+
+    ``ways`` are all ways in that there are; ``makers`` are the tables of the link makers, by their names.
+    """
 
     path: Path
     state: Path
     language: Literal["de", "en"]
     accounts: dict[str, Account]
-    openmeetings: OpenMeetings | None
+    ways: tuple[Way, ...]
+    makers: dict[str, Maker]
     calendars: dict[str, Calendar]
     feeds: Feeds | None
+
+    @property
+    def ways_in(self) -> tuple[str, ...]:
+        """The keys of the ways in that can be had: where a link maker is needed, its table is there."""
+        return _available(self.ways, self.makers)
 
 
 def find(explicit: Path | None, environ: Mapping[str, str], etc: Path = ETC) -> Path:
@@ -158,11 +183,21 @@ def find(explicit: Path | None, environ: Mapping[str, str], etc: Path = ETC) -> 
     )
 
 
-def load(path: Path, environ: Mapping[str, str], etc: Path = ETC) -> Config:
-    """Read and check a configuration. Raises ConfigError with all of its problems."""
+def load(
+    path: Path,
+    environ: Mapping[str, str],
+    ways: tuple[Way, ...],
+    *,
+    etc: Path = ETC,
+    tables: Mapping[str, type[Maker]] = MAKERS,
+) -> Config:
+    """Read and check a configuration. Raises ConfigError with all of its problems.
+
+    ``ways`` are all ways in that there are; ``tables`` has what the table of each link maker holds.
+    """
     file = Path(os.path.normpath(path.absolute()))
     draft = Draft(file, environ, ("opentalk", "caldav"))
-    draft.expect(("syncd", "opentalk", "openmeetings", "caldav", "feeds"))
+    draft.expect(("syncd", "opentalk", *tables, "caldav", "feeds"))
     general = draft.section("syncd", _General)
     _settle_state(general, draft, etc)
     accounts = draft.named_sections("opentalk", Account, "work")
@@ -170,11 +205,8 @@ def load(path: Path, environ: Mapping[str, str], etc: Path = ETC) -> Config:
         _check_login(values, name, draft)
     if not draft.tables.get("opentalk"):
         draft.problem("opentalk", "there is no account", "[opentalk.work]")
-    openmeetings = _openmeetings(draft)
-    calendars = draft.named_sections("caldav", Calendar, "team")
-    for name, values in calendars.items():
-        _settle_calendar(values, f"caldav.{name}", draft, tuple(accounts), openmeetings is not None)
-    _settle_apart(calendars, draft)
+    makers = _makers(draft, tables)
+    calendars = _calendars(draft, tuple(accounts), ways, makers)
     feeds = draft.section("feeds", Feeds) if "feeds" in draft.tables else None
     if draft.problems:
         raise ConfigError(draft.problems)
@@ -184,10 +216,36 @@ def load(path: Path, environ: Mapping[str, str], etc: Path = ETC) -> Config:
         state=shared.state,
         language=shared.language,
         accounts={name: Account(name=name, **values) for name, values in accounts.items()},
-        openmeetings=OpenMeetings(**openmeetings) if openmeetings is not None else None,
+        ways=ways,
+        makers={name: tables[name](**values) for name, values in makers.items()},
         calendars={name: Calendar(name=name, **values) for name, values in calendars.items()},
         feeds=Feeds(**feeds) if feeds is not None else None,
     )
+
+
+def _makers(draft: Draft, tables: Mapping[str, type[Maker]]) -> dict[str, dict[str, Any]]:
+    """The tables of link makers by their names; links begin as people see the address that syncd asks, if no other."""
+    makers = {name: draft.section(name, kind) for name, kind in tables.items() if name in draft.tables}
+    for values in makers.values():
+        if values.get("public_url", "") is None:
+            values["public_url"] = values.get("url")
+    return makers
+
+
+def _calendars(
+    draft: Draft, accounts: tuple[str, ...], ways: Iterable[Way], makers: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """The tables of calendars by their names, with what follows from the rest."""
+    calendars = draft.named_sections("caldav", Calendar, "team")
+    for name, values in calendars.items():
+        _settle_calendar(values, f"caldav.{name}", draft, accounts)
+        _settle_ways(values, f"caldav.{name}", draft, ways, makers)
+    _settle_apart(calendars, draft)
+    return calendars
+
+
+def _available(ways: Iterable[Way], makers: Collection[str]) -> tuple[str, ...]:
+    return tuple(way.key for way in ways if way.maker is None or way.maker in makers)
 
 
 def _settle_state(values: dict[str, Any], draft: Draft, etc: Path) -> None:
@@ -203,16 +261,6 @@ def _settle_state(values: dict[str, Any], draft: Draft, etc: Path) -> None:
             draft.problem("syncd.state", what, 'state = "/var/lib/syncd"')
 
 
-def _openmeetings(draft: Draft) -> dict[str, Any] | None:
-    """Its table; whoever says nothing else sees it at the address that syncd asks."""
-    if "openmeetings" not in draft.tables:
-        return None
-    values = draft.section("openmeetings", OpenMeetings)
-    if values.get("public_url", "") is None:
-        values["public_url"] = values.get("url")
-    return values
-
-
 def _check_login(values: Mapping[str, Any], name: str, draft: Draft) -> None:
     """Username and password go together; what is wrong is not in ``values``, what was left out is ``None``."""
     keys_of_login = {"username": 'username = "alice"', "password": f"password = {_PASSWORD.example}"}
@@ -222,9 +270,7 @@ def _check_login(values: Mapping[str, Any], name: str, draft: Draft) -> None:
         draft.problem(f"opentalk.{name}.{absent[0]}", what, keys_of_login[absent[0]])
 
 
-def _settle_calendar(
-    values: dict[str, Any], path: str, draft: Draft, accounts: tuple[str, ...], openmeetings: bool
-) -> None:
+def _settle_calendar(values: dict[str, Any], path: str, draft: Draft, accounts: tuple[str, ...]) -> None:
     """Fill in what follows from the rest, and check what a calendar says of other tables."""
     _settle_accounts(values, path, draft, accounts)
     several = len(values.get("accounts", ())) > 1
@@ -235,11 +281,22 @@ def _settle_calendar(
         draft.problem(f"{path}.audience", what, 'audience = "guests"')
     if values.get("passwords", "") is None:
         values["passwords"] = values.get("audience") == "owner"
-    if values.get("ways_in", "") is None:
-        values["ways_in"] = _WAYS if openmeetings else _WAYS[:1]
-    elif "openmeetings" in values.get("ways_in", ()) and not openmeetings:
-        what = "names openmeetings, but there is no table [openmeetings]"
-        draft.problem(f"{path}.ways_in", what, 'ways_in = ["opentalk"]')
+
+
+def _settle_ways(values: dict[str, Any], path: str, draft: Draft, ways: Iterable[Way], makers: Collection[str]) -> None:
+    """Without ``ways_in`` a calendar shows all there are; with it, each must be one that can be had."""
+    key, available = f"{path}.ways_in", _available(ways, makers)
+    example = f'ways_in = ["{available[0]}"]'
+    if values.get("ways_in", ()) is None:
+        values["ways_in"] = available
+    needed = {way.key: way.maker for way in ways}
+    for word in values.get("ways_in", ()):
+        if word not in needed:
+            meant = closest(word, needed)
+            hint = f'did you mean "{meant}"?' if meant else f"there are {', '.join(needed)}"
+            draft.problem(key, f"there is no way in {word}, {hint}", example)
+        elif word not in available:
+            draft.problem(key, f"names {word}, but there is no table [{needed[word]}]", example)
 
 
 def _settle_apart(calendars: dict[str, dict[str, Any]], draft: Draft) -> None:

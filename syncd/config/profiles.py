@@ -6,7 +6,7 @@ from importlib.metadata import version
 from msgspec.structs import replace
 
 from syncd.config import Config
-from syncd.model import VERSION, Audience, Feed, Profile, Way
+from syncd.model import VERSION, Audience, Feed, Profile
 
 
 def calendar_profile(config: Config, installation: str, name: str) -> Profile:
@@ -25,8 +25,7 @@ def feed_profile(config: Config, installation: str, feed: Feed) -> Profile | Non
     """
     if not all(account in config.accounts for account in feed.accounts):
         return None
-    ways: tuple[Way, ...] = ("opentalk", "openmeetings") if config.openmeetings else ("opentalk",)
-    profile = _profile(config, installation, feed.accounts, feed.audience, ways, passwords=feed.passwords)
+    profile = _profile(config, installation, feed.accounts, feed.audience, config.ways_in, passwords=feed.passwords)
     return replace(profile, moderator=feed.passwords)
 
 
@@ -35,17 +34,19 @@ def _profile(
     installation: str,
     accounts: tuple[str, ...],
     audience: Audience,
-    ways_in: tuple[Way, ...],
+    ways_in: tuple[str, ...],
     *,
     passwords: bool,
 ) -> Profile:
+    by_key = {way.key: way for way in config.ways}
+    ways = tuple(by_key[key] for key in ways_in)
     return Profile(
         accounts=accounts,
         urls=tuple(config.accounts[account].url for account in accounts),
-        openmeetings=config.openmeetings.public_url if config.openmeetings else None,
+        makers={way.maker: config.makers[way.maker].public_url for way in ways if way.maker},
         audience=audience,
         passwords=passwords,
-        ways_in=ways_in,
+        ways_in=ways,
         language=config.language,
         installation=installation,
         versions=(VERSION, version("tzdata")),

@@ -22,6 +22,7 @@ from syncd.jobs.jobs import Jobs
 from syncd.jobs.servers import connect
 from syncd.ledger.ledger import Ledger
 from syncd.model import Feed, Run
+from syncd.plan.links import WAYS
 from syncd.transport import HttpClient
 from syncd.web.feeds import feed_address, feed_app, token_key
 from syncd.web.published import PublishedFeeds
@@ -50,7 +51,7 @@ def show(*, once: bool, clock: Clock, language: str) -> None:
             language=language,
             every="10s",
         )
-        config = load(path, {})
+        config = load(path, {}, WAYS)
         feed = _add_feed(config, clock)
         if once:
             _once(config, clock, server, feed)

@@ -125,7 +125,7 @@ def _wishes(facts: _Facts, profile: Profile, source: Origin | None) -> list[Miss
 
 def _validity(link: Link, wishes: Iterable[MissingLink]) -> LinkUse:
     """Whether a link is the one that somebody would ask for."""
-    same = [wish for wish in wishes if (wish.kind, wish.whose) == (link.kind, link.whose)]
+    same = [wish for wish in wishes if wish.key == (link.kind, link.event, link.whose)]
     if not same:
         return LinkUse(link, "unused")
     return LinkUse(link, "valid" if any(wish.depends == link.depends for wish in same) else "outdated")
@@ -227,7 +227,7 @@ def _rendered(
     alone = {event: sources[event]} if event in sources else {}
     mints = missing_links(alone, facts.links, profile, facts.now)
     enabled = {name for name, account in facts.config.accounts.items() if account.enabled}
-    unasked = tuple(mint for mint in mints if mint.kind == "invite" and not enabled & {*mint.accounts})
+    unasked = tuple(mint for mint in mints if mint.way.maker is None and not enabled & {*mint.accounts})
     asked = tuple(mint for mint in mints if mint not in unasked)
     return wanted, Pending(mints=asked, unasked=unasked, change=change, after=wanted.get(event), problem=problem)
 

@@ -5,17 +5,16 @@ Here it is decided what guests may see. Nothing here knows of time.
 """
 
 import re
+from collections.abc import Iterator
 
 from msgspec import Struct
 
 from syncd.ical.lines import address, clean, one_line, shorten
 from syncd.ical.words import Words, words
-from syncd.model import CallIn, Meeting, Profile, WaysIn
+from syncd.model import Addresses, CallIn, Meeting, Profile, Way, WaysIn
 
 LIMIT = 16_000
 """Octets of a DESCRIPTION: servers cap a whole object, Stalwart at 512 kB for all overrides of a series."""
-
-_NAMES = {"opentalk": "OpenTalk", "openmeetings": "OpenMeetings"}
 
 
 class Call(Struct, frozen=True):
@@ -28,16 +27,30 @@ class Call(Struct, frozen=True):
 
 def calls(meeting: Meeting, ways: WaysIn, profile: Profile) -> list[Call]:
     """The ways in, the Join link first; a link that is not there, or is no link, is left out."""
-    links = {
-        "opentalk": ways.room if profile.audience == "owner" else ways.guest or ways.room,
-        "openmeetings": ways.openmeetings,
-    }
-    found = [(way, address(links[way])) for way in profile.ways_in]
-    result = [Call("AUDIO,VIDEO", _NAMES[way], link) for way, link in found if link]
-    dial = _dial(meeting.call_in) if "opentalk" in profile.ways_in else None
+    found = ((way, _link(way, ways, profile)) for way in profile.ways_in)
+    result = [Call("AUDIO,VIDEO", way.label, link) for way, link in found if link]
+    dial = _dial(meeting.call_in) if _shows_room(profile) else None
     if dial:
         result.append(Call("PHONE", words(profile.language).phone, dial))
     return result
+
+
+def _link(way: Way, ways: WaysIn, profile: Profile) -> str | None:
+    """Where the readers of an entry enter by one way: owners as members where there is an address for those."""
+    found = ways.get(way.key, Addresses())
+    first, second = (found.members, found.link) if profile.audience == "owner" else (found.link, found.members)
+    return address(first or second)
+
+
+def _guest_link(way: Way, ways: WaysIn, profile: Profile) -> str | None:
+    """The link that owners, who enter without it, may pass on to guests."""
+    found = ways.get(way.key)
+    return address(found.link) if found and found.members and profile.audience == "owner" else None
+
+
+def _shows_room(profile: Profile) -> bool:
+    """Whether people enter the meeting's own room, which has a password and a dial-in."""
+    return any(way.maker is None for way in profile.ways_in)
 
 
 def _dial(call_in: CallIn | None) -> str | None:
@@ -64,23 +77,29 @@ def describe(text: str, meeting: Meeting, ways: WaysIn, profile: Profile) -> str
 
 
 def _head(meeting: Meeting, ways: WaysIn, profile: Profile, say: Words) -> list[str]:
-    owner, opentalk = profile.audience == "owner", "opentalk" in profile.ways_in
-    links = [call for call in calls(meeting, ways, profile) if call.features != "PHONE"]
-    lines = [link.address if link is links[0] else f"{link.label}: {link.address}" for link in links]
-    guest = address(ways.guest)
-    if owner and opentalk and guest:
-        after = next((at for at, link in enumerate(links, 1) if link.label == _NAMES["opentalk"]), 0)
-        lines.insert(after, f"{say.guests}: {guest}")
-    if opentalk and meeting.call_in and one_line(meeting.call_in.tel):
-        lines.append(_phone(meeting.call_in, profile, say))
-    if opentalk and profile.passwords and meeting.password:
-        lines.append(f"{say.password}: {one_line(meeting.password)}")
+    lines = list(_links(ways, profile, say))
+    if _shows_room(profile):
+        if meeting.call_in and one_line(meeting.call_in.tel):
+            lines.append(_phone(meeting.call_in, profile, say))
+        if profile.passwords and meeting.password:
+            lines.append(f"{say.password}: {one_line(meeting.password)}")
     folder = meeting.shared_folder
-    if owner and folder and address(folder.url):
+    if profile.audience == "owner" and folder and address(folder.url):
         lines.append(f"{say.folder}: {folder.url}")
         if profile.passwords and folder.password:
             lines.append(f"{say.folder_password}: {one_line(folder.password)}")
     return lines
+
+
+def _links(ways: WaysIn, profile: Profile, say: Words) -> Iterator[str]:
+    """The lines of the links, the Join link alone on its line."""
+    joined = False
+    for way in profile.ways_in:
+        if link := _link(way, ways, profile):
+            yield f"{way.label}: {link}" if joined else link
+            joined = True
+        if guest := _guest_link(way, ways, profile):
+            yield f"{say.guests}: {guest}"
 
 
 def _phone(call_in: CallIn, profile: Profile, say: Words) -> str:

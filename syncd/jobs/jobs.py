@@ -24,8 +24,8 @@ from syncd.ledger.ledger import Ledger
 from syncd.model import Feed, Profile, Run
 from syncd.plan.timing import next_try
 from syncd.sync.feed import build_feed
-from syncd.sync.mint import OPENMEETINGS, mint
 from syncd.sync.mint import SIDE_BY_SIDE as MINTS_SIDE_BY_SIDE
+from syncd.sync.mint import mint
 from syncd.sync.outages import Job, Outages, host_of
 from syncd.sync.ports import Progress
 from syncd.sync.pull import ListingSettings, pull
@@ -326,6 +326,4 @@ def _hosts(config: configuration.Config) -> dict[Job, str]:
     accounts = [each for each in config.accounts.values() if each.enabled]
     hosts = {(kind, each.name): host_of(each.url) for kind in ("pull", "mint") for each in accounts}
     hosts |= {("push", each.name): host_of(each.url) for each in config.calendars.values() if each.enabled}
-    if config.openmeetings:
-        hosts["mint", OPENMEETINGS] = host_of(config.openmeetings.url)
-    return hosts
+    return hosts | {("mint", name): host_of(maker.url) for name, maker in config.makers.items()}

@@ -31,7 +31,8 @@ def connect(config: configuration.Config, clock: Clock) -> Servers:
     logins = SignIns(config.state)
     sources = {name: _source(account, clock, logins) for name, account in config.accounts.items() if account.enabled}
     calendars = {name: _calendar(each) for name, each in config.calendars.items() if each.enabled}
-    minter = _minter(config.openmeetings, clock) if config.openmeetings else None
+    openmeetings = config.makers.get("openmeetings")
+    minter = _minter(openmeetings, clock) if isinstance(openmeetings, configuration.OpenMeetings) else None
 
     def close() -> None:
         for source in sources.values():

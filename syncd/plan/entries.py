@@ -6,21 +6,14 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from syncd.model import Entry, Link, Profile
-from syncd.plan.links import LinkKey, Origin, hash_key, invite_key
+from syncd.plan.links import LinkKey, Origin, link_key
 
 
 def inputs_of(event: str, source: Origin, links: Mapping[LinkKey, Link], profile: Profile) -> str:
     """All that an entry is made from besides its profile, in one comparable string."""
-    invite = links.get(invite_key(event))
-    entry_hash = links.get(hash_key(event, source, profile))
-    return " ".join(
-        (
-            source.account,
-            source.digest,
-            (invite and invite.code) or "-",
-            (entry_hash and entry_hash.code) or "-",
-        )
-    )
+    found = ((way.key, links.get(link_key(way, event, source, profile))) for way in profile.ways_in)
+    codes = (f"{key}={link.code}" for key, link in found if link and link.code)
+    return " ".join((source.account, source.digest, *codes))
 
 
 class Render(Struct, frozen=True):

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which links are lacking, nearest meeting first. Pure."""
+"""The ways into meetings, all in one table, and which of their links are lacking, nearest meeting first. Pure.
+
+Another conference server is a row of ``WAYS`` besides its package, its table in ``config`` and its wiring in ``jobs``:
+everything else goes by the rows of the configuration and of profiles.
+"""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
@@ -7,10 +11,35 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 from msgspec.structs import replace
 
-from syncd.model import GUEST, Link, LinkKind, Profile, digest_of
+from syncd.model import GUEST, Link, Profile, Way, digest_of
 from syncd.plan.timing import is_over
 
 ASK_AGAIN = timedelta(days=1)
+
+OPENTALK = Way(
+    key="opentalk",
+    label="OpenTalk",
+    kind="invite",
+    link="guest link",
+    links="invites",
+    maker=None,
+    address="{url}/room/{room}?invite={code}",  # the web app's canonical form since 2.0
+    members="{url}/room/{room}",
+)
+OPENMEETINGS = Way(
+    key="openmeetings",
+    label="OpenMeetings",
+    kind="hash",
+    link="OpenMeetings link",
+    links="hashes",
+    maker="openmeetings",
+    address="{url}/hash?secure={code}&language={language}",
+    personal=True,
+    moderates=True,
+    languages={"en": "1", "de": "2"},  # its numbers for the languages that we speak (its languages.xml)
+)
+WAYS = (OPENTALK, OPENMEETINGS)
+"""All ways in, in the order in which entries show them where the configuration names no other."""
 
 
 class Origin(Struct, frozen=True, gc=False):
@@ -25,10 +54,14 @@ class Origin(Struct, frozen=True, gc=False):
     own: bool
 
 
+LinkKey = tuple[str, str, str]
+"""Kind, event and whose."""
+
+
 class MissingLink(Struct, frozen=True):
     """A link that a meeting lacks from ``start`` on: ``accounts`` may be asked for it in this order."""
 
-    kind: LinkKind
+    way: Way
     event: str
     whose: str
     accounts: tuple[str, ...]
@@ -36,29 +69,25 @@ class MissingLink(Struct, frozen=True):
     start: datetime
     moderator: bool = False
 
-
-LinkKey = tuple[LinkKind, str, str]
-
-
-def invite_key(event: str) -> LinkKey:
-    """The key of the guest invite of an event."""
-    return ("invite", event, GUEST)
+    @property
+    def key(self) -> LinkKey:
+        """The key that the link will have."""
+        return (self.way.kind, self.event, self.whose)
 
 
-def hash_key(event: str, source: Origin, profile: Profile) -> LinkKey:
-    """The key of the OpenMeetings hash by which a profile's readers enter."""
-    own = profile.audience == "owner" and profile.moderator
-    return ("hash", event, source.account if own else GUEST)
+def link_key(way: Way, event: str, source: Origin, profile: Profile) -> LinkKey:
+    """The key of the link by which a profile's readers enter."""
+    own = way.personal and profile.audience == "owner" and profile.moderator
+    return (way.kind, event, source.account if own else GUEST)
 
 
 def once_each(wishes: Iterable[MissingLink]) -> list[MissingLink]:
     """Each link once, nearest meeting first; whoever may have it is asked, in the order of the first wish for it."""
     found: dict[LinkKey, MissingLink] = {}
     for wish in wishes:
-        key = (wish.kind, wish.event, wish.whose)
-        first = found.get(key, wish)
+        first = found.get(wish.key, wish)
         accounts = tuple(dict.fromkeys((*first.accounts, *wish.accounts)))
-        found[key] = replace(first, accounts=accounts, start=min(first.start, wish.start))
+        found[wish.key] = replace(first, accounts=accounts, start=min(first.start, wish.start))
     return sorted(found.values(), key=_by_start)
 
 
@@ -78,7 +107,7 @@ def missing_links(
         if source.end is not None and source.end < now:
             continue
         for mint in _mints(event, source, profile, max(source.start, now)):
-            link = links.get((mint.kind, event, mint.whose))
+            link = links.get(mint.key)
             known = link is not None and link.depends == mint.depends
             if not known or (link and link.code is None and is_over(link.at, ASK_AGAIN, now)):
                 lacking.append(mint)
@@ -86,9 +115,11 @@ def missing_links(
 
 
 def _mints(event: str, source: Origin, profile: Profile, start: datetime) -> Iterable[MissingLink]:
-    if "opentalk" in profile.ways_in:
-        yield MissingLink(*invite_key(event), source.accounts, digest_of(source.room), start)
-    if "openmeetings" in profile.ways_in:
-        key = hash_key(event, source, profile)
-        moderator = source.own and key[2] != GUEST
-        yield MissingLink(*key, (source.account,), digest_of(profile.openmeetings, moderator), start, moderator)
+    for way in profile.ways_in:
+        _, _, whose = link_key(way, event, source, profile)
+        if way.maker is None:
+            yield MissingLink(way, event, whose, source.accounts, digest_of(source.room), start)
+        else:
+            moderator = way.moderates and source.own and whose != GUEST
+            depends = digest_of(profile.makers[way.maker], moderator)
+            yield MissingLink(way, event, whose, (source.account,), depends, start, moderator)

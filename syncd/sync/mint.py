@@ -139,12 +139,12 @@ class _LinkRun:
             each.result()
 
     def _may_be_made(self, wish: MissingLink) -> bool:
-        return self._minter is not None if wish.kind == "hash" else bool(self._sources.keys() & {*wish.accounts})
+        return self._minter is not None if wish.way.maker else bool(self._sources.keys() & {*wish.accounts})
 
     def _begin(self, wanted: Sequence[MissingLink]) -> None:
-        ways = [_LinkRequest(wish.kind == "invite", turn, wish) for turn, wish in enumerate(wanted)]
+        ways = [_LinkRequest(wish.way.maker is None, turn, wish) for turn, wish in enumerate(wanted)]
         for way in sorted(ways):  # the hashes of owners first: they wait only to hear who the account is
-            if way.wanted.kind == "invite":
+            if way.wanted.way.maker is None:
                 self._ask_next(way)
             elif way.wanted.whose != GUEST and way.account in self._sources:
                 self._put(way.account, way)
@@ -178,7 +178,7 @@ class _LinkRun:
 
     def _step(self, line: _ServerQueue, way: _LinkRequest, now: datetime) -> None:
         line.begun = line.begun or now
-        if line.account and way.wanted.kind == "hash":
+        if line.account and way.wanted.way.maker:
             if self._is_known(line, line.account) or not line.stranger:  # an outage is no word about a person
                 self._put(None, way)
         elif now - line.begun > BUDGET:
@@ -263,7 +263,7 @@ class _LinkRun:
 
     def _keep(self, wish: MissingLink, made: Invite | None, by: str, now: datetime) -> None:
         code, fresh = (made.code, made.made) if made else (None, False)
-        self._ledger.save_link(Link(wish.kind, wish.event, wish.whose, code, wish.depends, fresh, now), by)
+        self._ledger.save_link(Link(wish.way.kind, wish.event, wish.whose, code, wish.depends, fresh, now), by)
         with self._lock:
             self._done += 1
 

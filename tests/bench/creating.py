@@ -22,6 +22,7 @@ from syncd.config import Config, load
 from syncd.jobs.jobs import Jobs
 from syncd.jobs.servers import connect
 from syncd.ledger.ledger import Ledger
+from syncd.plan.links import WAYS
 from syncd.sync.render import render_entries
 from tests.bench.costs import Cost, alternate, cost, least, say_cost
 
@@ -110,7 +111,7 @@ class Work:
 
 
 def main() -> None:
-    config, entries = load(Path(sys.argv[1]), {}), int(sys.argv[2])
+    config, entries = load(Path(sys.argv[1]), {}, WAYS), int(sys.argv[2])
     render(config)
     work = Work(config, entries)
     push, floor = (least(costs) for costs in alternate(ROUNDS, work.push, work.floor))

@@ -11,6 +11,7 @@ from syncd.jobs.jobs import Jobs
 from syncd.jobs.servers import connect
 from syncd.ledger.ledger import Ledger
 from syncd.opentalk.client import OpenTalk
+from syncd.plan.links import WAYS
 from syncd.sync.render import render_entries
 from tests.bench.measuring import cpu, memory, read_pages, say, with_calendars
 
@@ -19,7 +20,7 @@ def main() -> None:
     def clock() -> datetime:
         return datetime.now(UTC)
 
-    config = load(Path(sys.argv[1]), {})
+    config = load(Path(sys.argv[1]), {}, WAYS)
     remotes = connect(config, clock)
     source = remotes.sources["alice"]
     assert isinstance(source, OpenTalk)

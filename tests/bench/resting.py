@@ -9,13 +9,14 @@ from pathlib import Path
 
 from syncd.config import load
 from syncd.daemon.process import running
+from syncd.plan.links import WAYS
 from tests.bench.measuring import say
 
 SETTLED = 20.0
 
 
 def main() -> None:
-    config, seconds = load(Path(sys.argv[1]), {}), float(sys.argv[2])
+    config, seconds = load(Path(sys.argv[1]), {}, WAYS), float(sys.argv[2])
     with running(config, lambda: datetime.now(UTC)) as house:
         time.sleep(SETTLED)
         begun, cpu = datetime.now(UTC), time.process_time()

@@ -20,6 +20,7 @@ from syncd.jobs.servers import connect
 from syncd.ledger.ledger import Ledger
 from syncd.model import Run
 from syncd.opentalk.client import OpenTalk
+from syncd.plan.links import WAYS
 from syncd.plan.timing import FULL_LISTING
 from tests.bench.measuring import cpu, read_pages, say, with_calendars
 
@@ -40,7 +41,7 @@ class Clock:
 
 def main() -> None:
     clock = Clock()
-    config = load(Path(sys.argv[1]), {})
+    config = load(Path(sys.argv[1]), {}, WAYS)
     remotes = connect(config, clock)
     sources = {name: source for name, source in remotes.sources.items() if isinstance(source, OpenTalk)}
     with Ledger(config.state) as ledger, ThreadPoolExecutor(len(sources)) as pool:

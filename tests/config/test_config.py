@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from syncd.config import Account, Calendar, Config, Feeds, OpenMeetings, Secret, _General, find, load
 from syncd.config.keys import keys_of
 from syncd.errors import ConfigError
+from syncd.plan.links import WAYS
 
 EXAMPLE = Path(__file__).parent.parent.parent / "config.example.toml"
 CANARY = "S3CRET-canary"
@@ -73,7 +74,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def read(folder: Path, text: str, environ: Mapping[str, str] = HOME) -> Config:
-    return load(write(folder, text), environ)
+    return load(write(folder, text), environ, WAYS)
 
 
 def password_of(account: Account) -> Secret:
@@ -85,7 +86,7 @@ def problems(folder: Path, text: str, environ: Mapping[str, str] = HOME) -> list
     """The problems of a configuration, without the file's name in front."""
     file = write(folder, text)
     with pytest.raises(ConfigError) as caught:
-        load(file, environ)
+        load(file, environ, WAYS)
     assert all(problem.startswith(f"{file}: ") and "\n" not in problem for problem in caught.value.problems)
     return [problem.removeprefix(f"{file}: ") for problem in caught.value.problems]
 
@@ -94,7 +95,7 @@ def attempt(folder: Path, text: str, environ: Mapping[str, str]) -> tuple[str, .
     """The problems of a configuration, ``None`` if it has none."""
     file = write(folder, text)
     try:
-        load(file, environ)
+        load(file, environ, WAYS)
     except ConfigError as error:
         return error.problems
     return None
@@ -226,7 +227,7 @@ def test_the_least_configuration_has_the_defaults_of_the_example(tmp_path: Path)
     full = read(tmp_path, lines)
     pairs = [
         (config.accounts["work"], full.accounts["work"]),
-        (config.openmeetings, full.openmeetings),
+        (config.makers["openmeetings"], full.makers["openmeetings"]),
         (config.calendars["team"], full.calendars["team"]),
         (config.feeds, full.feeds),
     ]
@@ -264,8 +265,8 @@ def test_the_example_needs_nothing_but_its_secrets(tmp_path: Path) -> None:
     config = read(tmp_path, EXAMPLE.read_text(encoding="utf-8"), environ)
     assert password_of(config.accounts["work"]).reveal() == "one"
     assert config.calendars["team"].password.reveal() == "two"
-    assert isinstance(config.openmeetings, OpenMeetings)
-    assert isinstance(config.openmeetings.password, Secret)
+    assert isinstance(config.makers["openmeetings"], OpenMeetings)
+    assert isinstance(config.makers["openmeetings"].password, Secret)
 
 
 MISTAKES = [
@@ -403,6 +404,15 @@ MISTAKES = [
         "caldav.team.ways_in: names openmeetings, but there is no table [openmeetings] "
         '(example: ways_in = ["opentalk"])',
     ),
+    (
+        ACCOUNT + CALENDAR + 'ways_in = ["opentalks"]',
+        'caldav.team.ways_in: there is no way in opentalks, did you mean "opentalk"? (example: ways_in = ["opentalk"])',
+    ),
+    (
+        ACCOUNT + CALENDAR + 'ways_in = ["window"]',
+        "caldav.team.ways_in: there is no way in window, there are opentalk, openmeetings "
+        '(example: ways_in = ["opentalk"])',
+    ),
     ("x = s3cret", 'line 1, column 5: Invalid value (example: url = "https://meet.example.org")'),
     ("x = " + "[" * 5000, 'holds a number or a nesting beyond all measure (example: url = "https://meet.example.org")'),
     ("x = " + "1" * 5000, 'holds a number or a nesting beyond all measure (example: url = "https://meet.example.org")'),
@@ -439,17 +449,17 @@ def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     hint = "let this user read it, or name another with --config FILE"
     for path, reason in [(tmp_path, "Is a directory"), (tmp_path / "x", "No such file or directory")]:
         with pytest.raises(ConfigError) as caught:
-            load(path, HOME)
+            load(path, HOME, WAYS)
         assert str(caught.value) == f"{path}: cannot be read: {reason}; {hint}"
 
 
 def test_a_file_that_is_not_utf_8_is_a_problem_and_a_byte_order_mark_is_none(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_bytes(b"\xef\xbb\xbf" + ACCOUNT.encode())
-    assert list(load(file, HOME).accounts) == ["work"]
+    assert list(load(file, HOME, WAYS).accounts) == ["work"]
     file.write_bytes(b"# a\n# Gr\xfc\xdfe\n")
     with pytest.raises(ConfigError) as caught:
-        load(file, HOME)
+        load(file, HOME, WAYS)
     assert str(caught.value) == f"{file}: line 2: is not UTF-8: save the file as UTF-8"
 
 
@@ -475,8 +485,8 @@ def test_addresses_lose_their_last_slash_but_for_calendars(tmp_path: Path) -> No
     config = read(tmp_path, (ACCOUNT + CALENDAR + MEETINGS + FEEDS).replace('example.org"', 'example.org/"'))
     assert config.accounts["work"].url == "https://meet.example.org"
     assert config.calendars["team"].url == "https://dav.example.org/alice/opentalk/"
-    assert config.openmeetings is not None
-    assert config.openmeetings.url == config.openmeetings.public_url == "https://om.example.org/openmeetings"
+    maker = config.makers["openmeetings"]
+    assert maker.url == maker.public_url == "https://om.example.org/openmeetings"
     assert config.feeds is not None
     assert config.feeds.public_url == "https://syncd.example.org"
 
@@ -516,20 +526,20 @@ def test_feeds_listen_on_addresses_and_sockets(tmp_path: Path, listen: str) -> N
 
 
 def test_a_room_is_a_number_or_made_for_each_meeting(tmp_path: Path) -> None:
-    config = read(tmp_path, ACCOUNT + MEETINGS + "room = 7")
-    assert config.openmeetings is not None
-    assert config.openmeetings.room == 7
+    maker = read(tmp_path, ACCOUNT + MEETINGS + "room = 7").makers["openmeetings"]
+    assert isinstance(maker, OpenMeetings)
+    assert maker.room == 7
 
 
 def test_a_relative_path_is_made_absolute(tmp_path: Path) -> None:
     file = write(tmp_path, ACCOUNT)
-    assert load(Path(os.path.relpath(file)), HOME).path == file
+    assert load(Path(os.path.relpath(file)), HOME, WAYS).path == file
 
 
 def test_the_ledger_of_a_system_is_not_in_a_home(tmp_path: Path) -> None:
     file = write(tmp_path, ACCOUNT)
-    assert load(file, HOME, etc=tmp_path).state == Path("/var/lib/syncd")
-    assert load(file, {}, etc=tmp_path).state == Path("/var/lib/syncd")
+    assert load(file, HOME, WAYS, etc=tmp_path).state == Path("/var/lib/syncd")
+    assert load(file, {}, WAYS, etc=tmp_path).state == Path("/var/lib/syncd")
 
 
 def test_the_ledger_lies_by_the_configuration(tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from msgspec.structs import replace
 
-from syncd.model import CallIn, Meeting, SharedFolder, WaysIn
+from syncd.model import Addresses, CallIn, Meeting, SharedFolder
+from syncd.plan.links import OPENMEETINGS, OPENTALK
 from tests.support.icalendar_text import properties, rendered, texts, unescaped
-from tests.support.meetings import GUESTS, MEETING, OWNER, ROOM, SERIES, WAYS
+from tests.support.meetings import GUEST_LINK, GUESTS, LINKS, MEETING, OWNER, ROOM, SERIES
 
 
 @given(texts())
@@ -29,7 +30,7 @@ def test_guests_read_no_password_no_pin_and_no_person(meeting: Meeting) -> None:
         assert word in owner
         assert word not in guests
     assert b"tel:+49305557890\r\n" in guests
-    assert f"LOCATION:{WAYS.guest}\r\n".encode() in guests
+    assert f"LOCATION:{GUEST_LINK}\r\n".encode() in guests
 
 
 def test_an_owner_without_passwords_keeps_the_folder_and_the_inviter() -> None:
@@ -49,20 +50,23 @@ def test_guests_who_may_have_passwords_get_those_of_the_room_only() -> None:
 @pytest.mark.parametrize("link", ["javascript:alert(1)", "file:///etc/passwd", "https://a b/", "https://a\r\nX:1", ""])
 def test_only_addresses_of_the_web_become_links(link: str) -> None:
     folder = SharedFolder(link, "x")
-    body = rendered(replace(MEETING, shared_folder=folder, call_in=None), WaysIn(link, link, link)).body
+    body = rendered(
+        replace(MEETING, shared_folder=folder, call_in=None),
+        {"opentalk": Addresses(link, link), "openmeetings": Addresses(link)},
+    ).body
     assert properties(body, "LOCATION") == properties(body, "URL") == properties(body, "CONFERENCE") == []
     assert unescaped(properties(body, "DESCRIPTION")[0]).startswith("Passwort: s3cret-room\n\nAgenda:")
 
 
 def test_without_the_first_way_in_the_next_one_is_the_join_link() -> None:
-    profile = replace(OWNER, ways_in=("openmeetings", "opentalk"))
-    body = rendered(MEETING, replace(WAYS, openmeetings=None), profile).body
+    profile = replace(OWNER, ways_in=(OPENMEETINGS, OPENTALK))
+    body = rendered(MEETING, {**LINKS, "openmeetings": Addresses()}, profile).body
     assert properties(body, "LOCATION") == [ROOM]
     assert properties(body, "DESCRIPTION")[0].startswith(f"{ROOM}\\nFür Gäste: ")
 
 
 def test_openmeetings_alone_says_nothing_of_opentalk() -> None:
-    body = rendered(MEETING, WAYS, replace(OWNER, ways_in=("openmeetings",))).body.replace(b"\r\n ", b"")
+    body = rendered(MEETING, LINKS, replace(OWNER, ways_in=(OPENMEETINGS,))).body.replace(b"\r\n ", b"")
     assert not re.search(rb"meet\.example\.org|s3cret-room|tel:|Telefon", body)
 
 

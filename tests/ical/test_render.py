@@ -19,7 +19,7 @@ from syncd.errors import BadEvent
 from syncd.ical.render import render, with_revision
 from syncd.model import Meeting, Override, Profile, When
 from tests.support.icalendar_text import lines, properties, rendered, texts, unescaped
-from tests.support.meetings import BERLIN, GOLDEN, MEETING, OWNER, ROOM, SERIES, WAYS, at
+from tests.support.meetings import BERLIN, GOLDEN, GUEST_LINK, LINKS, MEETING, OWNER, ROOM, SERIES, at
 
 FOLDER = Path(__file__).parent / "golden"
 ZONES = (BERLIN, "America/New_York", "Asia/Kolkata", "Australia/Sydney", "UTC")
@@ -142,7 +142,7 @@ def test_another_program_sees_the_occurrences_that_opentalk_has(
     case: tuple[Meeting, list[tuple[datetime, datetime, str]]],
 ) -> None:
     meeting, seen = case
-    result = render(meeting, WAYS, OWNER, 0)
+    result = render(meeting, LINKS, OWNER, 0)
     assert (expanded(result.body) if result else []) == seen
 
 
@@ -150,7 +150,7 @@ def test_another_program_sees_the_occurrences_that_opentalk_has(
 def test_every_occurrence_is_told_once_and_in_the_form_of_the_series(
     case: tuple[Meeting, list[tuple[datetime, datetime, str]]],
 ) -> None:
-    result = render(case[0], WAYS, OWNER, 0)
+    result = render(case[0], LINKS, OWNER, 0)
     assume(result)
     assert result
     told = lines(result.body, "RECURRENCE-ID") + lines(result.body, "EXDATE")
@@ -165,7 +165,7 @@ def test_every_occurrence_is_told_once_and_in_the_form_of_the_series(
 def test_every_zone_that_is_named_is_explained_and_no_other(
     case: tuple[Meeting, list[tuple[datetime, datetime, str]]],
 ) -> None:
-    result = render(case[0], WAYS, OWNER, 0)
+    result = render(case[0], LINKS, OWNER, 0)
     assume(result)
     assert result
     told = [line.removeprefix("TZID:") for line in lines(result.body, "TZID")]
@@ -211,22 +211,22 @@ def test_the_links_survive_in_every_override() -> None:
         values = properties(body, name)
         assert len(values) == 3
         assert len(set(values)) == 1
-    assert all(value.startswith(f"{ROOM}\\nFür Gäste: {WAYS.guest}\\n") for value in properties(body, "DESCRIPTION"))
+    assert all(value.startswith(f"{ROOM}\\nFür Gäste: {GUEST_LINK}\\n") for value in properties(body, "DESCRIPTION"))
 
 
 def test_a_meeting_without_a_time_has_nothing_to_show() -> None:
-    assert render(replace(MEETING, start=None, end=None), WAYS, OWNER, 0) is None
+    assert render(replace(MEETING, start=None, end=None), LINKS, OWNER, 0) is None
 
 
 def test_a_series_of_which_all_is_cancelled_or_excluded_has_nothing_to_show() -> None:
     first, second = at(BERLIN, 2026, 11, 2, 8), at(BERLIN, 2026, 11, 3, 8)
     rule = "RRULE:FREQ=DAILY;COUNT=2"
     cancelled = (Override(original=first, cancelled=True), Override(original=second, cancelled=True))
-    assert render(replace(MEETING, recurrence=(rule,), overrides=cancelled), WAYS, OWNER, 0) is None
+    assert render(replace(MEETING, recurrence=(rule,), overrides=cancelled), LINKS, OWNER, 0) is None
     excluded = (rule, "EXDATE:20261102T080000Z,20261103T080000Z")
-    assert render(replace(MEETING, recurrence=excluded), WAYS, OWNER, 0) is None
-    assert render(replace(MEETING, recurrence=(rule,), overrides=cancelled[:1]), WAYS, OWNER, 0)
-    assert render(replace(MEETING, recurrence=("RRULE:FREQ=DAILY",), overrides=cancelled), WAYS, OWNER, 0)
+    assert render(replace(MEETING, recurrence=excluded), LINKS, OWNER, 0) is None
+    assert render(replace(MEETING, recurrence=(rule,), overrides=cancelled[:1]), LINKS, OWNER, 0)
+    assert render(replace(MEETING, recurrence=("RRULE:FREQ=DAILY",), overrides=cancelled), LINKS, OWNER, 0)
 
 
 def test_an_override_of_an_excluded_occurrence_is_not_shown() -> None:
@@ -306,7 +306,7 @@ def test_an_end_before_the_start_is_the_start() -> None:
 )
 def test_what_cannot_be_told_is_one_bad_event_that_gives_no_text_away(change: dict[str, Any]) -> None:
     with pytest.raises(BadEvent) as caught:
-        render(replace(MEETING, **change), WAYS, OWNER, 0)
+        render(replace(MEETING, **change), LINKS, OWNER, 0)
     assert caught.value.event == MEETING.id
     assert not re.search("Jour|Agenda|s3cret|Alice|https", str(caught.value))
 

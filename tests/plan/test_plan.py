@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from syncd.model import Link, Meeting, Override, Profile, Snapshot, When, Window
 from syncd.plan.entries import revision_of
-from syncd.plan.links import LinkKey, MissingLink, Origin, missing_links, once_each
+from syncd.plan.links import OPENTALK, WAYS, LinkKey, MissingLink, Origin, missing_links, once_each
 from syncd.plan.pull import (
     ASKS,
     NOT_WANTED,
@@ -140,10 +140,10 @@ def test_a_thousand_missing_events_are_asked_for_in_portions() -> None:
 PROFILE = Profile(
     accounts=("work",),
     urls=("https://meet.example.org",),
-    openmeetings="https://om.example.org/openmeetings",
+    makers={"openmeetings": "https://om.example.org/openmeetings"},
     audience="owner",
     passwords=True,
-    ways_in=("opentalk", "openmeetings"),
+    ways_in=WAYS,
     language="en",
     installation="i",
     versions=(),
@@ -159,15 +159,12 @@ def test_links_are_made_nearest_meeting_first_and_none_for_what_is_over() -> Non
     sources = {"far": source("far", 9), "near": source("near", 1), "over": source("over", -1)}
     wishes = missing_links(sources, {}, PROFILE, NOW)
     assert [wish.event for wish in wishes] == ["near", "near", "far", "far"]
-    assert {wish.kind for wish in wishes} == {"invite", "hash"}
-    assert all(wish.moderator for wish in wishes if wish.kind == "hash")
+    assert {wish.way.kind for wish in wishes} == {"invite", "hash"}
+    assert all(wish.moderator for wish in wishes if wish.way.kind == "hash")
 
 
 def links_for(wishes: list[MissingLink], code: str | None, at: datetime) -> dict[LinkKey, Link]:
-    return {
-        (wish.kind, wish.event, wish.whose): Link(wish.kind, wish.event, wish.whose, code, wish.depends, True, at)
-        for wish in wishes
-    }
+    return {wish.key: Link(wish.way.kind, wish.event, wish.whose, code, wish.depends, True, at) for wish in wishes}
 
 
 def test_links_that_are_there_are_not_made_again() -> None:
@@ -187,7 +184,7 @@ def test_a_link_that_could_not_be_had_is_asked_for_again_after_a_day() -> None:
 @pytest.mark.parametrize("change", [{"audience": "guests"}, {"moderator": False}])
 def test_guests_and_feeds_get_hashes_of_their_own_that_do_not_moderate(change: dict[str, object]) -> None:
     wishes = missing_links({"near": source("near", 1)}, {}, replace(PROFILE, **change), NOW)
-    hashes = [wish for wish in wishes if wish.kind == "hash"]
+    hashes = [wish for wish in wishes if wish.way.kind == "hash"]
     assert [(wish.whose, wish.moderator) for wish in hashes] == [("guest", False)]
 
 
@@ -230,14 +227,14 @@ def test_a_meeting_that_is_not_wanted_any_more_is_dropped_only_when_it_changes()
 
 
 def test_a_link_that_several_profiles_want_is_asked_of_all_their_accounts_once() -> None:
-    wish = MissingLink("invite", "e1", "guest", ("a",), "d", NOW)
+    wish = MissingLink(OPENTALK, "e1", "guest", ("a",), "d", NOW)
     other = replace(wish, accounts=("b", "a"))
     assert once_each([wish, other]) == [replace(wish, accounts=("a", "b"))]
 
 
 def test_the_links_of_several_profiles_are_made_nearest_meeting_first() -> None:
-    near = MissingLink("invite", "near", "guest", ("a",), "d", NOW + DAY)
-    far = MissingLink("invite", "far", "guest", ("a",), "d", NOW + 9 * DAY)
+    near = MissingLink(OPENTALK, "near", "guest", ("a",), "d", NOW + DAY)
+    far = MissingLink(OPENTALK, "far", "guest", ("a",), "d", NOW + 9 * DAY)
     assert once_each([far, near]) == [near, far]
 
 

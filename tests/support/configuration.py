@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from syncd.config import Config, load
+from syncd.plan.links import WAYS
 
 PASSWORD = 'password = { env = "PASSWORD" }'
 WORK, TEAM = {"work": ""}, {"team": ""}
@@ -47,7 +48,7 @@ def read_configuration(folder: Path, text: str) -> Config:
     """What is read from this text."""
     path = folder / "config.toml"
     path.write_text(text, encoding="utf-8")
-    return load(path, {"PASSWORD": "pw", "HOME": str(folder)})
+    return load(path, {"PASSWORD": "pw", "HOME": str(folder)}, WAYS)
 
 
 def _url(usual: str, more: str) -> list[str]:

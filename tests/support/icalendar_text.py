@@ -8,12 +8,12 @@ from msgspec.structs import replace
 
 from syncd.ical.render import Rendered, render
 from syncd.model import CallIn, Meeting, Profile, SharedFolder, WaysIn
-from tests.support.meetings import MEETING, OWNER, WAYS
+from tests.support.meetings import LINKS, MEETING, OWNER
 
 any_text = st.text(st.characters(), max_size=300)
 
 
-def rendered(meeting: Meeting, ways: WaysIn = WAYS, profile: Profile = OWNER, revision: int = 0) -> Rendered:
+def rendered(meeting: Meeting, ways: WaysIn = LINKS, profile: Profile = OWNER, revision: int = 0) -> Rendered:
     result = render(meeting, ways, profile, revision)
     assert result is not None
     return result

@@ -5,22 +5,21 @@ from datetime import UTC, datetime
 
 from msgspec.structs import replace
 
-from syncd.model import CallIn, Meeting, Override, Profile, SharedFolder, WaysIn, When
+from syncd.model import Addresses, CallIn, Meeting, Override, Profile, SharedFolder, WaysIn, When
+from syncd.plan.links import OPENMEETINGS, OPENTALK, WAYS
 
 BERLIN = "Europe/Berlin"
 ROOM = "https://meet.example.org/room/b6c1e9d0-2d0f-4a55-8a43-6f2f2f0f0a01"
-WAYS = WaysIn(
-    room=ROOM,
-    guest=f"{ROOM}?invite=0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d",
-    openmeetings="https://om.example.org/openmeetings/hash?secure=6a5b4c3d2e1f&language=2",
-)
+GUEST_LINK = f"{ROOM}?invite=0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d"
+ENTRY_LINK = "https://om.example.org/openmeetings/hash?secure=6a5b4c3d2e1f&language=2"
+LINKS: WaysIn = {"opentalk": Addresses(GUEST_LINK, ROOM), "openmeetings": Addresses(ENTRY_LINK)}
 OWNER = Profile(
     accounts=("work",),
     urls=("https://meet.example.org",),
-    openmeetings="https://om.example.org/openmeetings",
+    makers={"openmeetings": "https://om.example.org/openmeetings"},
     audience="owner",
     passwords=True,
-    ways_in=("opentalk", "openmeetings"),
+    ways_in=WAYS,
     language="de",
     installation="5f2d9c1b",
     versions=("1", "2026.1"),
@@ -57,17 +56,17 @@ SERIES = replace(
     ),
 )
 GOLDEN: dict[str, tuple[Meeting, WaysIn, Profile]] = {
-    "owner-de": (MEETING, WAYS, OWNER),
-    "owner-en": (replace(MEETING, invite_status="pending", own=False), WAYS, replace(OWNER, language="en")),
-    "guests": (MEETING, WAYS, GUESTS),
-    "guests-without-a-guest-link": (MEETING, WaysIn(ROOM), replace(GUESTS, ways_in=("opentalk",))),
-    "openmeetings-first": (MEETING, WAYS, replace(OWNER, ways_in=("openmeetings", "opentalk"))),
+    "owner-de": (MEETING, LINKS, OWNER),
+    "owner-en": (replace(MEETING, invite_status="pending", own=False), LINKS, replace(OWNER, language="en")),
+    "guests": (MEETING, LINKS, GUESTS),
+    "guests-without-a-guest-link": (MEETING, {"opentalk": Addresses(None, ROOM)}, replace(GUESTS, ways_in=(OPENTALK,))),
+    "openmeetings-first": (MEETING, LINKS, replace(OWNER, ways_in=(OPENMEETINGS, OPENTALK))),
     "all-day": (
         replace(MEETING, all_day=True, start=at(BERLIN, 2026, 12, 1), end=at(BERLIN, 2026, 12, 1)),
-        WAYS,
+        LINKS,
         OWNER,
     ),
-    "series": (SERIES, WAYS, OWNER),
+    "series": (SERIES, LINKS, OWNER),
     "series-all-day": (
         replace(
             MEETING,
@@ -80,11 +79,11 @@ GOLDEN: dict[str, tuple[Meeting, WaysIn, Profile]] = {
                 Override(original=at(BERLIN, 2027, 2, 1), start=at(BERLIN, 2027, 2, 8)),
             ),
         ),
-        WAYS,
+        LINKS,
         OWNER,
     ),
-    "off-the-rule": (replace(MEETING, recurrence=("RRULE:FREQ=WEEKLY;BYDAY=TH;COUNT=4",)), WAYS, OWNER),
-    "two-zones": (replace(MEETING, end=at("America/New_York", 2026, 11, 2, 10)), WAYS, OWNER),
+    "off-the-rule": (replace(MEETING, recurrence=("RRULE:FREQ=WEEKLY;BYDAY=TH;COUNT=4",)), LINKS, OWNER),
+    "two-zones": (replace(MEETING, end=at("America/New_York", 2026, 11, 2, 10)), LINKS, OWNER),
     "new-york": (
         replace(
             MEETING,
@@ -92,8 +91,8 @@ GOLDEN: dict[str, tuple[Meeting, WaysIn, Profile]] = {
             end=at("America/New_York", 2026, 3, 2, 15, 30),
             recurrence=("RRULE:FREQ=DAILY;INTERVAL=3;COUNT=5",),
         ),
-        WAYS,
+        LINKS,
         OWNER,
     ),
-    "utc": (replace(MEETING, start=at("UTC", 2026, 11, 2, 8), end=at("Etc/UTC", 2026, 11, 2, 9)), WAYS, OWNER),
+    "utc": (replace(MEETING, start=at("UTC", 2026, 11, 2, 8), end=at("Etc/UTC", 2026, 11, 2, 9)), LINKS, OWNER),
 }

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from syncd.errors import SyncdError
 from syncd.ledger.ledger import Ledger, Rehearsal
 from syncd.model import Identity, Invite, Meeting, Profile, Run, Snapshot, Visitor, When, Window, overlaps
+from syncd.plan.links import WAYS
 from syncd.plan.pull import Keep, known_as
 from syncd.sync.mint import mint
 from syncd.sync.ports import Progress
@@ -125,10 +126,10 @@ class House:
         self.profile = Profile(
             accounts=("work",),
             urls=("https://meet.example.org",),
-            openmeetings="https://om.example.org/openmeetings",
+            makers={"openmeetings": "https://om.example.org/openmeetings"},
             audience="owner",
             passwords=True,
-            ways_in=("opentalk", "openmeetings"),
+            ways_in=WAYS,
             language="en",
             installation="0123",
             versions=("1",),

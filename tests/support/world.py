@@ -26,6 +26,7 @@ from syncd.jobs.servers import Servers
 from syncd.ledger.ledger import Ledger, Rehearsal
 from syncd.model import Feed, Found, Identity, Invite, Meeting, Override, Seen, Snapshot, Stored, Visitor, Window
 from syncd.model import meeting_digest as digest_of_meeting
+from syncd.plan.links import WAYS
 from syncd.plan.pull import known_as
 from syncd.sync.ports import Calendar
 from syncd.sync.pull import ListingSettings
@@ -362,7 +363,10 @@ class World:
             state=Path("memory"),
             language=self.language,  # type: ignore[arg-type]
             accounts=accounts,
-            openmeetings=configuration.OpenMeetings(url=om, public_url=om, username="syncd", password=password),
+            ways=WAYS,
+            makers={
+                "openmeetings": configuration.OpenMeetings(url=om, public_url=om, username="syncd", password=password)
+            },
             calendars=calendars,
             feeds=None,
         )

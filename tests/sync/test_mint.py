@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from syncd.errors import LedgerError, LoginRefused, NeedsYou, Refused, Stopped, SyncdError, Unavailable
 from syncd.ledger.ledger import Ledger, Rehearsal
 from syncd.model import Audience, Identity, Invite, Link, Meeting, Profile, Run, Visitor
+from syncd.plan.links import WAYS
 from syncd.plan.pull import Keep, known_as
 from syncd.sync.mint import mint
 from syncd.sync.outages import Outages
@@ -37,10 +38,10 @@ class Town:
         self.profile = Profile(
             accounts=tuple(accounts),
             urls=("https://meet.example.org",) * len(accounts),
-            openmeetings="https://om.example.org/openmeetings",
+            makers={"openmeetings": "https://om.example.org/openmeetings"},
             audience="guests",
             passwords=False,
-            ways_in=("opentalk", "openmeetings"),
+            ways_in=WAYS,
             language="en",
             installation="0123",
             versions=("1",),
