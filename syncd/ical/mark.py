@@ -8,8 +8,6 @@ this reads content lines only, whatever is between them, and must never raise.
 import re
 from collections.abc import Iterator
 
-from icalendar.parser import unescape_backslash
-
 from syncd.ical.reading import read_lines
 from syncd.model import Mark
 
@@ -24,9 +22,8 @@ def read_mark(body: bytes) -> Mark | None:
     digest: str | None = None
     revisions: dict[bool, int] = {}
     people = False
-    for event in _events(body):
-        values = dict(event)
-        uids.add(unescape_backslash(values.get("UID", "")).strip())
+    for values in _events(body):
+        uids.add(values.get("UID", "").strip())
         override = "RECURRENCE-ID" in values
         revisions[override] = max(revisions.get(override, 0), _number(values.get("SEQUENCE", "")))
         digest = digest or values.get("X-SYNCD-DIGEST", "").strip() or None
@@ -37,21 +34,21 @@ def read_mark(body: bytes) -> Mark | None:
     return Mark(uid=uids.pop(), revision=revision, digest=digest, people=people)
 
 
-def _events(body: bytes) -> Iterator[list[tuple[str, str]]]:
-    """The properties of each VEVENT of a VCALENDAR, without those of the components in it."""
+def _events(body: bytes) -> Iterator[dict[str, str]]:
+    """The properties of each VEVENT of a VCALENDAR, without those of the components in it: name -> its last text."""
     path: list[str] = []
-    event: list[tuple[str, str]] = []
+    event: dict[str, str] = {}
     for item in read_lines(body):
         if item.name == "BEGIN":
             path.append(item.value.strip().upper())
             if path == ["VCALENDAR", "VEVENT"]:
-                event = []
+                event = {}
         elif item.name == "END":
             if path == ["VCALENDAR", "VEVENT"]:
                 yield event
             path = path[:-1]
         elif path == ["VCALENDAR", "VEVENT"]:
-            event.append((item.name, item.value))
+            event[item.name] = item.text()
 
 
 def _number(text: str) -> int:

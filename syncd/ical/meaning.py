@@ -7,11 +7,9 @@ for DTEND, parameters that are the default anyway. It must not know what is ours
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
-from itertools import chain
-
-from icalendar.timezone.windows_to_olson import WINDOWS_TO_OLSON
 
 from syncd.ical import zones
 from syncd.ical.reading import Component, Property
@@ -23,7 +21,6 @@ _MOMENTS = frozenset(("DTSTART", "DTEND", "RECURRENCE-ID", "EXDATE", "RDATE"))
 _DEFAULTS = frozenset((("TRANSP", "OPAQUE"), ("CLASS", "PUBLIC")))
 _WORDS = frozenset(("TRANSP", "CLASS", "STATUS"))
 _SILENT = frozenset(("VALUE", "ALTREP", "LANGUAGE", "RELATED=START"))
-_PARAMETER = re.compile(r';\s*([A-Za-z0-9-]+)\s*=((?:"[^"]*"|[^";])*)')
 _MOMENT = re.compile(r"([0-9]{8})(?:T([0-9]{6})(Z?))?", re.IGNORECASE)
 _DURATION = re.compile(
     r"\+?P(?:([0-9]{1,6})W)?(?:([0-9]{1,6})D)?(?:T(?:([0-9]{1,6})H)?(?:([0-9]{1,6})M)?(?:([0-9]{1,6})S)?)?"
@@ -66,7 +63,7 @@ def plain(item: Property) -> str:
     text = _ESCAPE.sub(lambda found: "\n" if found[1] in "nN" else found[1], item.value)
     told = {
         f"{name}={','.join(sorted(value.casefold().split(',')))}"
-        for name, value in parameters(item).items()
+        for name, value in item.parameters.items()
         if not (name.startswith("X-") or {name, f"{name}={value.upper()}"} & _SILENT)
     }
     return ";".join([*sorted(told), text.replace("\\N", "\n").strip()])
@@ -74,20 +71,14 @@ def plain(item: Property) -> str:
 
 def moment(item: Property) -> str:
     """A date, an instant in UTC, or (of a zone that nobody knows, or none) a wall time with its zone."""
-    return str(_moment(item.value.strip(), parameters(item).get("TZID", "")))
-
-
-def parameters(item: Property) -> dict[str, str]:
-    """The parameters of a property, their names in capitals, their values without quotes."""
-    found = _PARAMETER.findall(item.head) if ";" in item.head else ()
-    return {name.upper(): value.replace('"', "").strip() for name, value in found}
+    return str(_moment(item.value.strip(), item.parameters.get("TZID", "")))
 
 
 def _value(item: Property, event: Component) -> str:
     if item.name in _MOMENTS:
         return moment(item)
     if item.name in ("RRULE", "EXRULE"):
-        return _rule(item.value, next(chain((parameters(start) for start in event.named("DTSTART")), [{}])))
+        return _rule(item.value, next((start.parameters for start in event.named("DTSTART")), {}))
     if item.name in _WORDS:
         return item.value.strip().upper()
     return plain(item)
@@ -111,8 +102,12 @@ def _moment(text: str, tzid: str) -> date | str:
 @lru_cache(maxsize=1000)
 def zone_name(tzid: str) -> str | None:
     """The IANA name of a zone by any name that programs give it: of Windows, or behind a maker's prefix."""
+    if tzid in zones.names():
+        return tzid
+    from icalendar.timezone.windows_to_olson import WINDOWS_TO_OLSON  # noqa: PLC0415 -- takes 0.1 s, and few need it
+
     steps = tzid.split("/")
-    names = (tzid, WINDOWS_TO_OLSON.get(tzid, ""), *("/".join(steps[-length:]) for length in (3, 2, 1)))
+    names = (WINDOWS_TO_OLSON.get(tzid, ""), *("/".join(steps[-length:]) for length in (3, 2, 1)))
     return next((name for name in names if name in zones.names()), None)
 
 
@@ -124,7 +119,7 @@ def _zone(tzid: str) -> tzinfo | None:
 def _end(event: Component) -> str:
     """The end of an event that has a DURATION, or nothing: a day for a date, else no time at all."""
     start = event.named("DTSTART")[0]
-    begin = _moment(start.value.strip(), parameters(start).get("TZID", ""))
+    begin = _moment(start.value.strip(), start.parameters.get("TZID", ""))
     if isinstance(begin, str):
         return repr([item.value for item in event.named("DURATION")])
     lasts = timedelta(days=0 if isinstance(begin, datetime) else 1)
@@ -140,7 +135,7 @@ def _end(event: Component) -> str:
 
 def _offsets(start: Property) -> str:
     """The distance from UTC through the year that begins with a series: zones in which it is the same mean the same."""
-    tzid = parameters(start).get("TZID", "")
+    tzid = start.parameters.get("TZID", "")
     begin, zone = _moment(start.value.strip(), tzid), UTC if start.value.strip()[-1:] in "zZ" else _zone(tzid)
     if not isinstance(begin, datetime) or not zone:
         return ""
@@ -150,7 +145,7 @@ def _offsets(start: Property) -> str:
         return ""
 
 
-def _rule(text: str, start: dict[str, str]) -> str:
+def _rule(text: str, start: Mapping[str, str]) -> str:
     """A recurrence rule: its parts in any order, the lists in them too, without what is the default."""
     parts = set()
     for part in text.upper().strip().split(";"):

@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.ical import zones
-from syncd.ical.meaning import Said, meaning, moment, parameters, plain, whole, zone_name
+from syncd.ical.meaning import Said, meaning, moment, plain, whole, zone_name
 from syncd.ical.reading import Component, Property, read_calendar, write
 
 Events = Mapping[str, Component]
@@ -208,13 +208,13 @@ def _revision(events: list[Component]) -> int:
 def _raised(events: list[Component], above: int) -> list[Component]:
     if _revision(events) > above:
         return events
-    number = [Property("SEQUENCE", "SEQUENCE", str(above + 1))]
+    number = [Property("SEQUENCE", f"SEQUENCE:{above + 1}", str(above + 1))]
     return [_replaced(event, number, ["SEQUENCE"]) for event in events]
 
 
 def _missing_zones(events: list[Component], blocks: list[Component], there: Component) -> Iterator[Component]:
     """The VTIMEZONEs of times that are theirs: as they wrote them, else, by the name they gave it, from our zones."""
-    named = {parameters(item).get("TZID", "") for event in events for item in event.properties}
+    named = {item.parameters.get("TZID", "") for event in events for item in event.properties}
     known = {_tzid(block): block for block in there.parts if block.name == "VTIMEZONE"}
     for tzid in sorted(named - {_tzid(block) for block in blocks} - {""}):
         name = zone_name(tzid)
@@ -223,7 +223,7 @@ def _missing_zones(events: list[Component], blocks: list[Component], there: Comp
         elif name:
             made = read_calendar(b"BEGIN:VCALENDAR\r\n%bEND:VCALENDAR" % zones.vtimezone(name, zones.FIRST_YEAR))
             for part in made.parts if made else ():
-                yield _replaced(part, [Property("TZID", "TZID", tzid)], ["TZID"])
+                yield _replaced(part, [Property("TZID", f"TZID:{tzid}", tzid)], ["TZID"])
 
 
 def _tzid(block: Component) -> str:
