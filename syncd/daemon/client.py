@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from syncd.daemon.control import DONE, ENDING, FILE, TROUBLE, Trouble, socket_address
+from syncd.daemon.control import DONE, ENDING, FILE, TROUBLE, WireError, socket_address
 from syncd.errors import BadAnswer, DaemonError, LedgerBusy, NeedsYou, Unavailable
 from syncd.model import Run
 from syncd.transport import Answer, HttpClient, decode
@@ -15,18 +15,18 @@ T = TypeVar("T")
 ORIGIN = "http://control.sock"
 
 PROMPT = 5.0
-"""Seconds within which a daemon that is well says that it is there, whatever it is doing."""
+"""Seconds within which a healthy daemon answers that it is there, whatever it is doing."""
 
 PATIENCE = 600.0
 """Seconds that an answer may take: a first sync of many meetings."""
 
 
 class ControlClient:
-    """A command's end: asks the daemon that syncs on the ledger in ``folder``; a ``Desk`` like the one it reaches.
+    """A command's end: the ``Commands`` of the daemon that syncs on the ledger in ``folder``.
 
-    Every question raises what the daemon raised, with its words, state and code; LedgerBusy if no daemon answers
-    within ``prompt`` seconds, or it ends, or takes longer than ``patience`` seconds; NeedsYou if it is of another
-    version.
+    Every method raises what the daemon raised, with its message, state and code; LedgerBusy if no daemon answers
+    within ``prompt`` seconds, or it is ending, or takes longer than ``patience`` seconds; NeedsYou if it is of
+    another version.
     """
 
     def __init__(self, folder: Path, *, prompt: float = PROMPT, patience: float = PATIENCE) -> None:
@@ -47,11 +47,11 @@ class ControlClient:
         return self._ask("/confirm", tuple[int, list[Run]], name)
 
     def unnoted(self) -> list[Run]:
-        """The runs that the daemon could not note in the ledger."""
+        """The runs that the daemon could not save in the ledger."""
         return self._ask("/unnoted", list[Run])
 
     def _ask(self, path: str, kind: type[T], name: str | None = None) -> T:
-        """Whether it is there first: the kernel takes connections for a daemon that hangs, and would have us wait."""
+        """Ask first whether it is there: the kernel accepts connections for a daemon that hangs."""
         try:
             with socket_address(self._folder) as address:
                 self._send(address, self._prompt, "GET", "/")
@@ -61,25 +61,25 @@ class ControlClient:
         try:
             return decode(answer, kind, "the daemon")
         except BadAnswer:
-            raise self._stranger() from None
+            raise self._other_version() from None
 
     def _send(
         self, address: Path, seconds: float, method: str, path: str, params: Mapping[str, str] | None = None
     ) -> Answer:
-        remote = HttpClient("the daemon", unix=address, deadline=seconds, patience=seconds)
+        client = HttpClient("the daemon", unix=address, deadline=seconds, patience=seconds)
         try:
-            answer = remote.send(method, ORIGIN + path, params=params)
+            answer = client.send(method, ORIGIN + path, params=params)
             if answer.status == TROUBLE:
-                trouble = decode(answer, Trouble, "the daemon")
-                raise DaemonError(trouble.message, trouble.state, trouble.code)
+                error = decode(answer, WireError, "the daemon")
+                raise DaemonError(error.message, error.state, error.code)
         except Unavailable as problem:
             raise self._busy(str(problem)) from None
         finally:
-            remote.close()
+            client.close()
         if answer.status == ENDING:
             raise self._busy("the daemon is ending")
         if answer.status != DONE:
-            raise self._stranger()
+            raise self._other_version()
         return answer
 
     def _busy(self, reason: str) -> LedgerBusy:
@@ -88,5 +88,5 @@ class ControlClient:
             "if that does not help, restart it"
         )
 
-    def _stranger(self) -> NeedsYou:
+    def _other_version(self) -> NeedsYou:
         return NeedsYou(f"the daemon on {self._folder} is of another version of syncd: restart it")

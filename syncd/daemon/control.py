@@ -2,7 +2,7 @@
 """The daemon's control socket, ``control.sock`` beside the ledger: how commands ask the daemon to do their work.
 
 HTTP over a unix socket that only the daemon's own user (and root) can open; that is all the protection there is.
-Nothing is decided here, and no question is asked twice: what a ``Commands`` answers or raises reaches who asked.
+Nothing is decided here: what ``Commands`` returns or raises is sent to the client.
 """
 
 import logging
@@ -37,7 +37,7 @@ DONE, TROUBLE, ENDING = 200, 409, 503
 
 
 class Commands(Protocol):
-    """What the daemon does when asked. Called from several threads at once; may raise any SyncdError."""
+    """What the daemon does for commands. Called from several threads at once; may raise any SyncdError."""
 
     def sync(self) -> list[Run]:
         """Pull and push everything now; the runs that did it, when they have ended."""
@@ -49,11 +49,11 @@ class Commands(Protocol):
         """Let a held deletion pass: how many entries (0 if none was held), and the runs that carried it out."""
 
     def unnoted(self) -> list[Run]:
-        """The runs that could not be noted in the ledger, and so are known to the daemon alone."""
+        """The runs that could not be saved in the ledger, and so are known to the daemon alone."""
 
 
-class Trouble(Struct, frozen=True):
-    """A SyncdError on its way to who asked."""
+class WireError(Struct, frozen=True):
+    """A SyncdError as it is sent to the client."""
 
     message: str
     state: str
@@ -61,14 +61,14 @@ class Trouble(Struct, frozen=True):
 
 
 class ControlServer:
-    """The daemon's end: a desk that can be asked at the control socket of ``folder``, until ``close()``.
+    """The daemon's end: serves ``commands`` at the control socket of ``folder``, until ``close()``.
 
-    Whoever makes it holds the right to sync on the ledger there, so a socket that is found is one that a killed
-    daemon has left. Raises LedgerError if the socket cannot be made.
+    Its maker holds the lock of the ledger there, so a socket that is found was left by a daemon that was killed.
+    Raises LedgerError if the socket cannot be made.
     """
 
-    def __init__(self, desk: Commands, folder: Path) -> None:
-        self._desk = desk
+    def __init__(self, commands: Commands, folder: Path) -> None:
+        self._commands = commands
         self._path = folder / FILE
         self._closing: Future[Response] = Future()
         routes = [
@@ -89,7 +89,7 @@ class ControlServer:
         self._served = Served(Starlette(routes=routes), listening)
 
     def close(self) -> None:
-        """Stop listening; who still waits for an answer is told that the daemon is ending. Takes a second at most."""
+        """Stop listening; clients that wait for an answer get one: the daemon is ending. Takes a second at most."""
         if not self._closing.done():
             self._path.unlink(missing_ok=True)
             self._closing.set_result(Response(status_code=ENDING))
@@ -103,19 +103,19 @@ class ControlServer:
     ) -> None:
         self.close()
 
-    # Sync functions: Starlette runs each in a thread of its pool, so that a long sync holds up nobody.
+    # Synchronous functions: Starlette runs each in a thread of its pool, so that a long sync delays no other request.
 
     def _sync(self, _request: Request) -> Response:
-        return self._answer(self._desk.sync)
+        return self._answer(self._commands.sync)
 
     def _pull(self, request: Request) -> Response:
-        return self._answer(lambda: self._desk.pull(_name(request)))
+        return self._answer(lambda: self._commands.pull(_name(request)))
 
     def _confirm(self, request: Request) -> Response:
-        return self._answer(lambda: self._desk.confirm(_name(request)))
+        return self._answer(lambda: self._commands.confirm(_name(request)))
 
     def _unnoted(self, _request: Request) -> Response:
-        return self._answer(self._desk.unnoted)
+        return self._answer(self._commands.unnoted)
 
     def _answer(self, work: Callable[[], object]) -> Response:
         """Answer when the work is done, or when the daemon ends, whichever is first.
@@ -130,7 +130,7 @@ class ControlServer:
 
 
 async def _here(_request: Request) -> Response:
-    """Needs no thread: it is answered though all of them wait."""
+    """Needs no thread, so it is answered though all of them wait."""
     return Response()
 
 
@@ -139,18 +139,18 @@ def _name(request: Request) -> str:
 
 
 def _done(work: Callable[[], object]) -> Response:
-    """Do the work; its result or its problem as an answer."""
+    """Do the work; the answer is its result or its error."""
     try:
         return Response(msgspec.json.encode(work()))
     except Stopped:
         return Response(status_code=ENDING)
     except SyncdError as error:
-        trouble = Trouble(str(error), error.state, error.code)
-    except BaseException as error:  # noqa: BLE001 -- whatever it is, somebody waits for an answer
+        problem = WireError(str(error), error.state, error.code)
+    except BaseException as error:  # noqa: BLE001 -- whatever it is, a client waits for an answer
         where = traceback.extract_tb(error.__traceback__)[-1]
         log.error("control: unforeseen %s at %s:%s", type(error).__name__, where.filename, where.lineno)
-        trouble = Trouble(f"the daemon met an unforeseen {type(error).__name__}: look at its log", "needs_you", 1)
-    return Response(msgspec.json.encode(trouble), status_code=TROUBLE)
+        problem = WireError(f"the daemon met an unforeseen {type(error).__name__}: look at its log", "needs_you", 1)
+    return Response(msgspec.json.encode(problem), status_code=TROUBLE)
 
 
 @contextmanager

@@ -97,7 +97,7 @@ class Daemon:
 
     def stop(self) -> None:
         """Stop: every job finishes the step in hand, nothing new begins."""
-        self._ending.tell()
+        self._ending.stop()
         self._scheduler.shutdown()
 
     def sync(self) -> list[Run]:

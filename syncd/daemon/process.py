@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process of ``syncd run``: what runs in it, and the main thread's life."""
+"""The process of ``syncd run``: what runs in it, and the loop of its main thread."""
 
 import logging
 import time
@@ -25,88 +25,88 @@ from syncd.web.server import Served
 log = logging.getLogger(__name__)
 
 TICK = 30.0
-"""Seconds between two looks of the main thread."""
+"""Seconds after which the main thread looks at the clock again."""
 
 JUMP = 60.0
-"""Seconds by which a clock must have jumped to make a difference."""
+"""Seconds by which the clock must have jumped for everything to run again."""
 
 
 def serve(read: Callable[[], Config], clock: Callable[[], datetime], notifier: Notifier) -> bool:
-    """Sync and serve until SIGTERM or SIGINT, which is true; what is being done then is finished first.
+    """Sync and serve until SIGTERM or SIGINT, and finish first what is being done then; true if it was SIGINT.
 
     SIGHUP reads the configuration again. Raises ConfigError, LedgerBusy if another process is syncing on the
     ledger, NeedsYou if the feeds' address is taken.
     """
     config = read()
-    with signalled(reloads=True) as ending:
-        with running(config, clock) as house:
-            notifier.ready(house.told)
-            log.info("running; %s", house.told)
-            main_loop(house, read, ending, notifier, ClockJump(house.clock))
+    with signalled(reloads=True) as request:
+        with running(config, clock) as process:
+            notifier.ready(process.summary)
+            log.info("running; %s", process.summary)
+            main_loop(process, read, request, notifier, ClockJump(process.clock))
             notifier.stopping("what is being done is finished first")
             log.info("ending; what is being done is finished first")
-        return ending.interrupted
+        return request.interrupted
 
 
 class Reloadable(Protocol):
-    """What is attended to: ``Process`` tells what each method does."""
+    """What the main loop reloads and wakes: ``Process``, or a test's."""
 
     @property
-    def told(self) -> str:
-        """What it is."""
+    def summary(self) -> str:
+        """What runs, in a few words."""
 
     def reload(self, config: Config) -> None:
-        """Go on with another configuration."""
+        """Go on with another configuration. Raises SyncdError, and all is as before, if that cannot be."""
 
     def wake(self) -> None:
-        """Look at everything now."""
+        """Run every job now."""
 
 
 class Signals(Protocol):
-    """What may be wished of a daemon: ``signals.Ending`` hears of it by signals."""
+    """Where the main loop waits: ``signals.StopRequest``, or a test's."""
 
-    def wait_for_next(self, seconds: float) -> Literal["end", "reload"] | None:
-        """Wait for a wish, for some seconds at most."""
+    def wait_for_next(self, seconds: float) -> Literal["stop", "reload"] | None:
+        """Wait for a request, for some seconds at most; ``None`` if none has come."""
 
 
 def main_loop(
-    house: Reloadable, read: Callable[[], Config], ending: Signals, notifier: Notifier, clocks: "ClockJump"
+    process: Reloadable, read: Callable[[], Config], signals: Signals, notifier: Notifier, clock_jump: "ClockJump"
 ) -> None:
-    """The main thread's life: tell systemd that it lives, notice a clock that jumped, read the configuration.
+    """Until a request to stop: tell systemd that we are alive, reload when asked, wake when the clock has jumped.
 
-    It waits in one place, ``wait_for_next``, and comes back from there once in ``TICK`` seconds if nothing is wished.
+    It waits in one place, ``wait_for_next``, which returns at least once in ``TICK`` seconds.
     """
     tick = min(TICK, notifier.interval or TICK)
-    while (wish := ending.wait_for_next(tick)) != "end":
+    while (request := signals.wait_for_next(tick)) != "stop":
         notifier.alive()
-        if wish == "reload":
+        if request == "reload":
             notifier.reloading()
             try:
-                house.reload(read())
-                log.info("the configuration was read again; %s", house.told)
+                process.reload(read())
+                log.info("the configuration was read again; %s", process.summary)
             except SyncdError as problem:
                 log.error("the configuration was read again and is not taken; the old one stays: %s", problem)
-            notifier.ready(house.told)
-        elif clocks.detected():
+            notifier.ready(process.summary)
+        elif clock_jump.detected():
             log.info("the clock has jumped, or this machine has slept: everything is looked at now")
-            house.wake()
+            process.wake()
 
 
 class ClockJump:
-    """The clock of the day against one that never jumps: whether they have parted since they were last compared."""
+    """Compares the clock of the day with one that never jumps."""
 
     def __init__(self, clock: Callable[[], datetime], steady: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._steady = steady
-        self._apart = self._distance()
+        self._offset = self._distance()
 
     def _distance(self) -> float:
         return self._clock().timestamp() - self._steady()
 
     def detected(self) -> bool:
-        """Whether the clock was set, or the machine slept, by more than ``JUMP``."""
-        before, self._apart = self._apart, self._distance()
-        return abs(self._apart - before) > JUMP
+        """Whether the clock was set, or the machine slept, by more than ``JUMP`` since this was last called."""
+        before, self._offset = self._offset, self._distance()
+        return abs(self._offset - before) > JUMP
 
 
 class Process:
@@ -115,14 +115,14 @@ class Process:
     def __init__(self, config: Config, ledger: Ledger, clock: Callable[[], datetime]) -> None:
         self.clock = clock
         self._ledger = ledger
-        self._shelf = PublishedFeeds(config, ledger)
+        self._feeds = PublishedFeeds(config, ledger)
         self._served = self._serve(config)
         self._config = config
-        self.daemon, self._remotes = self._begin(config)
+        self.daemon, self._servers = self._begin(config)
 
     @property
-    def told(self) -> str:
-        """What it is, in a few words."""
+    def summary(self) -> str:
+        """How much there is to sync, in a few words."""
         return f"{len(self._config.accounts)} accounts, {len(self._config.calendars)} calendars"
 
     def reload(self, config: Config) -> None:
@@ -137,10 +137,10 @@ class Process:
             if self._served:
                 self._served.close()
             self._served = served
-        self._shelf.configure(config)
+        self._feeds.configure(config)
         self._end()
         self._config = config
-        self.daemon, self._remotes = self._begin(config)
+        self.daemon, self._servers = self._begin(config)
 
     def close(self) -> None:
         """End everything."""
@@ -169,19 +169,19 @@ class Process:
         return self.daemon.unnoted()
 
     def _begin(self, config: Config) -> tuple[Daemon, Servers]:
-        remotes = connect(config, self.clock)
-        daemon = Daemon(config, self._ledger, remotes, self.clock, StopRequest())
+        servers = connect(config, self.clock)
+        daemon = Daemon(config, self._ledger, servers, self.clock, StopRequest())
         daemon.start()
-        return daemon, remotes
+        return daemon, servers
 
     def _end(self) -> None:
         self.daemon.stop()
-        self._remotes.close()
+        self._servers.close()
 
     def _serve(self, config: Config) -> Served | None:
         if config.feeds is None:
             return None
-        return Served(feed_app(self._shelf), config.feeds.listen, trusted_proxies=config.feeds.trusted_proxies)
+        return Served(feed_app(self._feeds), config.feeds.listen, trusted_proxies=config.feeds.trusted_proxies)
 
 
 def _listening(config: Config) -> tuple[str, tuple[str, ...]] | None:
@@ -194,7 +194,7 @@ def running(config: Config, clock: Callable[[], datetime]) -> Iterator[Process]:
     with ExitStack() as stack:
         stack.enter_context(sync_lock(config.state, clock(), daemon=True))
         ledger = stack.enter_context(Ledger(config.state))
-        house = Process(config, ledger, clock)
-        stack.callback(house.close)
-        stack.enter_context(ControlServer(house, config.state))
-        yield house
+        process = Process(config, ledger, clock)
+        stack.callback(process.close)
+        stack.enter_context(ControlServer(process, config.state))
+        yield process

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGTERM and SIGINT as a wish to end, which work asks for between its steps; SIGHUP as one to read anew."""
+"""SIGTERM and SIGINT ask syncd to stop, which work checks between its steps; SIGHUP asks it to reload."""
 
 import signal
 import threading
@@ -12,59 +12,59 @@ from syncd.errors import Stopped
 
 
 class StopRequest:
-    """Whether syncd is to end; ``interrupted`` if a person pressed Ctrl-C."""
+    """Whether syncd was asked to stop, or to read its configuration again; ``interrupted`` if by Ctrl-C."""
 
     def __init__(self) -> None:
-        self._told = threading.Event()
-        self._called = threading.Event()
+        self._stop = threading.Event()
+        self._any = threading.Event()
         self._reload = False
         self.interrupted = False
 
-    def tell(self, number: int = signal.SIGTERM) -> None:
-        """End."""
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Ask syncd to stop, as the signal of this number does."""
         self.interrupted |= number == signal.SIGINT
-        self._told.set()
-        self._called.set()
+        self._stop.set()
+        self._any.set()
 
     def reload(self) -> None:
-        """Read the configuration again."""
+        """Ask for the configuration to be read again."""
         self._reload = True
-        self._called.set()
+        self._any.set()
 
-    def wait_for_next(self, seconds: float) -> Literal["end", "reload"] | None:
-        """Wait for a wish, for some seconds at most; ``None`` if none has come."""
-        self._called.wait(seconds)
-        if self._told.is_set():
-            return "end"
-        self._called.clear()
+    def wait_for_next(self, seconds: float) -> Literal["stop", "reload"] | None:
+        """Wait for a request, for some seconds at most; ``None`` if none has come."""
+        self._any.wait(seconds)
+        if self._stop.is_set():
+            return "stop"
+        self._any.clear()
         reload, self._reload = self._reload, False
         return "reload" if reload else None
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait for it, for some seconds at most; whether it has come."""
-        return self._told.wait(seconds)
+        """Wait for a request to stop, for some seconds at most; whether it has come."""
+        return self._stop.wait(seconds)
 
     def check(self) -> None:
-        """Raise Stopped if syncd is to end."""
-        if self._told.is_set():
+        """Raise Stopped if syncd was asked to stop."""
+        if self._stop.is_set():
             raise Stopped("syncd is ending")
 
 
 @contextmanager
 def signalled(*, reloads: bool = False) -> Iterator[StopRequest]:
     """A StopRequest set by SIGTERM and SIGINT, with ``reloads`` also by SIGHUP, in place of their usual effect."""
-    ending = StopRequest()
+    request = StopRequest()
 
-    def heard(number: int, _frame: FrameType | None) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
-            ending.reload()
+            request.reload()
         else:
-            ending.tell(number)
+            request.stop(number)
 
-    wishes = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if reloads else []))
-    before = {number: signal.signal(number, heard) for number in wishes}
+    handled = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if reloads else []))
+    before = {number: signal.signal(number, handle) for number in handled}
     try:
-        yield ending
+        yield request
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

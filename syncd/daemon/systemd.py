@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells systemd how the daemon stands, by the protocol of sd_notify(3).
+"""Reports the daemon's state to systemd, by the protocol of sd_notify(3).
 
-It must never end the daemon: a systemd that does not listen is a line in the log. What is told is shown by
+It must never end the daemon: a systemd that does not listen is a line in the log. The status is shown by
 ``systemctl status`` and kept in the journal, so it holds no secret, link, title or name of a person.
 """
 
@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping
 log = logging.getLogger(__name__)
 
 PATIENCE = 1.0
-"""Seconds to wait for a systemd that does not empty its socket, which would otherwise hold the daemon up."""
+"""Seconds to wait for a systemd that does not empty its socket, which would otherwise delay the daemon."""
 
 
 class Notifier:
-    """The way to the systemd that started ``process``; without a ``NOTIFY_SOCKET`` in ``environ`` it leads nowhere.
+    """Sends to the systemd that started ``process``; to nobody without a ``NOTIFY_SOCKET`` in ``environ``.
 
     ``interval`` is how many seconds to let pass between two ``alive``: half of what the unit's WatchdogSec= allows,
     as sd_watchdog_enabled(3) asks for; ``None`` if nobody watches this process. ``monotonic`` is CLOCK_MONOTONIC
@@ -32,26 +32,26 @@ class Notifier:
         self.interval = _interval(environ, process) if self._address else None
 
     def ready(self, status: str) -> None:
-        """Started, or done with reading the configuration again."""
-        self._tell("READY=1", _status(status))
+        """The daemon has started, or has read its configuration again."""
+        self._send("READY=1", _status(status))
 
     def reloading(self) -> None:
         """The configuration is being read again; ``ready`` must follow, whatever comes of it."""
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={self._monotonic() // 1000}")
+        self._send("RELOADING=1", f"MONOTONIC_USEC={self._monotonic() // 1000}")
 
     def stopping(self, status: str) -> None:
-        """Ending."""
-        self._tell("STOPPING=1", _status(status))
+        """The daemon is ending."""
+        self._send("STOPPING=1", _status(status))
 
     def status(self, status: str) -> None:
-        """How it stands, in one line for people."""
-        self._tell(_status(status))
+        """What the daemon is doing, in one line for people."""
+        self._send(_status(status))
 
     def alive(self) -> None:
-        """Still at work: to be told every ``interval`` seconds, or systemd kills the daemon and starts it again."""
-        self._tell("WATCHDOG=1")
+        """Still at work: due every ``interval`` seconds, or systemd kills the daemon and starts it again."""
+        self._send("WATCHDOG=1")
 
-    def _tell(self, *assignments: str) -> None:
+    def _send(self, *assignments: str) -> None:
         if not self._address:
             return
         try:

@@ -62,7 +62,7 @@ RUNS = st.builds(
 )
 
 
-class MemoryDesk:
+class MemoryCommands:
     """Answers what it is told to; a sync begins, and ends when it may, with a fault if there is one."""
 
     def __init__(self) -> None:
@@ -93,10 +93,10 @@ class MemoryDesk:
 
 
 @pytest.fixture
-def desk() -> Iterator[MemoryDesk]:
-    desk = MemoryDesk()
-    yield desk
-    desk.may_end.set()
+def commands() -> Iterator[MemoryCommands]:
+    commands = MemoryCommands()
+    yield commands
+    commands.may_end.set()
 
 
 @contextmanager
@@ -126,32 +126,32 @@ def busy(line: ControlClient) -> str:
     return str(caught.value)
 
 
-def test_every_question_reaches_the_desk_and_its_answer_who_asked(tmp_path: Path, desk: MemoryDesk) -> None:
+def test_every_question_reaches_the_daemon_and_its_answer_who_asked(tmp_path: Path, commands: MemoryCommands) -> None:
     line = ControlClient(tmp_path)
-    with ControlServer(desk, tmp_path):
+    with ControlServer(commands, tmp_path):
         assert line.sync() == [PULL, PUSH]
         assert line.pull("work") == [PULL]
         assert line.confirm("team") == (30, [PUSH])
         assert line.unnoted() == [PULL]
-    assert desk.asked == ["sync", "pull work", "confirm team"]
+    assert commands.asked == ["sync", "pull work", "confirm team"]
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[MemoryDesk, ControlClient]]:
-    desk, folder = MemoryDesk(), tmp_path_factory.mktemp("control")
-    with ControlServer(desk, folder):
-        yield desk, ControlClient(folder)
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[MemoryCommands, ControlClient]]:
+    commands, folder = MemoryCommands(), tmp_path_factory.mktemp("control")
+    with ControlServer(commands, folder):
+        yield commands, ControlClient(folder)
 
 
 @given(st.lists(RUNS, max_size=3), st.text(st.characters(exclude_categories=["Cs"])))
 def test_whatever_runs_and_names_there_are_they_arrive_as_they_were(
-    shared: tuple[MemoryDesk, ControlClient], runs: list[Run], name: str
+    shared: tuple[MemoryCommands, ControlClient], runs: list[Run], name: str
 ) -> None:
-    desk, line = shared
-    desk.runs = runs
+    commands, line = shared
+    commands.runs = runs
     assert line.sync() == runs
     line.pull(name)
-    assert desk.asked[-1] == f"pull {name}"
+    assert commands.asked[-1] == f"pull {name}"
 
 
 def test_what_a_newer_daemon_says_besides_does_not_matter(tmp_path: Path) -> None:
@@ -168,10 +168,10 @@ def test_a_daemon_that_cannot_be_understood_is_of_another_version(tmp_path: Path
         line.sync()
 
 
-def test_nobody_else_can_open_the_socket_even_without_a_umask(tmp_path: Path, desk: MemoryDesk) -> None:
+def test_nobody_else_can_open_the_socket_even_without_a_umask(tmp_path: Path, commands: MemoryCommands) -> None:
     before = os.umask(0)
     try:
-        with ControlServer(desk, tmp_path):
+        with ControlServer(commands, tmp_path):
             mode = (tmp_path / FILE).stat().st_mode
     finally:
         os.umask(before)
@@ -179,33 +179,33 @@ def test_nobody_else_can_open_the_socket_even_without_a_umask(tmp_path: Path, de
     assert S_IMODE(mode) == 0o600
 
 
-def test_a_folder_with_a_name_too_long_for_a_socket_will_do(tmp_path: Path, desk: MemoryDesk) -> None:
+def test_a_folder_with_a_name_too_long_for_a_socket_will_do(tmp_path: Path, commands: MemoryCommands) -> None:
     folder = tmp_path / ("a" * 120) / ("b" * 120)
     folder.mkdir(parents=True)
-    with ControlServer(desk, folder):
+    with ControlServer(commands, folder):
         assert S_ISSOCK((folder / FILE).stat().st_mode)
         assert ControlClient(folder).sync() == [PULL, PUSH]
     assert list(folder.iterdir()) == []
 
 
-def test_the_socket_of_a_daemon_that_was_killed_is_replaced(tmp_path: Path, desk: MemoryDesk) -> None:
+def test_the_socket_of_a_daemon_that_was_killed_is_replaced(tmp_path: Path, commands: MemoryCommands) -> None:
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / FILE))
     assert "refused" in busy(ControlClient(tmp_path))
-    with ControlServer(desk, tmp_path):
+    with ControlServer(commands, tmp_path):
         assert ControlClient(tmp_path).sync() == [PULL, PUSH]
 
 
-def test_a_socket_that_cannot_be_made_is_told_with_its_folder(tmp_path: Path, desk: MemoryDesk) -> None:
+def test_a_socket_that_cannot_be_made_is_told_with_its_folder(tmp_path: Path, commands: MemoryCommands) -> None:
     with pytest.raises(LedgerError, match=r"none/control\.sock: .* No such file"):
-        ControlServer(desk, tmp_path / "none")
+        ControlServer(commands, tmp_path / "none")
     (tmp_path / FILE).mkdir()
     with pytest.raises(LedgerError, match=r"control\.sock: .* in use"):
-        ControlServer(desk, tmp_path)
+        ControlServer(commands, tmp_path)
 
 
-def test_nothing_is_left_after_the_end_and_ending_twice_is_no_harm(tmp_path: Path, desk: MemoryDesk) -> None:
-    control = ControlServer(desk, tmp_path)
+def test_nothing_is_left_after_the_end_and_ending_twice_is_no_harm(tmp_path: Path, commands: MemoryCommands) -> None:
+    control = ControlServer(commands, tmp_path)
     control.close()
     assert list(tmp_path.iterdir()) == []
     control.close()
@@ -225,39 +225,39 @@ def test_a_daemon_that_hangs_itself_is_noticed_before_the_long_wait_begins(tmp_p
         assert "in time" in busy(ControlClient(tmp_path, prompt=0.1))
 
 
-def test_an_answer_that_takes_too_long_is_given_up(tmp_path: Path, desk: MemoryDesk) -> None:
-    desk.may_end.clear()
-    with ControlServer(desk, tmp_path):
+def test_an_answer_that_takes_too_long_is_given_up(tmp_path: Path, commands: MemoryCommands) -> None:
+    commands.may_end.clear()
+    with ControlServer(commands, tmp_path):
         assert "in time" in busy(ControlClient(tmp_path, patience=0.1))
-        assert desk.begun.wait(PATIENCE)
-    assert desk.asked == ["sync"]
+        assert commands.begun.wait(PATIENCE)
+    assert commands.asked == ["sync"]
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: type(problem).__name__)
-def test_a_problem_of_the_desk_arrives_with_its_words_state_and_code(
-    tmp_path: Path, desk: MemoryDesk, problem: SyncdError
+def test_a_problem_of_the_daemon_arrives_with_its_words_state_and_code(
+    tmp_path: Path, commands: MemoryCommands, problem: SyncdError
 ) -> None:
-    desk.fault = problem
-    with ControlServer(desk, tmp_path), pytest.raises(SyncdError) as caught:
+    commands.fault = problem
+    with ControlServer(commands, tmp_path), pytest.raises(SyncdError) as caught:
         ControlClient(tmp_path).sync()
     assert (str(caught.value), caught.value.state, caught.value.code) == (str(problem), problem.state, problem.code)
 
 
-def test_a_desk_that_is_stopped_is_a_daemon_that_ends(tmp_path: Path, desk: MemoryDesk) -> None:
-    desk.fault = Stopped("syncd is ending")
-    with ControlServer(desk, tmp_path):
+def test_a_stop_reaches_the_client_as_a_daemon_that_ends(tmp_path: Path, commands: MemoryCommands) -> None:
+    commands.fault = Stopped("syncd is ending")
+    with ControlServer(commands, tmp_path):
         assert "ending" in busy(ControlClient(tmp_path))
 
 
 @pytest.mark.parametrize("fault", [ValueError(SECRET), SystemExit(SECRET)], ids=["error", "exit"])
 def test_what_nobody_foresaw_is_logged_by_type_and_place_and_nothing_of_its_text_is_told(
-    tmp_path: Path, desk: MemoryDesk, fault: BaseException, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, commands: MemoryCommands, fault: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
-    desk.fault = fault
-    with ControlServer(desk, tmp_path), caplog.at_level(logging.DEBUG):
+    commands.fault = fault
+    with ControlServer(commands, tmp_path), caplog.at_level(logging.DEBUG):
         with pytest.raises(SyncdError, match=type(fault).__name__) as caught:
             ControlClient(tmp_path).sync()
-        desk.fault = None
+        commands.fault = None
         assert ControlClient(tmp_path).sync() == [PULL, PUSH]
     (line,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert f"unforeseen {type(fault).__name__} at {__file__}:" in line
@@ -265,39 +265,43 @@ def test_what_nobody_foresaw_is_logged_by_type_and_place_and_nothing_of_its_text
     assert SECRET not in f"{caught.value!r}{caplog.text}"
 
 
-def test_a_long_sync_holds_up_no_other_question(tmp_path: Path, desk: MemoryDesk) -> None:
-    desk.may_end.clear()
+def test_a_long_sync_holds_up_no_other_question(tmp_path: Path, commands: MemoryCommands) -> None:
+    commands.may_end.clear()
     line = ControlClient(tmp_path)
-    with ControlServer(desk, tmp_path), asking(line.sync) as syncing:
-        assert desk.begun.wait(PATIENCE)
+    with ControlServer(commands, tmp_path), asking(line.sync) as syncing:
+        assert commands.begun.wait(PATIENCE)
         assert line.confirm("team") == (30, [PUSH])
         assert not syncing.done()
-        desk.may_end.set()
+        commands.may_end.set()
         assert syncing.result(PATIENCE) == [PULL, PUSH]
 
 
-def test_many_may_ask_at_once_and_each_is_answered(tmp_path: Path, desk: MemoryDesk) -> None:
+def test_many_may_ask_at_once_and_each_is_answered(tmp_path: Path, commands: MemoryCommands) -> None:
     line = ControlClient(tmp_path)
-    with ControlServer(desk, tmp_path), ThreadPoolExecutor(16) as pool:
+    with ControlServer(commands, tmp_path), ThreadPoolExecutor(16) as pool:
         names = [f"a{number}" for number in range(32)]
         assert list(pool.map(line.pull, names)) == [[PULL]] * 32
-    assert sorted(desk.asked) == sorted(f"pull {name}" for name in names)
+    assert sorted(commands.asked) == sorted(f"pull {name}" for name in names)
 
 
-def test_an_ending_daemon_tells_who_waits_though_the_desk_hangs(tmp_path: Path, desk: MemoryDesk) -> None:
-    desk.may_end.clear()
-    control = ControlServer(desk, tmp_path)
+def test_an_ending_daemon_answers_clients_that_wait_for_a_command_that_hangs(
+    tmp_path: Path, commands: MemoryCommands
+) -> None:
+    commands.may_end.clear()
+    control = ControlServer(commands, tmp_path)
     with asking(ControlClient(tmp_path).sync) as syncing:
-        assert desk.begun.wait(PATIENCE)
-        control.close()  # while the desk hangs: this test would never end otherwise
+        assert commands.begun.wait(PATIENCE)
+        control.close()  # while the commands hangs: this test would never end otherwise
         with pytest.raises(LedgerBusy, match="ending"):
             syncing.result(PATIENCE)
     assert not (tmp_path / FILE).exists()
 
 
-def test_who_connects_and_says_nothing_does_not_keep_the_daemon_from_ending(tmp_path: Path, desk: MemoryDesk) -> None:
+def test_who_connects_and_says_nothing_does_not_keep_the_daemon_from_ending(
+    tmp_path: Path, commands: MemoryCommands
+) -> None:
     with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as half:
-        with ControlServer(desk, tmp_path):
+        with ControlServer(commands, tmp_path):
             for client in (silent, half):
                 client.connect(str(tmp_path / FILE))
                 client.settimeout(PATIENCE)
@@ -340,7 +344,7 @@ def said(process: "subprocess.Popen[str]") -> str:
     return process.stdout.readline().strip()
 
 
-def test_a_daemon_that_is_killed_in_the_middle_leaves_nobody_waiting(tmp_path: Path, desk: MemoryDesk) -> None:
+def test_a_daemon_that_is_killed_in_the_middle_leaves_nobody_waiting(tmp_path: Path, commands: MemoryCommands) -> None:
     with daemon(tmp_path) as process:
         assert said(process) == "ready"
         with asking(ControlClient(tmp_path).sync) as syncing:
@@ -348,11 +352,11 @@ def test_a_daemon_that_is_killed_in_the_middle_leaves_nobody_waiting(tmp_path: P
             process.kill()
             with pytest.raises(LedgerBusy, match="try again"):
                 syncing.result(PATIENCE)
-    with ControlServer(desk, tmp_path):
+    with ControlServer(commands, tmp_path):
         assert ControlClient(tmp_path).sync() == [PULL, PUSH]
 
 
-def test_a_desk_that_hangs_does_not_keep_the_process_from_ending(tmp_path: Path) -> None:
+def test_a_command_that_hangs_does_not_keep_the_process_from_ending(tmp_path: Path) -> None:
     with daemon(tmp_path) as process:
         assert said(process) == "ready"
         with asking(ControlClient(tmp_path).sync) as syncing:

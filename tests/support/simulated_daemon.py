@@ -237,7 +237,7 @@ class Simulation:
             workers=1,
             jitter=lambda: 0.0,
         )
-        self.told = "simulated"
+        self.summary = "simulated"
         self._clocks = ClockJump(self.time.clock, self.time.tell)
         self._notifier = Notifier({}, 1)
         self._end = 0.0
@@ -257,12 +257,12 @@ class Simulation:
         self._end = self.time.steady + span.total_seconds()
         main_loop(self, self._unread, self, self._notifier, self._clocks)
 
-    def wait_for_next(self, seconds: float) -> Literal["end"] | None:
+    def wait_for_next(self, seconds: float) -> Literal["stop"] | None:
         """The one place where the main thread waits."""
         assert seconds == TICK
         self.looks += 1
         self.heap.run(min(seconds, self._end - self.time.steady))
-        return "end" if self.time.steady >= self._end else None
+        return "stop" if self.time.steady >= self._end else None
 
     def wake(self) -> None:
         self.daemon.wake()
