@@ -21,7 +21,7 @@ from syncd.jobs.jobs import HOUSEKEEPING
 from syncd.model import Feed, Meeting, Override, When
 from syncd.plan.timing import FULL_LISTING, LONGEST_WAIT
 from tests.support.configuration import configure
-from tests.support.pipeline import DAY, HOUR, meeting
+from tests.support.meetings import DAY, HOUR, meeting
 from tests.support.simulated_daemon import Simulation, Time, calm
 
 START = datetime(2026, 10, 19, 5, tzinfo=UTC)  # Berlin puts its clocks back on the 25th, New York on 1 November

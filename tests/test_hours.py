@@ -19,7 +19,7 @@ from syncd.model import Feed
 from syncd.plan.links import WAYS
 from syncd.plan.timing import LONGEST_WAIT
 from tests.support.configuration import configure
-from tests.support.pipeline import DAY, HOUR, NOW, meeting
+from tests.support.meetings import DAY, HOUR, NOW, meeting
 from tests.support.simulated_daemon import Simulation, Time, calm
 
 ACCOUNTS = {name: f'url = "https://{name}.example.org"' for name in ("alice", "bob")}

@@ -34,7 +34,8 @@ from syncd.plan.addresses import ways_in
 from syncd.plan.links import Origin
 from syncd.plan.pull import known_as
 from tests.support import calendar_servers
-from tests.support.pipeline import DAY, HOUR, House, meeting
+from tests.support.meetings import DAY, HOUR, meeting
+from tests.support.pipeline import House
 from tests.support.world import Desk, MemoryPlace, Place, ServerPlace, World, in_events, is_live, uid_of, unfolded
 
 PICK = st.sampled_from([0, 0, 0, 1, 1, 2, 3, 5, 8])  # much happens to few

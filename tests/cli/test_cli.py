@@ -15,7 +15,7 @@ from syncd.ledger.lock import sync_lock
 from syncd.transport import Answer, HttpClient
 from tests.support.calendar_servers import free_port, radicale, xandikos
 from tests.support.end_to_end import Town
-from tests.support.pipeline import NOW
+from tests.support.meetings import NOW
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from syncd.cli.events import event_json, event_lines, events_csv, parse_date
 from syncd.ledger.lock import Syncing
 from syncd.model import CallIn, Override, Run, Standing, When
 from tests.support.configuration import configure
-from tests.support.pipeline import DAY, NOW, meeting
+from tests.support.meetings import DAY, NOW, meeting
 
 
 def run(kind: str, name: str, state: str = "ok", **counts: int) -> Run:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from syncd.config.profiles import calendar_profile, feed_profile
 from syncd.model import Feed
 from tests.support.configuration import configure
-from tests.support.pipeline import NOW
+from tests.support.meetings import NOW
 
 FEED = Feed("phone", "0" * 64, ("work",), "owner", False, "", NOW)
 

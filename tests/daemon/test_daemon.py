@@ -21,8 +21,8 @@ from tests.support.calendar_servers import free_port, radicale
 from tests.support.configuration import configure
 from tests.support.end_to_end import Town
 from tests.support.kill_points import Behind
-from tests.support.memory_servers import MemoryCalendar
-from tests.support.pipeline import MemorySource, meeting
+from tests.support.meetings import meeting
+from tests.support.memory_servers import MemoryCalendar, MemorySource
 
 PATIENCE = 30
 

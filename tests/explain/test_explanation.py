@@ -21,7 +21,8 @@ from syncd.plan.calendar import Forget
 from syncd.plan.deletions import Delete, Hold
 from syncd.sync.feed import build_feed
 from tests.support.configuration import configuration_text, read_configuration
-from tests.support.pipeline import DAY, HOUR, NOW, House, meeting, silent
+from tests.support.meetings import DAY, HOUR, NOW, meeting
+from tests.support.pipeline import House, silent
 
 CONFIG = configuration_text(calendars={"team": 'accounts = ["work"]'}, feeds=False)
 

@@ -7,7 +7,8 @@ from msgspec.structs import replace
 from syncd.ical.feed import join_feed
 from syncd.ical.render import render
 from syncd.ical.zones import vtimezone
-from tests.support.meetings import BERLIN, GOLDEN, GUESTS, LINKS, MEETING, at
+from tests.support.golden_meetings import GOLDEN, GUESTS, LINKS, MEETING
+from tests.support.meetings import BERLIN, at
 
 
 def entry(name: str) -> bytes:
@@ -67,7 +68,7 @@ def test_an_empty_feed_is_a_calendar_with_a_zone_only() -> None:
 
 
 def test_of_a_zone_the_block_from_the_earliest_year_is_kept() -> None:
-    old = render(replace(MEETING, start=at(BERLIN, 1996, 5, 2, 8), end=at(BERLIN, 1996, 5, 2, 9)), LINKS, GUESTS, 1)
+    old = render(replace(MEETING, start=at(1996, 5, 2, 8), end=at(1996, 5, 2, 9)), LINKS, GUESTS, 1)
     assert old is not None
     for bodies in ([old.body, ENTRIES["guests"]], [ENTRIES["guests"], old.body]):
         feed = join_feed(bodies, name="Team")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from syncd.ical.mark import read_mark
 from syncd.ical.render import render
 from syncd.model import Mark
-from tests.support.meetings import GOLDEN
+from tests.support.golden_meetings import GOLDEN
 
 OURS = (
     "BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//x//EN\r\n{}END:VCALENDAR\r\n".format(

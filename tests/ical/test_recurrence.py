@@ -11,36 +11,26 @@ from icalendar import Calendar, Event, vDDDLists, vRecur
 
 from syncd.ical.recurrence import MOST_OCCURRENCES, day_of, first, last_end, normalise, occurrences, parse, zone
 from syncd.model import Meeting, Override, When, Window
+from tests.support.meetings import BERLIN, HOUR, at, meeting
 
-BERLIN = "Europe/Berlin"
-MONDAY = When(datetime(2026, 10, 5, 7, tzinfo=UTC), BERLIN)
-HOUR = timedelta(hours=1)
+MONDAY = at(2026, 10, 5, 7)
 
 
-def meeting(
+def series(
     *lines: str,
     start: When = MONDAY,
     lasts: timedelta = HOUR,
     all_day: bool = False,
     overrides: Sequence[Override] = (),
 ) -> Meeting:
-    return Meeting(
-        id="3f0c6a52-6a7e-4d0e-9d5e-2f6f0a7b1c11",
-        title="Jour fixe",
-        description="",
+    """A meeting with these lines of recurrence, which may be none."""
+    return meeting(
         start=start,
         end=When(start.utc + lasts, start.zone),
         all_day=all_day,
         recurrence=normalise(lines),
         overrides=tuple(overrides),
-        room="b6c1e9d0-2d0f-4a55-8a43-6f2f2f0f0a01",
-        created=MONDAY.utc,
-        updated=MONDAY.utc,
     )
-
-
-def at(*numbers: int) -> When:
-    return When(datetime(*numbers, tzinfo=UTC), BERLIN)  # type: ignore[arg-type,misc]
 
 
 def begins(of: Meeting, since: datetime, until: datetime) -> list[datetime | date]:
@@ -156,21 +146,21 @@ def test_the_first_date_is_the_first_that_the_rule_gives() -> None:
 @pytest.mark.parametrize("day", range(1, 8))
 def test_moving_the_start_to_the_first_date_changes_no_date(rule: str, day: int) -> None:
     start = at(2026, 10, day, 7)
-    series = meeting(rule, start=start)
-    moved = first(parse(series.recurrence, start, all_day=False), start)
+    weekly = series(rule, start=start)
+    moved = first(parse(weekly.recurrence, start, all_day=False), start)
     assert isinstance(moved, datetime)
     end = datetime(2060, 1, 1, tzinfo=UTC)
-    assert begins(series, start.utc, end) == begins(meeting(rule, start=When(moved, BERLIN)), start.utc, end)
-    assert len(begins(series, start.utc, end)) == 7
+    assert begins(weekly, start.utc, end) == begins(series(rule, start=When(moved, BERLIN)), start.utc, end)
+    assert len(begins(weekly, start.utc, end)) == 7
 
 
 def test_a_series_keeps_its_wall_time_when_the_clocks_change() -> None:
-    october = begins(meeting("FREQ=WEEKLY"), datetime(2026, 10, 19, tzinfo=UTC), datetime(2026, 10, 27, tzinfo=UTC))
+    october = begins(series("FREQ=WEEKLY"), datetime(2026, 10, 19, tzinfo=UTC), datetime(2026, 10, 27, tzinfo=UTC))
     assert october == [datetime(2026, 10, 19, 7, tzinfo=UTC), datetime(2026, 10, 26, 8, tzinfo=UTC)]
 
 
 def test_exceptions_of_all_kinds_show_in_the_occurrences() -> None:
-    series = meeting(
+    weekly = series(
         "FREQ=DAILY;COUNT=6",
         "EXRULE:FREQ=WEEKLY;BYDAY=TU",
         "EXDATE:20261007T090000",
@@ -180,7 +170,7 @@ def test_exceptions_of_all_kinds_show_in_the_occurrences() -> None:
             Override(at(2026, 10, 9, 7), start=at(2026, 12, 24, 7), end=at(2026, 12, 24, 9)),
         ],
     )
-    spans = occurrences(series, Window(MONDAY.utc, datetime(2027, 1, 1, tzinfo=UTC)))
+    spans = occurrences(weekly, Window(MONDAY.utc, datetime(2027, 1, 1, tzinfo=UTC)))
     assert spans == [
         (datetime(2026, 10, 5, 7, tzinfo=UTC), datetime(2026, 10, 5, 8, tzinfo=UTC)),
         (datetime(2026, 10, 10, 7, tzinfo=UTC), datetime(2026, 10, 10, 8, tzinfo=UTC)),
@@ -190,23 +180,23 @@ def test_exceptions_of_all_kinds_show_in_the_occurrences() -> None:
 
 
 def test_a_meeting_ends_when_its_last_occurrence_does() -> None:
-    assert last_end(meeting()) == MONDAY.utc + HOUR
-    assert last_end(meeting(lasts=-HOUR)) == MONDAY.utc
-    assert last_end(meeting("FREQ=WEEKLY")) is None
-    assert last_end(meeting("FREQ=DAILY;COUNT=3")) == MONDAY.utc + timedelta(days=2) + HOUR
-    assert last_end(meeting("FREQ=DAILY;UNTIL=20261204T070000Z")) == datetime(2026, 12, 4, 8, tzinfo=UTC)
-    assert last_end(meeting("FREQ=DAILY;COUNT=3", "RDATE:20270101T000000Z")) == datetime(2027, 1, 1, 1, tzinfo=UTC)
+    assert last_end(series()) == MONDAY.utc + HOUR
+    assert last_end(series(lasts=-HOUR)) == MONDAY.utc
+    assert last_end(series("FREQ=WEEKLY")) is None
+    assert last_end(series("FREQ=DAILY;COUNT=3")) == MONDAY.utc + timedelta(days=2) + HOUR
+    assert last_end(series("FREQ=DAILY;UNTIL=20261204T070000Z")) == datetime(2026, 12, 4, 8, tzinfo=UTC)
+    assert last_end(series("FREQ=DAILY;COUNT=3", "RDATE:20270101T000000Z")) == datetime(2027, 1, 1, 1, tzinfo=UTC)
     moved = Override(at(2026, 10, 6, 7), start=at(2028, 1, 1, 7))
-    assert last_end(meeting("FREQ=DAILY;COUNT=3", overrides=[moved])) == datetime(2028, 1, 1, 8, tzinfo=UTC)
-    assert last_end(meeting("FREQ=DAILY", overrides=[moved])) is None
-    whole = meeting("FREQ=DAILY;COUNT=3", start=at(2026, 10, 5), lasts=timedelta(0), all_day=True)
+    assert last_end(series("FREQ=DAILY;COUNT=3", overrides=[moved])) == datetime(2028, 1, 1, 8, tzinfo=UTC)
+    assert last_end(series("FREQ=DAILY", overrides=[moved])) is None
+    whole = series("FREQ=DAILY;COUNT=3", start=at(2026, 10, 5), lasts=timedelta(0), all_day=True)
     assert last_end(whole) == datetime(2026, 10, 8, tzinfo=UTC)
 
 
 def test_a_series_of_too_many_occurrences_never_ends() -> None:
-    assert last_end(meeting("FREQ=DAILY;COUNT=10000")) == MONDAY.utc + timedelta(days=9999, hours=2)
-    assert last_end(meeting(f"FREQ=DAILY;COUNT={MOST_OCCURRENCES + 1}")) is None
-    assert last_end(meeting("FREQ=YEARLY;INTERVAL=90;COUNT=3")) is None
+    assert last_end(series("FREQ=DAILY;COUNT=10000")) == MONDAY.utc + timedelta(days=9999, hours=2)
+    assert last_end(series(f"FREQ=DAILY;COUNT={MOST_OCCURRENCES + 1}")) is None
+    assert last_end(series("FREQ=YEARLY;INTERVAL=90;COUNT=3")) is None
 
 
 @pytest.mark.parametrize("until", ["99991231T235959Z", "99991231T235959", "99991231", "45000831T235900"])
@@ -214,10 +204,10 @@ def test_a_series_of_too_many_occurrences_never_ends() -> None:
 def test_an_end_far_away_is_none(until: str, name: str) -> None:
     start = When(MONDAY.utc, name)
     for all_day in (False, True):
-        series = meeting(f"FREQ=WEEKLY;BYDAY=MO;UNTIL={until}", start=start, all_day=all_day)
-        assert last_end(series) is None
-        assert len(begins(series, MONDAY.utc, MONDAY.utc + timedelta(days=21, hours=12))) == 4
-    assert last_end(meeting(f"RDATE:{until}", start=start)) is None
+        weekly = series(f"FREQ=WEEKLY;BYDAY=MO;UNTIL={until}", start=start, all_day=all_day)
+        assert last_end(weekly) is None
+        assert len(begins(weekly, MONDAY.utc, MONDAY.utc + timedelta(days=21, hours=12))) == 4
+    assert last_end(series(f"RDATE:{until}", start=start)) is None
 
 
 RULES = st.one_of(
@@ -255,4 +245,4 @@ def test_occurrences_are_those_that_calendars_show(
     until = start.utc + timedelta(days=250, minutes=30)
     shown = recurring_ical_events.of(calendar).between(start.utc, until)
     expected = sorted(found["DTSTART"].dt.astimezone(UTC) for found in shown)
-    assert begins(meeting(rule + end, f"EXDATE:{hole}", start=start), start.utc, until) == expected
+    assert begins(series(rule + end, f"EXDATE:{hole}", start=start), start.utc, until) == expected

@@ -18,8 +18,9 @@ from msgspec.structs import replace
 from syncd.errors import BadEvent
 from syncd.ical.render import render, with_revision
 from syncd.model import Meeting, Override, Profile, When
+from tests.support.golden_meetings import GOLDEN, GUEST_LINK, LINKS, MEETING, OWNER, ROOM, SERIES
 from tests.support.icalendar_text import lines, properties, rendered, texts, unescaped
-from tests.support.meetings import BERLIN, GOLDEN, GUEST_LINK, LINKS, MEETING, OWNER, ROOM, SERIES, at
+from tests.support.meetings import BERLIN, at
 
 FOLDER = Path(__file__).parent / "golden"
 ZONES = (BERLIN, "America/New_York", "Asia/Kolkata", "Australia/Sydney", "UTC")
@@ -189,7 +190,7 @@ def test_the_digest_knows_neither_revision_nor_when_opentalk_touched_it(one: int
         {"description": "SEQUENCE:3"},
         {"password": "other"},
         {"invite_status": "tentative"},
-        {"end": at(BERLIN, 2026, 11, 2, 10)},
+        {"end": at(2026, 11, 2, 10)},
         {"overrides": SERIES.overrides[:2]},
         {"id": "3f0c6a52-6a7e-4d0e-9d5e-2f6f0a7b1c12"},
     ],
@@ -219,7 +220,7 @@ def test_a_meeting_without_a_time_has_nothing_to_show() -> None:
 
 
 def test_a_series_of_which_all_is_cancelled_or_excluded_has_nothing_to_show() -> None:
-    first, second = at(BERLIN, 2026, 11, 2, 8), at(BERLIN, 2026, 11, 3, 8)
+    first, second = at(2026, 11, 2, 8), at(2026, 11, 3, 8)
     rule = "RRULE:FREQ=DAILY;COUNT=2"
     cancelled = (Override(original=first, cancelled=True), Override(original=second, cancelled=True))
     assert render(replace(MEETING, recurrence=(rule,), overrides=cancelled), LINKS, OWNER, 0) is None
@@ -237,7 +238,7 @@ def test_an_override_of_an_excluded_occurrence_is_not_shown() -> None:
 
 
 def test_of_two_overrides_of_one_occurrence_the_later_counts() -> None:
-    day = at(BERLIN, 2026, 11, 9, 8)
+    day = at(2026, 11, 9, 8)
     overrides = (Override(original=day, cancelled=True), Override(original=day, title="B"))
     body = rendered(replace(SERIES, overrides=overrides)).body
     assert properties(body, "SUMMARY") == ["Jour fixe", "B"]
@@ -258,7 +259,7 @@ def test_extra_dates_are_told_in_the_zone_of_the_series_and_the_first_only_as_it
 def test_until_is_in_utc_for_times_and_a_date_for_whole_days() -> None:
     floating = replace(MEETING, recurrence=("RRULE:FREQ=DAILY;UNTIL=20261105T235959",))
     assert properties(rendered(floating).body, "RRULE") == ["FREQ=DAILY;UNTIL=20261105T225959Z"]
-    days = replace(floating, all_day=True, start=at(BERLIN, 2026, 11, 2), end=at(BERLIN, 2026, 11, 2))
+    days = replace(floating, all_day=True, start=at(2026, 11, 2), end=at(2026, 11, 2))
     assert properties(rendered(days).body, "RRULE") == ["FREQ=DAILY;UNTIL=20261105"]
 
 
@@ -275,20 +276,20 @@ def test_until_is_in_utc_for_times_and_a_date_for_whole_days() -> None:
 def test_whole_days_are_dates_that_no_zone_shifts(
     start: tuple[int, ...], end: tuple[int, ...], told: tuple[str, str]
 ) -> None:
-    body = rendered(replace(MEETING, all_day=True, start=at(BERLIN, *start), end=at(BERLIN, *end))).body
+    body = rendered(replace(MEETING, all_day=True, start=at(*start), end=at(*end))).body
     assert lines(body, "DTSTART") == [f"DTSTART;VALUE=DATE:{told[0]}"]
     assert lines(body, "DTEND") == [f"DTEND;VALUE=DATE:{told[1]}"]
     assert b"VTIMEZONE" not in body
 
 
 def test_the_second_half_past_two_of_autumn_is_told_in_utc() -> None:
-    body = rendered(replace(MEETING, start=at(BERLIN, 2026, 10, 25, 0, 30), end=at(BERLIN, 2026, 10, 25, 1, 30))).body
+    body = rendered(replace(MEETING, start=at(2026, 10, 25, 0, 30), end=at(2026, 10, 25, 1, 30))).body
     assert lines(body, "DTSTART;TZID=Europe/Berlin") == ["DTSTART;TZID=Europe/Berlin:20261025T023000"]
     assert lines(body, "DTEND") == ["DTEND:20261025T013000Z"]
 
 
 def test_an_end_before_the_start_is_the_start() -> None:
-    body = rendered(replace(MEETING, end=at(BERLIN, 2026, 11, 2, 7))).body
+    body = rendered(replace(MEETING, end=at(2026, 11, 2, 7))).body
     assert lines(body, "DTEND") == ["DTEND;TZID=Europe/Berlin:20261102T090000"]
 
 
@@ -297,10 +298,10 @@ def test_an_end_before_the_start_is_the_start() -> None:
     [
         {"recurrence": ("RRULE:FREQ=SOMETIMES",)},
         {"recurrence": ("RRULE:FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30",)},
-        {"start": at("W. Europe Standard Time", 2026, 11, 2, 8)},
-        {"end": at("Nowhere/Land", 2026, 11, 2, 8)},
-        {"start": at("Europe", 2026, 11, 2, 8), "recurrence": ("RRULE:FREQ=DAILY",)},
-        {"start": at("UTC", 9999, 12, 31), "end": None, "all_day": True},
+        {"start": at(2026, 11, 2, 8, zone="W. Europe Standard Time")},
+        {"end": at(2026, 11, 2, 8, zone="Nowhere/Land")},
+        {"start": at(2026, 11, 2, 8, zone="Europe"), "recurrence": ("RRULE:FREQ=DAILY",)},
+        {"start": at(9999, 12, 31, zone="UTC"), "end": None, "all_day": True},
     ],
     ids=str,
 )

@@ -16,8 +16,8 @@ from syncd.jobs.servers import Servers
 from syncd.ledger.ledger import Ledger
 from syncd.model import Identity, Run
 from tests.support.configuration import configure
-from tests.support.memory_servers import MemoryCalendar
-from tests.support.pipeline import HOUR, NOW, MemoryMinter, MemorySource, meeting
+from tests.support.meetings import HOUR, NOW, meeting
+from tests.support.memory_servers import MemoryCalendar, MemoryMinter, MemorySource
 from tests.support.single_thread import SingleThread
 
 MINUTE = timedelta(minutes=1)

@@ -4,7 +4,7 @@ import os
 import sqlite3
 import stat
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,18 +16,13 @@ from syncd.ledger.database import FILE
 from syncd.ledger.ledger import Ledger, SignIns
 from syncd.ledger.lock import sync_lock, syncing
 from syncd.ledger.schema import m001_first
-from syncd.model import Entry, Feed, Identity, Link, Meeting, Placement, Run, When
+from syncd.model import Entry, Feed, Identity, Link, Meeting, Placement, Run
 from syncd.plan.deletions import Hold
 from syncd.plan.pull import Drop, Keep, known_as
 from syncd.plan.timing import Listed
+from tests.support.meetings import NOW, meeting
 
-NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ALICE = Identity("https://id.example.org", "s1", "u1", "Alice", "Adams")
-
-
-def meeting(event: str = "e1", title: str = "Jour fixe", day: int = 1) -> Meeting:
-    when = When(NOW + timedelta(days=day), "Europe/Berlin")
-    return Meeting(id=event, title=title, description="", start=when, end=when, room="r", created=NOW, updated=NOW)
 
 
 def keep(each: Meeting) -> Keep:
@@ -146,7 +141,7 @@ def test_a_full_disk_is_named_and_what_was_there_stays(tmp_path: Path) -> None:
         ledger.save_pull("work", [keep(meeting("e1"))], run())
         pages = int(str(ledger._rows("PRAGMA page_count")[0][0]))
         ledger._rows(f"PRAGMA max_page_count={pages}")
-        many = [keep(meeting(f"e{n}", "x" * 200)) for n in range(500)]
+        many = [keep(meeting(f"e{n}", title="x" * 200)) for n in range(500)]
         with pytest.raises(LedgerError, match="disk is full"):
             ledger.save_pull("work", many, run())
         assert dict(ledger.known("work")).keys() == {"e1"}
@@ -241,15 +236,15 @@ def test_the_connections_of_threads_that_ended_are_closed(tmp_path: Path) -> Non
 
 def test_several_accounts_are_one_source_and_the_first_provides_it(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
-        ledger.save_pull("a", [keep(meeting("e1", "as a sees it"))], run())
-        ledger.save_pull("b", [keep(meeting("e1", "as b sees it")), keep(meeting("e2"))], run())
+        ledger.save_pull("a", [keep(meeting("e1", title="as a sees it"))], run())
+        ledger.save_pull("b", [keep(meeting("e1", title="as b sees it")), keep(meeting("e2"))], run())
         sources = ledger.sources(("b", "a"))
         assert {event: source.accounts for event, source in sources.items()} == {"e1": ("b", "a"), "e2": ("b",)}
 
 
 def test_the_tables_can_be_read_with_ordinary_tools(tmp_path: Path) -> None:
     with Ledger(tmp_path) as ledger:
-        ledger.save_pull("work", [keep(meeting("e1"))], run())
+        ledger.save_pull("work", [keep(meeting("e1", title="Jour fixe"))], run())
     connection = sqlite3.connect(tmp_path / FILE)
     content = connection.execute("SELECT content FROM meeting").fetchone()[0]
     connection.close()

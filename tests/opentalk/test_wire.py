@@ -12,12 +12,9 @@ from hypothesis import strategies as st
 from syncd.errors import BadAnswer
 from syncd.model import CallIn, Meeting, Override, SharedFolder, When
 from syncd.opentalk.wire import Listing, read_invites
+from tests.support.meetings import at
 from tests.support.opentalk_json import ID, event_json, exception_json, series_json, time_json
 from tests.support.replay import recorded
-
-
-def at(*numbers: int, zone: str = "Europe/Berlin") -> When:
-    return When(datetime(*numbers, tzinfo=UTC), zone)  # type: ignore[arg-type,misc]
 
 
 def joined(*items: Any) -> tuple[dict[str, Meeting], dict[str, str]]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -22,27 +22,10 @@ from syncd.plan.pull import (
     with_overrides_outside,
 )
 from syncd.plan.timing import LONGEST_WAIT, Listed, listing_due, next_try
+from tests.support.meetings import DAY, NOW, meeting
 
-NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
-DAY = timedelta(days=1)
 WINDOW = Window(NOW - 30 * DAY, NOW + 365 * DAY)
 WISHES = {"adhoc": False, "declined": False}
-
-
-def meeting(event: str = "e1", day: int = 1, **fields: object) -> Meeting:
-    start = NOW + day * DAY
-    told: dict[str, object] = {
-        "id": event,
-        "title": "Jour fixe",
-        "description": "",
-        "start": When(start, "Europe/Berlin"),
-        "end": When(start + timedelta(hours=1), "Europe/Berlin"),
-        "room": f"room-{event}",
-        "own": True,
-        "created": NOW - 5 * DAY,
-        "updated": NOW - 5 * DAY,
-    }
-    return Meeting(**(told | fields))  # type: ignore[arg-type]
 
 
 meetings = st.builds(

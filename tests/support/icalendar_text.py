@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from syncd.ical.render import Rendered, render
 from syncd.model import CallIn, Meeting, Profile, SharedFolder, WaysIn
-from tests.support.meetings import LINKS, MEETING, OWNER
+from tests.support.golden_meetings import LINKS, MEETING, OWNER
 
 any_text = st.text(st.characters(), max_size=300)
 

@@ -1,98 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Meetings as OpenTalk's accounts see them, for the tests of what becomes of them."""
+"""Meetings such as an account lists them, of which a test changes what it is about, and the moment it takes place."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from msgspec.structs import replace
+from syncd.model import Meeting, When
 
-from syncd.model import Addresses, CallIn, Meeting, Override, Profile, SharedFolder, WaysIn, When
-from syncd.plan.links import OPENMEETINGS, OPENTALK, WAYS
-
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 BERLIN = "Europe/Berlin"
-ROOM = "https://meet.example.org/room/b6c1e9d0-2d0f-4a55-8a43-6f2f2f0f0a01"
-GUEST_LINK = f"{ROOM}?invite=0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d"
-ENTRY_LINK = "https://om.example.org/openmeetings/hash?secure=6a5b4c3d2e1f&language=2"
-LINKS: WaysIn = {"opentalk": Addresses(GUEST_LINK, ROOM), "openmeetings": Addresses(ENTRY_LINK)}
-OWNER = Profile(
-    accounts=("work",),
-    urls=("https://meet.example.org",),
-    makers={"openmeetings": "https://om.example.org/openmeetings"},
-    audience="owner",
-    passwords=True,
-    ways_in=WAYS,
-    language="de",
-    installation="5f2d9c1b",
-    versions=("1", "2026.1"),
-)
-GUESTS = replace(OWNER, audience="guests", passwords=False)
 
 
-def at(zone: str, *time: int) -> When:
+def at(*time: int, zone: str = BERLIN) -> When:
+    """A moment in UTC (year, month, day, hour ...) of a meeting that is planned in ``zone``."""
     return When(datetime(*time, tzinfo=UTC), zone)  # type: ignore[arg-type, misc]
 
 
-MEETING = Meeting(
-    id="3f0c6a52-6a7e-4d0e-9d5e-2f6f0a7b1c11",
-    title="Jour fixe",
-    description="Agenda:\n1. Rückblick, Ausblick; Rest\n2. C:\\New\\notes.txt",
-    start=at(BERLIN, 2026, 11, 2, 8),
-    end=at(BERLIN, 2026, 11, 2, 9),
-    room="b6c1e9d0-2d0f-4a55-8a43-6f2f2f0f0a01",
-    password="s3cret-room",
-    call_in=CallIn("+49 30 5557890", "0123456789", "9876543210"),
-    shared_folder=SharedFolder("https://cloud.example.org/s/Xy12", "s3cret-folder"),
-    own=True,
-    creator="Alice Adams",
-    created=datetime(2026, 10, 1, 12, tzinfo=UTC),
-    updated=datetime(2026, 10, 2, 6, 0, 1, tzinfo=UTC),
-)
-SERIES = replace(
-    MEETING,
-    recurrence=("RRULE:FREQ=WEEKLY;UNTIL=20261231T225959Z",),
-    overrides=(
-        Override(original=at(BERLIN, 2026, 11, 9, 8), start=at(BERLIN, 2026, 11, 10, 9)),
-        Override(original=at(BERLIN, 2026, 11, 16, 8), cancelled=True),
-        Override(original=at(BERLIN, 2026, 11, 23, 8), title="Sonderthema", description="Nur heute."),
-    ),
-)
-GOLDEN: dict[str, tuple[Meeting, WaysIn, Profile]] = {
-    "owner-de": (MEETING, LINKS, OWNER),
-    "owner-en": (replace(MEETING, invite_status="pending", own=False), LINKS, replace(OWNER, language="en")),
-    "guests": (MEETING, LINKS, GUESTS),
-    "guests-without-a-guest-link": (MEETING, {"opentalk": Addresses(None, ROOM)}, replace(GUESTS, ways_in=(OPENTALK,))),
-    "openmeetings-first": (MEETING, LINKS, replace(OWNER, ways_in=(OPENMEETINGS, OPENTALK))),
-    "all-day": (
-        replace(MEETING, all_day=True, start=at(BERLIN, 2026, 12, 1), end=at(BERLIN, 2026, 12, 1)),
-        LINKS,
-        OWNER,
-    ),
-    "series": (SERIES, LINKS, OWNER),
-    "series-all-day": (
-        replace(
-            MEETING,
-            all_day=True,
-            start=at(BERLIN, 2026, 12, 1),
-            end=at(BERLIN, 2026, 12, 3),
-            recurrence=("RRULE:FREQ=MONTHLY;UNTIL=20270601",),
-            overrides=(
-                Override(original=at(BERLIN, 2027, 1, 1), cancelled=True),
-                Override(original=at(BERLIN, 2027, 2, 1), start=at(BERLIN, 2027, 2, 8)),
-            ),
-        ),
-        LINKS,
-        OWNER,
-    ),
-    "off-the-rule": (replace(MEETING, recurrence=("RRULE:FREQ=WEEKLY;BYDAY=TH;COUNT=4",)), LINKS, OWNER),
-    "two-zones": (replace(MEETING, end=at("America/New_York", 2026, 11, 2, 10)), LINKS, OWNER),
-    "new-york": (
-        replace(
-            MEETING,
-            start=at("America/New_York", 2026, 3, 2, 14),
-            end=at("America/New_York", 2026, 3, 2, 15, 30),
-            recurrence=("RRULE:FREQ=DAILY;INTERVAL=3;COUNT=5",),
-        ),
-        LINKS,
-        OWNER,
-    ),
-    "utc": (replace(MEETING, start=at("UTC", 2026, 11, 2, 8), end=at("Etc/UTC", 2026, 11, 2, 9)), LINKS, OWNER),
-}
+def meeting(event: str = "e1", day: float = 1, **fields: object) -> Meeting:
+    """Alice's meeting of an hour, ``day`` days after ``NOW``; ``fields`` replace those of ``Meeting``."""
+    start = NOW + timedelta(days=day)
+    usual: dict[str, object] = {
+        "id": event,
+        "title": f"Meeting {event}",
+        "description": "Agenda",
+        "start": When(start, BERLIN),
+        "end": When(start + HOUR, BERLIN),
+        "room": f"room-{event}",
+        "own": True,
+        "creator": "Alice Adams",
+        "created": NOW - 5 * DAY,
+        "updated": NOW - 5 * DAY,
+    }
+    return Meeting(**(usual | fields))  # type: ignore[arg-type]

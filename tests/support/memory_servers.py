@@ -2,14 +2,16 @@
 """A calendar in memory that keeps every promise a CalDAV calendar makes, and can be told to break down."""
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import RLock
 
 from msgspec import Struct
 
 from syncd.errors import BadAnswer, Changed, NeedsYou, SyncdError, UidTaken
-from syncd.model import Found, Seen, Stored
+from syncd.model import Found, Identity, Invite, Meeting, Seen, Snapshot, Stored, Visitor, Window, overlaps
+from syncd.plan.pull import known_as
 
 
 class _Fault(Struct):
@@ -185,3 +187,70 @@ def _uid(body: bytes) -> bytes:
     found = re.search(rb"^UID:(.*?)\r?$", re.sub(rb"\r?\n[ \t]", b"", body), re.MULTILINE)
     assert found, "an object without a UID"
     return found[1]
+
+
+class MemorySource:
+    """An account whose ``meetings`` tests edit; ``asked`` counts its requests, ``broken`` names a failing one."""
+
+    def __init__(self, *meetings: Meeting) -> None:
+        self.meetings = {each.id: each for each in meetings}
+        self.unreadable: dict[str, str] = {}
+        self.invites: dict[str, str] = {}
+        self.asked: Counter[str] = Counter()
+        self.broken: dict[str, SyncdError] = {}
+        self.person = Identity("https://id.example.org", "alice", "u1", "Alice", "Adams")
+
+    def _ask(self, what: str) -> None:
+        self.asked[what] += 1
+        if what in self.broken:
+            raise self.broken[what]
+
+    def identity(self) -> Identity:
+        return self.person
+
+    def snapshot(self, window: Window | None, have: Mapping[str, str] = {}) -> Snapshot:  # noqa: ARG002
+        self._ask("snapshot" if window else "full snapshot")
+        listed = {
+            event: each
+            for event, each in self.meetings.items()
+            if event not in self.unreadable and (window is None or self._listed(each, window))
+        }
+        return Snapshot(listed, window, self.unreadable)
+
+    def _listed(self, each: Meeting, window: Window) -> bool:
+        known = known_as(each)
+        return known.start is not None and overlaps(known.start, known.end, window)
+
+    def event(self, event_id: str) -> Meeting | None:
+        self._ask("event")
+        return self.meetings.get(event_id)
+
+    def find_invite(self, meeting: Meeting) -> Invite | None:
+        code = self.invites.get(meeting.id)
+        return Invite(code, made=False) if code else None
+
+    def invite(self, meeting: Meeting) -> Invite | None:
+        self._ask("invite")
+        if meeting.id not in self.invites:
+            if not meeting.own or meeting.e2e:
+                return None
+            self.invites[meeting.id] = f"code-{meeting.id}"
+            return Invite(self.invites[meeting.id], made=True)
+        return self.find_invite(meeting)
+
+
+class MemoryMinter:
+    """An OpenMeetings that notes whom it made a hash for."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[str, Visitor]] = []
+        self.broken: SyncdError | None = None
+
+    def hash(self, event: str, name: str, visitor: Visitor) -> str:  # noqa: ARG002
+        if self.broken:
+            raise self.broken
+        self.made.append((event, visitor))
+        return f"hash-{len(self.made)}"
+
+    def check(self) -> None:
+        return

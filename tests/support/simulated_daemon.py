@@ -29,8 +29,7 @@ from syncd.ledger.ledger import Ledger
 from syncd.ledger.lock import Syncing
 from syncd.model import Meeting, Snapshot, Standing, Visitor, Window, overlaps
 from syncd.plan.pull import KnownMeeting, known_as
-from tests.support.memory_servers import MemoryCalendar
-from tests.support.pipeline import MemoryMinter, MemorySource
+from tests.support.memory_servers import MemoryCalendar, MemoryMinter, MemorySource
 
 
 class Time:

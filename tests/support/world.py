@@ -31,8 +31,8 @@ from syncd.plan.pull import known_as
 from syncd.sync.ports import Calendar
 from syncd.sync.pull import ListingSettings
 from tests.support.calendar_servers import Server
-from tests.support.memory_servers import MemoryCalendar
-from tests.support.pipeline import DAY, NOW, MemoryMinter, MemorySource
+from tests.support.meetings import DAY, NOW
+from tests.support.memory_servers import MemoryCalendar, MemoryMinter, MemorySource
 
 FOREVER = datetime(2100, 1, 1, tzinfo=UTC)
 FEED = Feed("phone", "0" * 64, (), "guests", False, "", NOW)

@@ -12,8 +12,9 @@ from syncd.plan import audit
 from syncd.plan.calendar import Look
 from tests.support import calendar_servers
 from tests.support.calendar_servers import Server
+from tests.support.meetings import DAY, HOUR, NOW, meeting
 from tests.support.memory_servers import MemoryCalendar
-from tests.support.pipeline import DAY, HOUR, NOW, House, meeting
+from tests.support.pipeline import House
 
 URL = "memory:/memory/"
 

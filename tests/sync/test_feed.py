@@ -7,7 +7,8 @@ from msgspec.structs import replace
 from syncd.ical.feed import join_feed
 from syncd.model import Feed, Override, Run
 from syncd.sync.feed import build_feed
-from tests.support.pipeline import DAY, NOW, House, meeting, silent
+from tests.support.meetings import DAY, NOW, meeting
+from tests.support.pipeline import House, silent
 
 PHONE = Feed("phone", "0" * 64, ("work",), "owner", False, "", NOW)
 

@@ -17,7 +17,9 @@ from syncd.plan.links import WAYS
 from syncd.plan.pull import Keep, known_as
 from syncd.sync.mint import mint
 from syncd.sync.outages import Outages
-from tests.support.pipeline import DAY, NOW, MemoryMinter, MemorySource, meeting, silent
+from tests.support.meetings import DAY, NOW, meeting
+from tests.support.memory_servers import MemoryMinter, MemorySource
+from tests.support.pipeline import silent
 
 PATIENCE = 20.0
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from syncd.sync.outages import Job, Outages, host_of
-from tests.support.pipeline import DAY, HOUR, NOW
+from tests.support.meetings import DAY, HOUR, NOW
 
 HOST, OTHER = "https://dav.example.org", "https://om.example.org"
 TEAM = [("push", f"team{number}") for number in range(5)]

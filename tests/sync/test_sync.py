@@ -10,8 +10,9 @@ from syncd.errors import LoginRefused, NeedsYou, Refused, Stopped, Unavailable
 from syncd.ical.mark import read_mark
 from syncd.model import Meeting, Override, Run, When, overlaps
 from syncd.sync.pull import pull
+from tests.support.meetings import DAY, HOUR, meeting
 from tests.support.memory_servers import MemoryCalendar
-from tests.support.pipeline import DAY, HOUR, LISTING, House, meeting
+from tests.support.pipeline import LISTING, House
 
 
 @pytest.fixture
