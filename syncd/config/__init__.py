@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration: where it lies, what it may say, and what its tables mean to each other.
+"""Finds, reads and checks the configuration file.
 
-A table is a Struct here; to add a key is to add a field. Nothing is fetched, created or opened but the file
-itself and its ``ca_file``s, and the environment is an argument. ``keys`` says what a value may be, ``draft``
-collects problems, ``secret`` is what passwords are until they are needed.
+A table of the file is a Struct, a key is a field of it. ``keys`` says which values a key accepts, ``draft`` collects
+the problems of a file, ``secret`` says where a password is found. Nothing is opened but the file itself and its
+``ca_file``s, no server is asked, and the environment is an argument.
 """
 
 import os
@@ -32,14 +32,14 @@ _FLAG = Key(keys.flag, "true")
 
 
 class _Table(Struct, frozen=True, kw_only=True):
-    """A table of the file. Its repr leaves out what it holds: names of people, addresses, secrets."""
+    """A table of the file. Its repr has no values, because they are names of people, addresses and secrets."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({getattr(self, 'name', '')})"
 
 
 class _General(_Table, frozen=True, kw_only=True):
-    """``[syncd]``: what is not about one server."""
+    """``[syncd]``: settings that are not about one server."""
 
     state: Annotated[Path, Key(keys.path, '"/var/lib/syncd"', derived=True)]
     language: Annotated[Literal["de", "en"], Key(keys.choice("de", "en"), '"de"')] = "en"
@@ -48,9 +48,9 @@ class _General(_Table, frozen=True, kw_only=True):
 class Account(_Table, frozen=True, kw_only=True):
     """``[opentalk.NAME]``: somebody's OpenTalk account.
 
-    ``controller``, ``issuer`` and ``client_id`` are found from ``url`` where they are ``None``. Without
-    ``username`` and ``password`` somebody signs in with ``syncd login``. The window of events that are read is
-    ``past`` before now to ``ahead`` after now.
+    ``controller``, ``issuer`` and ``client_id`` are discovered from ``url`` where they are ``None``. Without
+    ``username`` and ``password`` the account is signed in with ``syncd login``. Events are read from ``past`` before
+    now to ``ahead`` after now; every ``every``, and those of the next days every ``soon_every``.
     """
 
     name: str
@@ -104,7 +104,10 @@ MAKERS: Mapping[str, type[Maker]] = {"openmeetings": OpenMeetings}
 
 
 class Calendar(_Table, frozen=True, kw_only=True):
-    """``[caldav.NAME]``: a calendar that is written. ``url`` is that calendar, or a server with ``calendar``."""
+    """``[caldav.NAME]``: a calendar that is written.
+
+    ``url`` is the calendar itself or, with ``calendar`` (a display name), any address of its server.
+    """
 
     name: str
     url: Annotated[str, Key(keys.collection, '"https://dav.example.org/alice/opentalk/"')]
@@ -124,7 +127,10 @@ class Calendar(_Table, frozen=True, kw_only=True):
 
 
 class Feeds(_Table, frozen=True, kw_only=True):
-    """``[feeds]``: the HTTP server of the feeds. ``listen`` is ``HOST:PORT`` or ``unix:PATH``."""
+    """``[feeds]``: the HTTP server of the feeds.
+
+    ``listen`` is ``HOST:PORT`` or ``unix:PATH``; ``public_url`` is where calendar programs reach it.
+    """
 
     listen: Annotated[str, Key(keys.listen, '"127.0.0.1:8080"')]
     public_url: Annotated[str, Key(keys.base, '"https://syncd.example.org"')]
@@ -156,9 +162,9 @@ class Config(Struct, frozen=True, kw_only=True):
 
 
 def find(explicit: Path | None, environ: Mapping[str, str], etc: Path = ETC) -> Path:
-    """Where the configuration lies: what was asked for, else the first usual place that has one.
+    """The path of the configuration: ``explicit``, else ``$SYNCD_CONFIG``, else the first usual place that has one.
 
-    Raises ConfigError that says where it looked. A folder that may not be looked into has none for us.
+    A folder that this user may not look into counts as having none. Raises ConfigError, which names all places.
     """
     if explicit is not None:
         return explicit
@@ -249,7 +255,7 @@ def _available(ways: Iterable[Way], makers: Collection[str]) -> tuple[str, ...]:
 
 
 def _settle_state(values: dict[str, Any], draft: Draft, etc: Path) -> None:
-    """The ledger's folder follows from where the configuration lies: the same for the daemon and for people."""
+    """The default of ``state`` follows from the configuration's path, so that the daemon and people have the same."""
     if values.get("state", "") is None:
         home = _xdg(draft.environ, "XDG_STATE_HOME", ".local/state")
         if draft.file.is_relative_to(etc):
@@ -262,7 +268,7 @@ def _settle_state(values: dict[str, Any], draft: Draft, etc: Path) -> None:
 
 
 def _check_login(values: Mapping[str, Any], name: str, draft: Draft) -> None:
-    """Username and password go together; what is wrong is not in ``values``, what was left out is ``None``."""
+    """Username and password go together. A key that was wrong is not in ``values``, one left out is ``None``."""
     keys_of_login = {"username": 'username = "alice"', "password": f"password = {_PASSWORD.example}"}
     absent = [key for key in keys_of_login if values.get(key, "") is None]
     if len(absent) == 1:
@@ -300,7 +306,7 @@ def _settle_ways(values: dict[str, Any], path: str, draft: Draft, ways: Iterable
 
 
 def _settle_apart(calendars: dict[str, dict[str, Any]], draft: Draft) -> None:
-    """Two tables for one calendar would take its entries from each other for ever."""
+    """No two tables for the same calendar: each would remove the entries of the other, for ever."""
     names: dict[tuple[str, str | None], str] = {}
     for name, values in calendars.items():
         first = names.setdefault((str(values.get("url")).rstrip("/"), values.get("calendar")), name)
@@ -323,7 +329,7 @@ def _settle_accounts(values: dict[str, Any], path: str, draft: Draft, accounts: 
 
 
 def _xdg(environ: Mapping[str, str], variable: str, below_home: str) -> Path | None:
-    """A base directory of the XDG specification, which says that relative ones are to be ignored."""
+    """A base directory of the XDG specification, or ``None`` without a home; a relative one is ignored, as it says."""
     if (given := environ.get(variable, "")) and Path(given).is_absolute():
         return Path(given)
     home = environ.get("HOME", "")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A configuration while it is read: the file's tables, what the environment overrides, the problems so far.
+"""A configuration while it is read: the tables of the file, overridden by the environment, and the problems so far.
 
-It reads tables by the keys that their Structs declare, and goes on after a problem, so that one run names all
-of them. What a key takes is in ``keys``, what the tables mean to each other in the package itself.
+Tables are read by the keys that their Structs declare. Reading goes on after a problem, so that one run reports all
+of them. Which values a key accepts is in ``keys``; checks between tables are in ``config`` itself.
 """
 
 import json
@@ -27,8 +27,8 @@ _LINE = 'url = "https://meet.example.org"'
 class Draft:
     """The tables of ``file``, overridden by ``environ``; ``problems`` grows while they are read.
 
-    ``tables`` is the document; ``named`` are those of its tables that hold named ones. Raises ConfigError
-    if the file is no TOML at all.
+    ``tables`` is the whole document. ``named`` are the tables that consist of named ones (``[opentalk.work]``).
+    Raises ConfigError if the file cannot be read as TOML.
     """
 
     def __init__(self, file: Path, environ: Mapping[str, str], named: Collection[str]) -> None:
@@ -38,28 +38,28 @@ class Draft:
         self.tables = _document(file)
         self._named = named
         self._origin: dict[str, str] = {}  # key path -> the variable that set it
-        self._text: dict[str, str] = {}  # key path -> that variable's value as it was
+        self._text: dict[str, str] = {}  # key path -> the text of that variable
         for variable in sorted(environ):
             if variable.startswith(PREFIX) and "__" in variable.removeprefix(PREFIX):
                 self._override(variable, environ[variable])
 
     def problem(self, key: str, what: str, example: str) -> None:
-        """Note what is wrong at a key path; ``example`` is a line that would be right."""
+        """Record what is wrong at a key path; ``example`` is a line that would be right."""
         origin = f" (from ${self._origin[key]})" if key in self._origin else ""
         self.problems.append(f"{self.file}: {key}{origin}: {what} (example: {example})")
 
     def expect(self, sections: Collection[str]) -> None:
-        """Note what stands at the top and is none of these tables."""
+        """Record a problem for every top-level key that is none of these tables."""
         for name in self.tables:
             if name not in sections:
                 self.problem(_dotted(name), _unknown("table", name, sections), "[opentalk.work]")
 
     def section(self, name: str, kind: type[Struct]) -> dict[str, Any]:
-        """The values of a table of which there is one; see ``_read``."""
+        """The values of a table that exists once, by key; see ``_read``."""
         return self._read(self.tables.get(name, {}), kind, name)
 
     def named_sections(self, name: str, kind: type[Struct], example: str) -> dict[str, dict[str, Any]]:
-        """The values of every ``[name.X]`` by X, in the order of the file."""
+        """The values of every table ``[name.X]``, by X and key, in the order of the file."""
         tables = self.tables.get(name, {})
         if not isinstance(tables, dict):
             self.problem(name, "must be a table with a name of your choice", f"[{name}.{example}]")
@@ -81,7 +81,7 @@ class Draft:
         return False
 
     def _read(self, raw: object, kind: type[Struct], path: str) -> dict[str, Any]:
-        """The values of a table, without those that are wrong; derived ones that are left out are ``None``."""
+        """The values of a table by key. Wrong ones are missing; derived ones that the file leaves out are ``None``."""
         if not isinstance(raw, dict):
             self.problem(path, "must be a table", f"[{path}]")
             return {}
@@ -94,15 +94,15 @@ class Draft:
         for name, key in keys.items():
             place = Place(f"{path}.{name}", self.file, self.environ, raw.get("plain_http") is True)
             if name in raw:
-                values |= self._settled(name, key, raw[name], place)
+                values |= self._read_key(name, key, raw[name], place)
             elif key.derived:
                 values[name] = None
             elif name in required:
                 self.problem(place.key, "is missing", f"{name} = {key.example}")
         return values
 
-    def _settled(self, name: str, key: Key, raw: object, place: Place) -> dict[str, Any]:
-        """The value by its name; nothing, and a problem is noted, if it is wrong."""
+    def _read_key(self, name: str, key: Key, raw: object, place: Place) -> dict[str, Any]:
+        """The value under its name; an empty dict, after a problem is recorded, if it is wrong."""
         try:
             return {name: self._value(key, raw, place)}
         except Wrong as wrong:
@@ -110,13 +110,13 @@ class Draft:
             return {}
 
     def _value(self, key: Key, raw: object, place: Place) -> object:
-        """A key's value. A variable's text that reads as a number may still be meant as text."""
+        """A key's value. The text of a variable that is valid TOML, such as a number, may still be meant as text."""
         try:
             return key.read(raw, place)
         except Wrong:
             if place.key not in self._text:
                 raise
-            with suppress(Wrong):  # what is wrong with the value as TOML says more
+            with suppress(Wrong):  # the message about the value as TOML says more
                 return key.read(self._text[place.key], place)
             raise
 
@@ -125,7 +125,7 @@ class Draft:
         self.problem(f"{path}.{_dotted(name)}", _unknown("key", name, keys), f"{known} = {keys[known].example}")
 
     def _override(self, variable: str, value: str) -> None:
-        """``SYNCD_TABLE__KEY``, or ``SYNCD_TABLE__NAME__KEY``; one more step says where a secret lies."""
+        """Apply ``SYNCD_TABLE__KEY`` or ``SYNCD_TABLE__NAME__KEY``; a last step ``__FILE`` is the kind of a secret."""
         section, _, rest = variable.removeprefix(PREFIX).lower().partition("__")
         tables = [section]
         if section in self._named and "__" in rest:
@@ -135,7 +135,7 @@ class Draft:
 
     @staticmethod
     def _split_name(tables: object, rest: str) -> tuple[str, str]:
-        """A table's name and what follows. Names in the file come first: ``a--b`` reads like a step."""
+        """Split a table's name off. Names in the file are tried first, because ``a--b`` reads like two steps."""
         for name in sorted(tables, key=len, reverse=True) if isinstance(tables, dict) else ():
             start = name.lower().replace("-", "_") + "__"
             if rest.startswith(start):
@@ -152,7 +152,7 @@ class Draft:
                 self._origin[_dotted(*tables[:depth])] = variable
             table = table[step]
             if not isinstance(table, dict):
-                return  # a problem of the file; it is told when the table is read
+                return  # a problem of the file, reported when the table is read
         path = _dotted(*tables, keys[0])
         if len(keys) == 1:
             table[keys[0]] = _parsed(value)
@@ -165,7 +165,7 @@ class Draft:
 
 
 def closest(word: str, known: Collection[str]) -> str | None:
-    """The known word that somebody may have meant."""
+    """The word of ``known`` that is most like ``word``; ``None`` if none is."""
     return next(iter(get_close_matches(word, known, 1)), None)
 
 
@@ -175,12 +175,12 @@ def _unknown(what: str, word: str, known: Collection[str]) -> str:
 
 
 def _dotted(*steps: str) -> str:
-    """A key path as TOML writes it; a strange key is quoted, so that a problem stays one line."""
+    """A key path as TOML writes it; an unusual key is quoted, so that a problem stays on one line."""
     return ".".join(step if re.fullmatch(r"[A-Za-z0-9_-]+", step) else json.dumps(step) for step in steps)
 
 
 def _parsed(value: str) -> object:
-    """The value of a variable: TOML if it is, else the text itself."""
+    """The value of a variable: read as TOML if it is valid TOML, else the text itself."""
     try:
         tables = tomllib.loads(f"x = {value}")
     except (ValueError, RecursionError):
@@ -189,7 +189,7 @@ def _parsed(value: str) -> object:
 
 
 def _document(file: Path) -> dict[str, Any]:
-    """The TOML of a file; editors on Windows begin it with a byte order mark."""
+    """The document of a TOML file. A byte order mark, which editors on Windows write, is skipped."""
     try:
         return tomllib.loads(file.read_bytes().decode("utf-8-sig"))
     except UnicodeDecodeError as error:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a key of the configuration takes: readers from TOML's values to ours.
+"""Which values a key of the configuration accepts: readers that turn TOML's values into ours.
 
-A table is a Struct whose fields say how they are read: ``every: Annotated[timedelta, Key(...)]``. A reader
-looks at one value only; what depends on other tables is not for here. Its message completes "KEY: " and never
-holds the value, which may be a secret at the wrong place.
+A table is a Struct whose fields say how they are read: ``every: Annotated[timedelta, Key(...)]``. A reader sees one
+value only; checks between tables are not made here. It raises Wrong with a message that completes "KEY: " and never
+contains the value, which may be a secret at the wrong place.
 """
 
 import ipaddress
@@ -28,11 +28,11 @@ _SOURCES = ("file", "command", "env", "credential")
 
 
 class Wrong(Exception):
-    """A value is not what its key takes."""
+    """A value that its key does not accept."""
 
 
 class Place(Struct, frozen=True):
-    """Where a value stands: its key's path, in which file and environment, and beside which ``plain_http``."""
+    """Where a value is: its key's path, file and environment, and the ``plain_http`` of the same table."""
 
     key: str
     file: Path
@@ -44,9 +44,9 @@ Reader = Callable[[object, Place], Any]
 
 
 class Key(Struct, frozen=True):
-    """How a field is read, and an example as it stands in a file.
+    """How a field is read, and an example of a value as TOML.
 
-    ``derived`` marks a field without a fixed default that may still be left out: it follows from the rest.
+    ``derived`` marks a field that may be left out though it has no fixed default: it follows from other keys.
     """
 
     read: Reader
@@ -65,7 +65,7 @@ def keys_of(table: type[Struct]) -> dict[str, Key]:
 
 
 def text(value: object, _: Place) -> str:
-    """One line of text with something in it."""
+    """One line of text that is not empty."""
     if not isinstance(value, str):
         raise Wrong("must be a text in quotes")
     if not value.strip():
@@ -108,7 +108,7 @@ def choice(*words: str) -> Reader:
 
 
 def several(read_item: Reader, what: str, *, least: int = 1) -> Reader:
-    """A list in which nothing stands twice."""
+    """A list of at least ``least`` items, no two of them equal."""
 
     def read(value: object, place: Place) -> tuple[Any, ...]:
         if not isinstance(value, list):
@@ -124,7 +124,7 @@ def several(read_item: Reader, what: str, *, least: int = 1) -> Reader:
 
 
 def duration(least: timedelta = timedelta()) -> Reader:
-    """``"90s"``, ``"5m"``, ``"12h"``, ``"30d"``; at most ten years, so that no date leaves the calendar."""
+    """``"90s"``, ``"5m"``, ``"12h"``, ``"30d"``; at most ten years, so that no sum with a date overflows."""
 
     def read(value: object, _: Place) -> timedelta:
         form = re.fullmatch(r"([0-9]{1,9})([smhd])", value) if isinstance(value, str) else None
@@ -141,7 +141,7 @@ def duration(least: timedelta = timedelta()) -> Reader:
 
 
 def room(value: object, _: Place) -> str | int:
-    """An OpenMeetings room number, or the word for a room of its own for every meeting."""
+    """An OpenMeetings room number, or ``per-meeting``: a room of its own for every meeting."""
     if value == "per-meeting":
         return "per-meeting"
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**63:
@@ -150,7 +150,7 @@ def room(value: object, _: Place) -> str | int:
 
 
 def collection(value: object, place: Place) -> str:
-    """An absolute address as it stands: to CalDAV servers a slash at the end says what it is."""
+    """An absolute http(s) address, unchanged: CalDAV servers distinguish addresses with and without a final slash."""
     address = text(value, place)
     parts = _split(address)
     if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -168,12 +168,12 @@ def collection(value: object, place: Place) -> str:
 
 
 def base(value: object, place: Place) -> str:
-    """An absolute address that paths are put behind, without a slash at its end."""
+    """An absolute http(s) address to which paths are appended; a final slash is removed."""
     return collection(value, place).rstrip("/")
 
 
 def _split(address: str) -> SplitResult | None:
-    """The parts of an address; ``None`` if it has none. urlsplit drops spaces, and reads the port only if asked."""
+    """The parts of an address; ``None`` if it is not one. urlsplit drops spaces and checks a port when it is read."""
     if re.search(r"[\s\\<>\"{}|^`]", address):
         return None
     try:
@@ -237,7 +237,7 @@ def certificates(value: object, place: Place) -> Path:
 
 
 def secret(value: object, place: Place) -> Secret:
-    """A table that says where the secret lies; it is not looked at here."""
+    """A table that says where the secret is found; it is not read yet."""
     if not isinstance(value, dict):
         raise Wrong("a secret does not stand in this file: say where it is")
     if len(value) != 1 or (kind := next(iter(value))) not in _SOURCES:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The profiles of a configuration: what entries look like in each calendar and feed. Pure."""
+"""The profiles of a configuration: what the entries of each calendar and feed are made with. Pure."""
 
 from importlib.metadata import version
 
@@ -20,8 +20,8 @@ def calendar_profile(config: Config, installation: str, name: str) -> Profile:
 def feed_profile(config: Config, installation: str, feed: Feed) -> Profile | None:
     """The profile of a feed; ``None`` if one of its accounts is not in the configuration any more.
 
-    Its address travels through other people's servers: no link of it moderates, unless it was made to hold
-    passwords.
+    A feed's address travels through other people's servers. So its links give no moderator's rights, unless the feed
+    was made with passwords.
     """
     if not all(account in config.accounts for account in feed.accounts):
         return None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A secret of the configuration: where it lies, and the one way to look at it.
+"""A secret of the configuration: where it is found, and the one method that reads it.
 
-It is read when it is needed and not kept. It must never show what it holds: not in its repr, not in a
-message, and msgspec cannot encode it.
+It is read each time it is needed and not stored. Its value must never show: not in a repr, not in a message, and
+msgspec cannot encode it.
 """
 
 import subprocess
@@ -17,10 +17,10 @@ RUN_SECRETS = Path("/run/secrets")
 
 
 class Secret:
-    """``kind`` is ``file``, ``command``, ``env`` or ``credential``; ``source`` says which one.
+    """A secret at a ``source`` of this ``kind``: ``file``, ``command``, ``env`` or ``credential``.
 
-    ``key`` is where the secret stands in the configuration ``file``, whose folder relative files start from.
-    ``environ`` is that of the process; a command is run in it.
+    ``key`` is its key path in the configuration ``file``, to whose folder relative paths are relative. ``environ``
+    is the environment of the process, and of a command.
     """
 
     __slots__ = ("_environ", "_file", "_kind", "_source", "key")
@@ -50,8 +50,8 @@ class Secret:
     def reveal(self, deadline: float = COMMAND_DEADLINE) -> str:
         """The secret as text, without the newline that editors and commands put at its end.
 
-        Only the one source that is configured is asked: trying several in turn sends the wrong password to
-        somebody. ``deadline`` bounds a command, in seconds. Raises ConfigError, which never holds the value.
+        Only the one source that is configured is read: trying several in turn would send the wrong password to
+        somebody. ``deadline`` bounds a command, in seconds. Raises ConfigError, which never contains the value.
         """
         match self._source:
             case str(source) if self._kind == "env":
@@ -73,7 +73,10 @@ class Secret:
         return self._environ[name]
 
     def _credential(self, name: str) -> str:
-        """``LoadCredential=syncd:DIRECTORY`` makes ``syncd_NAME`` of a file NAME; containers have /run/secrets."""
+        """Read a credential of systemd, or of a container (/run/secrets).
+
+        ``LoadCredential=syncd:DIRECTORY`` calls a file NAME of that directory ``syncd_NAME``.
+        """
         given = self._environ.get("CREDENTIALS_DIRECTORY")
         folder = Path(given) if given else RUN_SECRETS
         for candidate in (folder / name, folder / f"syncd_{name}"):
@@ -96,7 +99,7 @@ class Secret:
             self._fail(f"{path} cannot be read ({_reason(error)}): let the user that runs syncd read it")
 
     def _output(self, command: tuple[str, ...], deadline: float) -> str:
-        """What a command prints. Its stderr may hold the secret too, so nobody gets to see it."""
+        """What a command prints. Its stderr is dropped, because it may contain the secret, too."""
         try:
             done = subprocess.run(  # noqa: S603 -- the operator's own command, run without a shell
                 command,
@@ -124,7 +127,7 @@ class Secret:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether it is worth reading; a folder that may not be looked into is, to be told so."""
+    """Whether a file exists, or may: in a folder that this user may not search, reading it says why."""
     try:
         path.stat()
     except PermissionError:
