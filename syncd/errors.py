@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can go wrong, drawn first: a class says who must act.
+"""The exceptions; a class says who must act.
 
     SyncdError
     ├── ConfigError          the operator: the configuration is wrong; carries every problem
@@ -9,29 +9,29 @@
     ├── NeedsYou             the operator: anything else that no retry will heal
     │   └── LedgerError      the operator: the ledger's disk, its file or its version
     ├── LedgerBusy           nobody: another process is syncing
-    ├── Conflict             nobody: what we meant to change is not what we thought it is
-    │   ├── Changed          the object has another ETag, or is there (or gone) unexpectedly
+    ├── Conflict             nobody: a precondition failed; look at the object and decide again
+    │   ├── Changed          the object has another ETag, or exists (or is gone) unexpectedly
     │   └── UidTaken         another object of the calendar has this UID
     ├── BadEvent             nobody: one event cannot be read or rendered; the others go on
     ├── Refused              nobody: one object is refused for good; the others go on
-    ├── Told                 whoever the daemon says: its problem, as it reaches a command that asked it
+    ├── DaemonError          a problem of the daemon, as a command that sent it a request gets it
     └── Stopped              nobody: syncd is ending; the rest is done when it runs again
 
-A message names what failed and what to do. It never holds a secret, a link, a title, a name or an
-address of a person: it is logged and stored.
+A message names what failed and what to do. It never contains a secret, a link, a title, a name or an
+address of a person, because it is logged and stored.
 """
 
 from collections.abc import Sequence
 from datetime import timedelta
 
 LONGEST_RETRY_AFTER = timedelta(days=1)
-"""Whoever asks for more is asked after this: some send what no calendar can hold."""
+"""A longer Retry-After counts as this; some servers send one that no date can represent."""
 
 
 class SyncdError(Exception):
-    """The root: every foreseeable problem is one of these.
+    """The root of all foreseeable problems.
 
-    ``state`` is the word of ``syncd status`` for it, ``code`` the exit code of a command that could do
+    ``state`` is the state that ``syncd status`` shows for it, ``code`` the exit code of a command that could do
     nothing because of it.
     """
 
@@ -40,7 +40,7 @@ class SyncdError(Exception):
 
 
 class ConfigError(SyncdError):
-    """The configuration is wrong: one line a problem, ``FILE: key.path: what is wrong (example: ...)``."""
+    """The configuration is wrong. ``problems`` are lines ``FILE: key.path: what is wrong (example: ...)``."""
 
     code = 78
 
@@ -50,7 +50,7 @@ class ConfigError(SyncdError):
 
 
 class Unavailable(SyncdError):
-    """A server is not reachable, overloaded or broken; ``retry_after`` is what it asked for, in seconds."""
+    """A server is not reachable, overloaded or broken; ``retry_after`` is its Retry-After in seconds."""
 
     state = "retrying"
     code = 69
@@ -61,7 +61,7 @@ class Unavailable(SyncdError):
 
 
 class BadAnswer(Unavailable):
-    """A server answered what its protocol does not know: HTML for JSON, half a body, a body without end."""
+    """An answer that the protocol does not allow: HTML instead of JSON, half a body, a body beyond the size limit."""
 
 
 class LoginRefused(SyncdError):
@@ -72,7 +72,7 @@ class LoginRefused(SyncdError):
 
 
 class NeedsYou(SyncdError):
-    """No retry heals this: somebody must change something; the message says what."""
+    """No retry heals this: a person must change something, and the message says what."""
 
 
 class LedgerError(NeedsYou):
@@ -87,11 +87,11 @@ class LedgerBusy(SyncdError):
 
 
 class Conflict(SyncdError):
-    """A precondition failed: look at what is there, then decide again."""
+    """A precondition failed: look at the object that is there, then decide again."""
 
 
 class Changed(Conflict):
-    """The object at an href is not the one we remember (RFC 7232, 412)."""
+    """The object at an href is not the one that the ledger records (RFC 9110, 15.5.13: 412)."""
 
 
 class UidTaken(Conflict):
@@ -107,11 +107,11 @@ class BadEvent(SyncdError):
 
 
 class Refused(SyncdError):
-    """A calendar server refuses one object for good: too large, unreadable for it, not allowed."""
+    """A server refuses one object for good: it is too large, invalid to that server, or not allowed."""
 
 
 class DaemonError(SyncdError):
-    """A problem of the daemon as it reaches a command that asked it: with the words, state and code it has there."""
+    """A problem of the daemon, as a command that sent it a request gets it: same message, state and code."""
 
     def __init__(self, message: str, state: str, code: int) -> None:
         super().__init__(message)
@@ -120,6 +120,6 @@ class DaemonError(SyncdError):
 
 
 class Stopped(SyncdError):
-    """Syncd was told to end; what was begun is finished, the rest waits for the next run."""
+    """Syncd is ending: the step in hand is finished, the rest waits for the next run."""
 
     state = "retrying"

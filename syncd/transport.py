@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one way out: every request of every edge goes through a ``HttpClient``.
+"""The HTTP client of all edges: every request that syncd sends goes through a ``HttpClient``.
 
-Here, and only here, are the total deadline, the byte cap, Retry-After, redirects, proxies (from the usual
-environment variables), certificates and the redaction of what httpx would tell. Nothing here knows what
-a status means for the edge that asked; it must not retry.
+Only here are the deadline of a whole answer, its size limit, Retry-After, redirects, proxies (from the usual
+environment variables), certificates, and the redaction of httpx's messages. What a status means is the caller's
+to know. Nothing is retried.
 """
 
 import logging
@@ -31,7 +31,7 @@ T = TypeVar("T")
 USER_AGENT = f"syncd/{__version__}"
 REDIRECTS = 5
 PATIENCE = 20.0
-"""Seconds of silence after which an answer is given up: OpenMeetings is silent for 15 after a wrong password."""
+"""Seconds without a byte after which a request is given up: OpenMeetings sends none for 15 after a wrong password."""
 
 
 class Answer(Struct, frozen=True):
@@ -49,13 +49,13 @@ class Answer(Struct, frozen=True):
 
 
 class HttpClient:
-    """A remote server: ``name`` is what messages call it.
+    """A client of one server, which messages call ``name``. Safe to share between threads.
 
-    ``deadline`` bounds a whole answer in seconds, ``limit`` its body in bytes. ``ca_file`` replaces the
-    system's certificates; if it holds the server's own certificate, exactly that one is accepted, whatever
-    host it names. After ``patience`` seconds of silence an answer is given up. With ``unix`` every request goes
-    through this socket of the machine, whatever host its address names, and through no proxy. Safe to share
-    between threads; at most ``connections`` are open.
+    ``deadline`` bounds a whole answer in seconds, ``patience`` the seconds without a byte, ``limit`` the bytes of a
+    body; at most ``connections`` are open. ``ca_file`` replaces the system's certificates; if it contains the server's
+    own certificate, exactly that one is accepted, whatever host it names. With ``unix`` every request goes through
+    that socket of this machine, whatever host its address names, and through no proxy. ``clock`` is read to turn a
+    date in Retry-After into seconds.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class HttpClient:
         connections: int = 4,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # its INFO lines hold whole URLs, with codes and passwords
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # its INFO lines have whole URLs, with codes and passwords
         self.name = name
         self._ca_file = ca_file
         self._auth = auth
@@ -118,9 +118,9 @@ class HttpClient:
     ) -> Answer:
         """Send one request and read the whole answer, whatever its status.
 
-        Same-origin redirects are followed with method and body kept, 303 for GET and HEAD only, 302 not for
-        POST (GMX sends it to a PROPFIND); any other is a BadAnswer that names both hosts. Raises Unavailable
-        and BadAnswer.
+        Redirects within the origin are followed with the same method and body: 301, 307 and 308 for every method, 302
+        for all but POST (GMX sends it to a PROPFIND), 303 for GET and HEAD. Any other raises BadAnswer, which names
+        both hosts. Raises Unavailable and BadAnswer.
         """
         for _ in range(REDIRECTS):
             try:
@@ -140,7 +140,7 @@ class HttpClient:
         client = self._client
         try:
             if self._unix:
-                _knock(self._unix)
+                _probe(self._unix)
             response = client.send(request)
         except httpx.ConnectError as error:
             if other and self._pinned and "CERTIFICATE_VERIFY_FAILED" in str(error):
@@ -158,7 +158,7 @@ class HttpClient:
         return read(response, self._clock())
 
     def _where(self, error: httpx.RequestError, request: httpx.Request) -> str:
-        """The remote and the host that failed: with ``auth`` it may be that of the identity provider."""
+        """The server's name and the host that failed, which with ``auth`` may be the identity provider's."""
         with suppress(RuntimeError):  # raised if the error does not know its request
             request = error.request
         return f"{self.name} ({request.url.netloc.decode()})"
@@ -189,7 +189,7 @@ class HttpClient:
 
 
 def read(response: httpx.Response, now: datetime) -> Answer:
-    """The answer of a response whose body was read; ``now`` is what a date in Retry-After is compared with."""
+    """Make an Answer of a response whose body was read; ``now`` turns a date in Retry-After into seconds."""
     return Answer(
         status=response.status_code,
         headers={name.lower(): value for name, value in response.headers.items()},
@@ -200,9 +200,9 @@ def read(response: httpx.Response, now: datetime) -> Answer:
 
 
 def decode(answer: Answer, kind: type[T], name: str) -> T:
-    """Read an answer's JSON as ``kind``, whatever its content type (OpenTalk sends ``text/json``).
+    """Decode an answer's JSON as ``kind``, whatever its content type (OpenTalk sends ``text/json``).
 
-    Raises BadAnswer without a word of the body.
+    Raises BadAnswer, whose message says where the JSON is wrong and nothing of what it contains.
     """
     try:
         return msgspec.json.decode(answer.body, type=kind)
@@ -213,7 +213,7 @@ def decode(answer: Answer, kind: type[T], name: str) -> T:
 
 
 def unavailable(answer: Answer, name: str) -> Unavailable:
-    """The exception for 429 and 5xx, with what Retry-After asked for."""
+    """The exception for 429 and 5xx, with the answer's Retry-After."""
     if answer.status == 429:  # noqa: PLR2004
         return Unavailable(f"{name} asks for fewer requests (429)", answer.retry_after)
     return Unavailable(f"{name} is in trouble ({answer.status})", answer.retry_after)
@@ -240,8 +240,8 @@ def _reason(error: httpx.ConnectError) -> str:
     return text or type(error).__name__
 
 
-def _knock(path: Path) -> None:
-    """Raise what httpx would if nobody serves a socket; httpcore 1.0 leaves its own one open then."""
+def _probe(path: Path) -> None:
+    """Connect once, and raise what httpx would if nobody listens; httpcore 1.0 would leave its own socket open then."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(5.0)
         try:
@@ -251,7 +251,7 @@ def _knock(path: Path) -> None:
 
 
 class _Bounded(httpx.BaseTransport):
-    """Reads every answer, token answers too, within the deadline and the byte cap."""
+    """Reads every answer, those of an ``httpx.Auth`` too, within the deadline and the size limit."""
 
     def __init__(self, inner: httpx.BaseTransport, deadline: float, timeout: httpx.Timeout, limit: int) -> None:
         self._inner = inner
@@ -261,7 +261,7 @@ class _Bounded(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         end = time.monotonic() + self._deadline
-        request.extensions.setdefault("timeout", self._timeout.as_dict())  # an auth's requests have none
+        request.extensions.setdefault("timeout", self._timeout.as_dict())  # the requests of an Auth have none
         response = self._inner.handle_request(request)
         if response.headers.get("content-encoding", "identity") != "identity":
             response.close()
@@ -295,12 +295,12 @@ class _BoundedStream(httpx.SyncByteStream):
 
 @lru_cache(maxsize=8)
 def _context(ca_file: Path | None) -> ssl.SSLContext:
-    """One for all remotes with the same certificates: reading the system's takes 60 ms."""
+    """One context for all clients with the same certificates: reading the system's takes 60 ms."""
     return ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
 
 
 def _pinned_context(ca_file: Path) -> ssl.SSLContext:
-    """Accepts exactly the certificates of the file (OpenMeetings' default certificate names no host)."""
+    """A context that accepts exactly the certificates of a file (OpenMeetings' default one names no host)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED

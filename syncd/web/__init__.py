@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people open in a browser or subscribe to."""
+"""The HTTP server: the feeds that calendar programs subscribe to."""

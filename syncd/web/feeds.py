@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The feeds over HTTP, for calendar programs that subscribe to them.
+"""The HTTP application that serves feeds to the calendar programs that subscribed to them.
 
-A feed never answers 200 with less than it has because something failed: it gives its last good body, or 503.
-A token is a password: it is looked up by its SHA-256 alone, which leaves no timing to learn from, and must not
-be logged. Nothing is compressed, rendered or fetched here.
+A feed never answers 200 with a shortened body because something failed: it sends its last good body, or 503. A token
+is a password: it is looked up by its SHA-256 only, so that timing reveals nothing, and is never logged. Nothing is
+compressed, rendered or fetched here.
 """
 
 import logging
@@ -31,22 +31,22 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Robots-Tag": "noindex",
 }
-# RFC 9111 calls Warning obsolete; it harms nobody and tells people why a change is not there yet.
+# RFC 9111, 5.5 calls Warning obsolete; it does no harm and explains why a change has not arrived yet.
 STALE = {"Warning": '110 syncd "the last good answer"'}
 
 
 def token_key(token: str) -> str:
-    """What is kept of a feed's token: its SHA-256, hexadecimal."""
+    """The SHA-256 of a feed's token, hexadecimal: the only trace of it that is stored."""
     return sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
 def feed_address(public_url: str, token: str) -> str:
-    """Where the feed of a token is subscribed to."""
+    """The address at which the feed of a token is subscribed to."""
     return f"{public_url.rstrip('/')}/feed/{token}.ics"
 
 
 class FeedState(Struct, frozen=True):
-    """A feed as it stands: ``version`` is the digest of its content, ``ready`` false before there is any."""
+    """A feed's name, the digest of its content (``version``), and whether it was built at all (``ready``)."""
 
     name: str
     version: str
@@ -54,13 +54,13 @@ class FeedState(Struct, frozen=True):
 
 
 class Published(Protocol):
-    """Where the feeds lie. Both methods may raise SyncdError and sqlite3.Error; they are called from threads."""
+    """The feeds that are served. Both methods may raise SyncdError and sqlite3.Error; threads call them."""
 
     def feed(self, token_sha256: str) -> FeedState | None:
-        """The feed with the token of this SHA-256 (hex), cheap to ask; ``None`` for an unknown or revoked one."""
+        """The feed whose token has this SHA-256 (hex); ``None`` for an unknown one. Called with every request."""
 
     def body(self, name: str) -> tuple[str, bytes]:
-        """A feed's version and iCalendar text from one read: the ledger may have moved on since ``feed``."""
+        """A feed's version and iCalendar text, from one read: the version may be another than ``feed`` returned."""
 
 
 class _Body(Struct, frozen=True):
@@ -71,15 +71,15 @@ class _Body(Struct, frozen=True):
 class _Feeds:
     """The endpoint of all feeds; remembers the last good body of each."""
 
-    def __init__(self, shelf: Published) -> None:
-        self._shelf = shelf
-        self._last: dict[str, _Body] = {}  # SHA-256 of the token -> what it got last
+    def __init__(self, published: Published) -> None:
+        self._published = published
+        self._last: dict[str, _Body] = {}  # SHA-256 of the token -> the body that was sent last
 
     def get(self, request: Request) -> Response:
         """GET and HEAD of a feed. A sync function: Starlette runs it in its thread pool."""
         key = token_key(request.path_params["token"])
         try:
-            state = self._shelf.feed(key)
+            state = self._published.feed(key)
             if state is None:
                 self._last.pop(key, None)
                 raise HTTPException(404)
@@ -94,7 +94,7 @@ class _Feeds:
     def _body(self, key: str, state: FeedState) -> _Body:
         last = self._last.get(key)
         if last is None or last.version != state.version:
-            last = self._last[key] = _Body(*self._shelf.body(state.name))
+            last = self._last[key] = _Body(*self._published.body(state.name))
         return last
 
     def _last_good(self, request: Request, key: str, error: Exception) -> Response:
@@ -111,11 +111,11 @@ class _Feeds:
         return _whole(last, STALE)
 
 
-def feed_app(shelf: Published) -> Starlette:
-    """The application that serves ``/feed/TOKEN.ics`` from a shelf; everything else is a plain 404."""
+def feed_app(published: Published) -> Starlette:
+    """The application that serves ``/feed/TOKEN.ics``; every other path is a plain 404."""
     app = Starlette(
         routes=[
-            Route("/feed/{token}.ics", _Feeds(shelf).get, methods=["GET", "HEAD"]),
+            Route("/feed/{token}.ics", _Feeds(published).get, methods=["GET", "HEAD"]),
             Route("/robots.txt", _robots, methods=["GET", "HEAD"]),
         ]
     )
@@ -124,7 +124,7 @@ def feed_app(shelf: Published) -> Starlette:
 
 
 def _robots(_: Request) -> Response:
-    """Google's calendar obeys robots.txt: whoever has a feed's address may fetch it. Its headers forbid the index."""
+    """Allow everything: Google's calendar obeys robots.txt. The headers of feeds keep search engines out."""
     return PlainTextResponse("User-agent: *\nDisallow:\n")
 
 
@@ -140,11 +140,11 @@ def _unchanged(version: str, extra: dict[str, str]) -> Response:
 
 
 def _whole(body: _Body, extra: dict[str, str]) -> Response:
-    """For HEAD too: the server leaves out the body and keeps its length."""
+    """Answer with the whole body. For HEAD, too: the server leaves the body out and sends its length."""
     return Response(body.content, headers={**HEADERS, **extra, "ETag": f'"{body.version}"'})
 
 
 def _later() -> Response:
-    """Clients keep what they have on a 503, and may drop it all on an empty 200."""
+    """Answer 503: calendar programs keep their entries then, and may drop them all on an empty 200."""
     headers = {"Retry-After": RETRY_AFTER, "Cache-Control": "no-store"}
     return PlainTextResponse("This feed is not ready. Try again in a minute.\n", 503, headers)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The feeds as the web serves them: stored entries joined, nothing rendered, no request anywhere."""
+"""Reads the feeds that are served from the ledger. Stored entries are joined; nothing is rendered, no server asked."""
 
 from collections.abc import Iterable
 
@@ -21,13 +21,13 @@ class PublishedFeeds:
         self._installation = ledger.secret("installation")
 
     def configure(self, config: Config) -> None:
-        """Serve by another configuration from now on."""
+        """Use another configuration from now on."""
         self._config = config
 
     def feed(self, token_sha256: str) -> FeedState | None:
-        """How the feed of this token stands; ``None`` if there is none.
+        """The feed whose token has this SHA-256; ``None`` if there is none.
 
-        It is ready when it was built, which it is when all of its accounts have been listed completely.
+        It is ready once it was built, which needs a complete listing of all of its accounts.
         """
         feed = next((each for each in self._ledger.feeds().values() if each.token_sha256 == token_sha256), None)
         if feed is None:
@@ -37,7 +37,7 @@ class PublishedFeeds:
         return FeedState(feed.name, _version(feed, self._ledger.edition(feed)), ready=True)
 
     def body(self, name: str) -> tuple[str, bytes]:
-        """A feed's version and its bytes, from one read."""
+        """A feed's version and its iCalendar text, from one read. Raises Refused if the feed was revoked meanwhile."""
         feed = self._ledger.feeds().get(name)
         if feed is None:
             raise Refused("the feed was revoked this moment")

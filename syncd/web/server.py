@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serves an application from a thread of its own, until it is closed; signals stay with the main thread."""
+"""Runs uvicorn in a thread of its own. Signals stay with the main thread."""
 
 import asyncio
 import os
@@ -17,14 +17,15 @@ from syncd.errors import NeedsYou
 
 BACKLOG = 128
 LAST_ANSWERS = 1.0
+"""Seconds that answers which have begun get to finish when the server is closed."""
 
 
 class Served:
-    """An application behind a socket of this machine, from construction until ``close()``.
+    """An application that is served from construction until ``close()``.
 
-    ``listen`` is ``HOST:PORT`` or ``unix:PATH``, a port of 0 is any free one; or a socket that listens already.
-    ``url`` is its origin, without a slash at the end, and empty for a unix socket. The ``X-Forwarded-*`` headers of
-    ``trusted_proxies`` count. Raises NeedsYou if the address is taken or not ours.
+    ``listen`` is ``HOST:PORT`` (port 0 is any free one), ``unix:PATH``, or a socket that listens already. ``url`` is
+    the origin, without a slash at the end; empty for a unix socket. ``X-Forwarded-*`` headers are believed if they come
+    from ``trusted_proxies``. Raises NeedsYou if the address is taken or does not belong to this machine.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Served:
         self._server.ready.wait()
 
     def close(self) -> None:
-        """Stop serving and close every connection; what is being answered gets a second to finish."""
+        """Stop serving and close every connection; answers that have begun get a second to finish."""
         self._server.stop()
         self._thread.join()
 
@@ -63,15 +64,15 @@ class Served:
 
 
 def unix_socket(path: Path, mode: int) -> socket.socket:
-    """A socket that listens at ``path``, in place of one that a killed process has left; raises OSError.
+    """A socket that listens at ``path``; one that a killed process has left there is replaced. Raises OSError.
 
-    It has its mode before it listens: until then nobody can connect, whoever may see it.
+    It gets its ``mode`` before it listens, so that nobody can connect to it earlier.
     """
     if path.is_socket():
         path.unlink()
     server = socket.socket(socket.AF_UNIX)
     try:
-        os.fchmod(server.fileno(), mode)  # Linux makes the file with these rights, less the umask
+        os.fchmod(server.fileno(), mode)  # Linux creates the file with these rights, less the umask
         server.bind(str(path))
         path.chmod(mode)
         server.listen(BACKLOG)
@@ -97,7 +98,7 @@ def _listen(address: str) -> tuple[socket.socket, str]:
 
 
 class _Server(uvicorn.Server):
-    """Tells when it has started and can be stopped at once; uvicorn's own loop polls for either."""
+    """A server that signals when it has started and stops at once; uvicorn polls every tenth of a second for both."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
