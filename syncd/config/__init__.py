@@ -74,7 +74,7 @@ class Account(_Table, frozen=True, kw_only=True):
 
 
 class Maker(_Table, frozen=True, kw_only=True):
-    """The table of any link maker: ``url`` is where syncd reaches it, ``public_url`` what its links begin with."""
+    """The table of any link maker: ``url`` is where syncd reaches it, ``public_url`` where people do."""
 
     url: Annotated[str, Key(keys.base, '"https://conference.example.org"')]
     public_url: Annotated[str, Key(keys.base, '"https://conference.example.org"', derived=True)]
@@ -89,7 +89,10 @@ class Maker(_Table, frozen=True, kw_only=True):
 
 
 class OpenMeetings(Maker, frozen=True, kw_only=True):
-    """``[openmeetings]``: the server that makes entry links. ``room`` is a room's number or ``per-meeting``."""
+    """``[openmeetings]``: the server that makes entry links.
+
+    ``room`` is the number of the room for all meetings, or ``per-meeting`` for a room each.
+    """
 
     url: Annotated[str, Key(keys.base, '"https://om.example.org/openmeetings"')]
     public_url: Annotated[str, Key(keys.base, '"https://om.example.org/openmeetings"', derived=True)]
@@ -100,7 +103,7 @@ class OpenMeetings(Maker, frozen=True, kw_only=True):
 
 
 MAKERS: Mapping[str, type[Maker]] = {"openmeetings": OpenMeetings}
-"""What the tables of link makers hold, by their names."""
+"""The tables of link makers, by their names in the file."""
 
 
 class Calendar(_Table, frozen=True, kw_only=True):
@@ -141,9 +144,9 @@ class Feeds(_Table, frozen=True, kw_only=True):
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """A configuration without problems; ``path`` is absolute, accounts and calendars are in the file's order.
+    """A configuration that was checked. ``path`` is absolute; accounts and calendars are in the file's order.
 
-    ``ways`` are all ways in that there are; ``makers`` are the tables of the link makers, by their names.
+    ``ways`` are all ways in that exist; ``makers`` are the tables of the link makers, by their names.
     """
 
     path: Path
@@ -157,7 +160,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
     @property
     def ways_in(self) -> tuple[str, ...]:
-        """The keys of the ways in that can be had: where a link maker is needed, its table is there."""
+        """The keys of the ways in that this configuration can offer: without a link maker, or with its table."""
         return _available(self.ways, self.makers)
 
 
@@ -197,9 +200,9 @@ def load(
     etc: Path = ETC,
     tables: Mapping[str, type[Maker]] = MAKERS,
 ) -> Config:
-    """Read and check a configuration. Raises ConfigError with all of its problems.
+    """Read and check the configuration at ``path``. Raises ConfigError with all of its problems.
 
-    ``ways`` are all ways in that there are; ``tables`` has what the table of each link maker holds.
+    ``ways`` are all ways in that exist; ``tables`` are the tables of link makers, by their names in the file.
     """
     file = Path(os.path.normpath(path.absolute()))
     draft = Draft(file, environ, ("opentalk", "caldav"))
@@ -230,7 +233,7 @@ def load(
 
 
 def _makers(draft: Draft, tables: Mapping[str, type[Maker]]) -> dict[str, dict[str, Any]]:
-    """The tables of link makers by their names; links begin as people see the address that syncd asks, if no other."""
+    """The values of the link makers' tables, by their names. ``public_url`` is ``url`` unless it is given."""
     makers = {name: draft.section(name, kind) for name, kind in tables.items() if name in draft.tables}
     for values in makers.values():
         if values.get("public_url", "") is None:
@@ -241,7 +244,7 @@ def _makers(draft: Draft, tables: Mapping[str, type[Maker]]) -> dict[str, dict[s
 def _calendars(
     draft: Draft, accounts: tuple[str, ...], ways: Iterable[Way], makers: Collection[str]
 ) -> dict[str, dict[str, Any]]:
-    """The tables of calendars by their names, with what follows from the rest."""
+    """The values of the calendars' tables, by their names, with the defaults that depend on other keys."""
     calendars = draft.named_sections("caldav", Calendar, "team")
     for name, values in calendars.items():
         _settle_calendar(values, f"caldav.{name}", draft, accounts)
@@ -277,7 +280,7 @@ def _check_login(values: Mapping[str, Any], name: str, draft: Draft) -> None:
 
 
 def _settle_calendar(values: dict[str, Any], path: str, draft: Draft, accounts: tuple[str, ...]) -> None:
-    """Fill in what follows from the rest, and check what a calendar says of other tables."""
+    """Fill in defaults that depend on other keys, and check what a calendar says about other tables."""
     _settle_accounts(values, path, draft, accounts)
     several = len(values.get("accounts", ())) > 1
     if values.get("audience", "") is None:
@@ -290,7 +293,7 @@ def _settle_calendar(values: dict[str, Any], path: str, draft: Draft, accounts: 
 
 
 def _settle_ways(values: dict[str, Any], path: str, draft: Draft, ways: Iterable[Way], makers: Collection[str]) -> None:
-    """Without ``ways_in`` a calendar shows all there are; with it, each must be one that can be had."""
+    """``ways_in`` defaults to all that the configuration offers; each way in that is given must be one of them."""
     key, available = f"{path}.ways_in", _available(ways, makers)
     example = f'ways_in = ["{available[0]}"]'
     if values.get("ways_in", ()) is None:
