@@ -69,7 +69,7 @@ def forms(line: str, *, series: bool) -> list[str]:
         case "SEQUENCE":
             other = ["SEQUENCE:9"]
         case "STATUS" | "TRANSP":
-            other = [line.lower(), "" if line == "TRANSP:OPAQUE" else line]
+            other = [line.lower(), line.replace("TRANSP:OPAQUE", "")]
         case "SUMMARY" | "DESCRIPTION" | "LOCATION":
             escapes = {"\\n": "\\N", "\\,": ",", "\\;": ";"}
             loose = re.sub(r"\\.", lambda found: escapes.get(found[0], found[0]), value)
@@ -79,12 +79,17 @@ def forms(line: str, *, series: bool) -> list[str]:
         case "CONFERENCE":
             other = [";".join([name, *head.split(";")[:0:-1]]) + f":{value}", line.replace(";VALUE=URI", "")]
         case "DTSTART" | "DTEND" | "EXDATE" | "RECURRENCE-ID" if f"TZID={BERLIN}" in head and "," not in value:
-            zones = ["W. Europe Standard Time", f'"/x.org/1/{BERLIN}"', f"{BERLIN};VALUE=DATE-TIME"]
-            other = [line.replace(BERLIN, zone) for zone in zones]
-            wall = datetime.fromisoformat(value).replace(tzinfo=ZoneInfo(BERLIN))
-            if not (series and name == "DTSTART"):
-                other.append(f"{name}:{wall.astimezone(UTC):%Y%m%dT%H%M%SZ}")
+            other = _in_other_zones(line, utc=not (series and name == "DTSTART"))
     return [line, *other]
+
+
+def _in_other_zones(line: str, *, utc: bool) -> list[str]:
+    """A time of Berlin's with the zone by other names, or in UTC."""
+    head, value = line.split(":", 1)
+    zones = ["W. Europe Standard Time", f'"/x.org/1/{BERLIN}"', f"{BERLIN};VALUE=DATE-TIME"]
+    wall = datetime.fromisoformat(value).replace(tzinfo=ZoneInfo(BERLIN))
+    in_utc = [f"{head.split(';')[0]}:{wall.astimezone(UTC):%Y%m%dT%H%M%SZ}"] if utc else []
+    return [*(line.replace(BERLIN, zone) for zone in zones), *in_utc]
 
 
 @st.composite

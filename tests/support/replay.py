@@ -108,14 +108,7 @@ def _links(headers: Mapping[str, str]) -> list[dict[str, Any]]:
 def _different(ours: Any, theirs: Any, where: str) -> Iterator[str]:
     match ours, theirs:
         case dict(), dict():
-            if ours.keys() != theirs.keys():
-                yield f"{where}: members {sorted(ours.keys() ^ theirs.keys())} on one side only"
-            if _is_touched(ours) != _is_touched(theirs):
-                yield f"{where}: updated on one side only"
-            for name in ours.keys() & theirs.keys():
-                volatile = name in VOLATILE or (set(theirs) == set(CALL_IN) and name in CALL_IN)
-                one, other = (type(ours[name]), type(theirs[name])) if volatile else (ours[name], theirs[name])
-                yield from _different(one, other, f"{where}.{name}")
+            yield from _different_members(ours, theirs, where)
         case list(), list():
             if len(ours) != len(theirs):
                 yield f"{where}: {len(ours)} items, recorded {len(theirs)}"
@@ -124,6 +117,17 @@ def _different(ours: Any, theirs: Any, where: str) -> Iterator[str]:
         case _:
             if ours != theirs:
                 yield f"{where}: {ours!r}, recorded {theirs!r}"
+
+
+def _different_members(ours: dict[str, Any], theirs: dict[str, Any], where: str) -> Iterator[str]:
+    if ours.keys() != theirs.keys():
+        yield f"{where}: members {sorted(ours.keys() ^ theirs.keys())} on one side only"
+    if _is_touched(ours) != _is_touched(theirs):
+        yield f"{where}: updated on one side only"
+    for name in ours.keys() & theirs.keys():
+        volatile = name in VOLATILE or (set(theirs) == set(CALL_IN) and name in CALL_IN)
+        one, other = (type(ours[name]), type(theirs[name])) if volatile else (ours[name], theirs[name])
+        yield from _different(one, other, f"{where}.{name}")
 
 
 def _is_touched(value: Mapping[str, Any]) -> bool:

@@ -342,21 +342,7 @@ class World:
             )
             for name in self.accounts
         }
-        calendars = {
-            self.names[name]: configuration.Calendar(
-                name=self.names[name],
-                url="https://dav.example.org/",
-                username="alice",
-                password=password,
-                accounts=self.configured(name),
-                ways_in=("opentalk", "openmeetings"),
-                audience="owner" if name == "mine" else "guests",
-                passwords=name == "mine",
-                on_edit=self.rules[name][0],  # type: ignore[arg-type]
-                on_delete=self.rules[name][1],  # type: ignore[arg-type]
-            )
-            for name in self.desks
-        }
+        calendars = {self.names[name]: self._calendar(name, password) for name in self.desks}
         om = "https://om.example.org/openmeetings"
         config = configuration.Config(
             path=Path("config.toml"),
@@ -379,6 +365,20 @@ class World:
         self.jobs = Jobs(config, self.ledger, remotes, lambda: self.now, self._progress, workers=1, jitter=lambda: 0.0)
         for name, profile in self.jobs.profiles.items():
             self.jobs.profiles[name] = replace(profile, versions=(str(self.version),))
+
+    def _calendar(self, name: str, password: Secret) -> configuration.Calendar:
+        return configuration.Calendar(
+            name=self.names[name],
+            url="https://dav.example.org/",
+            username="alice",
+            password=password,
+            accounts=self.configured(name),
+            ways_in=("opentalk", "openmeetings"),
+            audience="owner" if name == "mine" else "guests",
+            passwords=name == "mine",
+            on_edit=self.rules[name][0],  # type: ignore[arg-type]
+            on_delete=self.rules[name][1],  # type: ignore[arg-type]
+        )
 
     def _progress(self, _name: str, _done: int, _total: int) -> None:
         if self.stop_after is not None:
