@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""CalDAV: where the meetings go. It knows nothing of what the objects mean."""
+"""CalDAV: reads and writes the objects of a calendar, whatever they contain."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the answers of WebDAV servers mean: statuses, preconditions, properties, ETags.
+"""Reads the answers of WebDAV servers: statuses, preconditions, properties, ETags. Pure.
 
-Pure. The body decides before the status does: servers agree on the names of preconditions (RFC 4791,
-5.3.2.1) and not on their statuses. No word of a body gets into an exception but those names.
+The body decides before the status does: servers agree on the names of preconditions (RFC 4791, 5.3.2.1) and not on
+their statuses. Nothing of a body gets into an exception but those names.
 """
 
 import re
@@ -20,18 +20,18 @@ DAV = "{DAV:}"
 CALDAV = "{urn:ietf:params:xml:ns:caldav}"
 
 MULTISTATUS = 207
-NO_LOGIN = 401
+UNAUTHORIZED = 401
 FULL = 507
 BUSY = frozenset({408, 423, 425, 429})
-# What a caller may want to judge itself: not logins, and nothing that heals.
-OTHER_4XX = frozenset(range(400, 500)) - BUSY - {NO_LOGIN}
+# Statuses that a caller may want to judge itself: neither a refused login nor what passes with time.
+OTHER_4XX = frozenset(range(400, 500)) - BUSY - {UNAUTHORIZED}
 
 # RFC 4791 and, for Cyrus, where a UID is taken in the whole account, RFC 6638 (3.2.4.1).
 UID_TAKEN = frozenset({"no-uid-conflict", "unique-scheduling-object-resource"})
-# Nextcloud says so with a plain 400, also of what lies in its trash bin, and SOGo with a plain 409.
+# Nextcloud answers a plain 400 with this text, also for an object in its trash bin, and SOGo a plain 409.
 UID_TEXT = re.compile(rb"\buid\b[^<]{0,120}\balready (exists|in use)", re.IGNORECASE)
 NO_ROOM = frozenset({"quota-not-exceeded", "sufficient-disk-space"})  # RFC 4331, 6
-UNFIT = frozenset(
+INVALID = frozenset(
     {
         "allowed-attendee-scheduling-object-change",
         "allowed-organizer-scheduling-object-change",
@@ -50,9 +50,11 @@ UNFIT = frozenset(
 
 
 class Collection(Struct, frozen=True):
-    """What a PROPFIND of an address told; ``None`` where the server does not tell (Google: privileges).
+    """The properties of an address; ``None`` for one that the server does not send (Google: privileges).
 
-    ``cursor`` is the sync token of RFC 6578, if it was asked for.
+    ``calendar`` is true if it is a calendar; ``components`` are those that it takes (``VEVENT``); ``privileges`` the
+    current user's. ``cursor`` is the sync token of RFC 6578, if it was requested. ``home`` is true if the address is
+    a principal, which has a calendar-home-set.
     """
 
     status: int
@@ -65,15 +67,15 @@ class Collection(Struct, frozen=True):
     home: bool = False
 
 
-def collection(answer: Answer, who: str) -> Collection:
-    """Read the answer to a PROPFIND with Depth 0. Raises BadAnswer."""
+def read_collection(answer: Answer, who: str) -> Collection:
+    """Read the answer to a PROPFIND with Depth 0. ``who`` begins a message. Raises BadAnswer."""
     if answer.status in OTHER_4XX:
         return Collection(answer.status, answer.url)
     tree = parse(answer.body) if answer.status == MULTISTATUS else None
     if tree is None:
         raise BadAnswer(f"{who} answered something else than CalDAV ({answer.status}); is its url right?")
     refused = statuses(tree.iterfind(f"{DAV}response[1]/{DAV}status"))
-    if refused and refused[0] in OTHER_4XX:  # Xandikos packs a plain 404 into a multistatus
+    if refused and refused[0] in OTHER_4XX:  # Xandikos wraps a plain 404 in a multistatus
         return Collection(refused[0], answer.url)
     found = _properties(tree)
     return Collection(
@@ -89,12 +91,12 @@ def collection(answer: Answer, who: str) -> Collection:
 
 
 def sync_token(tree: Any) -> str | None:
-    """That of a collection's properties, or of a listing; ``None`` where the server has none."""
+    """The sync token among a collection's properties or of a listing; ``None`` where the server has none."""
     return (tree.findtext(f"{DAV}sync-token") or "").strip() or None
 
 
 def _properties(tree: Any) -> Any:
-    """The properties that the first response of a multistatus has, without those that it says it has not."""
+    """The properties in the first response of a multistatus, without those whose propstat is no 200."""
     found = etree.Element("props")
     for propstat in tree.iterfind(f"{DAV}response[1]/{DAV}propstat"):
         if " 200" in (propstat.findtext(f"{DAV}status") or " 200"):
@@ -103,7 +105,7 @@ def _properties(tree: Any) -> Any:
 
 
 def problem(answer: Answer, who: str) -> SyncdError:
-    """The exception for an answer that is no success."""
+    """The exception for an answer that is no success; ``who`` begins its message."""
     if answer.status in BUSY or (answer.status >= 500 and answer.status != FULL):  # noqa: PLR2004
         return unavailable(answer, who)
     return _named_problem(answer, who) or _plain_problem(answer, who)
@@ -117,8 +119,8 @@ def _named_problem(answer: Answer, who: str) -> SyncdError | None:
         return NeedsYou(f"{who} has no room left ({status}); make some, or ask for a larger quota")
     if "need-privileges" in named:
         return NeedsYou(f"{who} may not be written by this user ({status}); let its owner grant writing")
-    if named & UNFIT:
-        return Refused(f"{who} refuses the object: {', '.join(sorted(named & UNFIT))} ({status})")
+    if named & INVALID:
+        return Refused(f"{who} refuses the object: {', '.join(sorted(named & INVALID))} ({status})")
     return None
 
 
@@ -133,7 +135,7 @@ def _plain_problem(answer: Answer, who: str) -> SyncdError:
 
 
 def parse(body: bytes) -> Any | None:
-    """An XML body, without entities, network and huge trees; ``None`` if it is no XML."""
+    """Parse an XML body, without entities, network and huge trees; ``None`` if it is no XML."""
     parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=False)
     try:
         return etree.fromstring(body, parser)
@@ -141,8 +143,11 @@ def parse(body: bytes) -> Any | None:
         return None
 
 
-def inner(answer: Answer, who: str) -> Answer:
-    """A multistatus that answers a PUT or DELETE, with the first failure in it as its status, else 200."""
+def with_inner_status(answer: Answer, who: str) -> Answer:
+    """A multistatus that answers a PUT or DELETE, with the first failure in it as its status, else 200.
+
+    Raises BadAnswer if it is no XML.
+    """
     tree = parse(answer.body)
     if tree is None:
         raise BadAnswer(f"{who} answered something that is not XML")
@@ -151,18 +156,18 @@ def inner(answer: Answer, who: str) -> Answer:
 
 
 def statuses(elements: Iterable[Any]) -> list[int]:
-    """The statuses of DAV:status elements, which hold a status line (RFC 4918, 14.28)."""
+    """The codes of DAV:status elements, each of which is a status line (RFC 4918, 14.28)."""
     lines = (re.match(r"\s*HTTP/\S+\s+(\d{3})\b", element.text or "") for element in elements)
     return [int(line[1]) for line in lines if line]
 
 
 def etag_of(answer: Answer) -> str | None:
-    """The ETag as the server writes it; ``None`` if it gives none."""
+    """The ETag header as the server writes it; ``None`` if it sends none."""
     return answer.headers.get("etag", "").strip() or None
 
 
 def strong(etag: str | None) -> str | None:
-    """An ETag as If-Match takes it, ``None`` if it cannot (RFC 9110, 13.1.1); Yandex forgets the quotes."""
+    """An ETag for If-Match; ``None`` if there is none or it is weak (RFC 9110, 13.1.1). Yandex forgets the quotes."""
     if not etag or etag.startswith("W/"):
         return None
     return etag if etag.startswith('"') else f'"{etag}"'
@@ -174,7 +179,7 @@ def same(one: str, other: str) -> bool:
 
 
 def _preconditions(body: bytes) -> frozenset[str]:
-    """The local names under DAV:error (RFC 4918, 16)."""
+    """The local names of the elements in DAV:error (RFC 4918, 16)."""
     tree = parse(body)
     if tree is None:
         return frozenset()
@@ -183,6 +188,7 @@ def _preconditions(body: bytes) -> frozenset[str]:
 
 
 def _each(props: Any, name: str, read: Callable[[Any], str]) -> frozenset[str] | None:
+    """``read`` of each element in a property; ``None`` if the property is missing."""
     found = props.find(name)
     return None if found is None else frozenset(read(each) for each in found.iterchildren("*"))
 

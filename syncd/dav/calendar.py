@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A CalDAV calendar: finds or makes it, tells what is in it, and puts, gets and deletes objects under preconditions.
+"""A CalDAV calendar: finds or makes it, lists it, and puts, gets and deletes objects under preconditions.
 
-It sends exactly the bytes it is given. It never retries, never overwrites blindly, and never takes a
-calendar that is gone for one whose entries somebody deleted. Every status becomes an exception in ``_send``.
+It sends exactly the bytes it gets. It never retries, never overwrites without a precondition, and never takes a
+calendar that is gone for one whose entries somebody deleted. Every failure status becomes an exception in ``_send``.
 """
 
 from base64 import b64encode
@@ -14,15 +14,15 @@ from urllib.parse import unquote, urljoin, urlsplit
 from syncd.dav.answers import (
     FULL,
     MULTISTATUS,
-    NO_LOGIN,
     OTHER_4XX,
+    UNAUTHORIZED,
     Collection,
-    collection,
     etag_of,
-    inner,
     problem,
+    read_collection,
     same,
     strong,
+    with_inner_status,
 )
 from syncd.dav.library import Library
 from syncd.dav.listing import LIST, changes_since, href_of, read_listing
@@ -30,19 +30,19 @@ from syncd.errors import BadAnswer, Changed, LoginRefused, NeedsYou
 from syncd.model import Found, Seen, Stored, digest_of
 from syncd.transport import Answer, HttpClient
 
-LOOK = (
+PROPERTIES = (
     b'<?xml version="1.0" encoding="utf-8"?>'
     b'<propfind xmlns="DAV:" xmlns:C="urn:ietf:params:xml:ns:caldav"><prop><resourcetype/>'
     b"<current-user-principal/><current-user-privilege-set/><C:calendar-home-set/>"
     b"<C:supported-calendar-component-set/></prop></propfind>"
 )
-# Not asked for with every look: Radicale reads all objects to make a sync token.
-LOOK_FOR_CURSOR = LOOK.replace(b"<resourcetype/>", b"<resourcetype/><sync-token/>")
+# The sync token is not requested every time: Radicale reads all objects to make one.
+PROPERTIES_AND_CURSOR = PROPERTIES.replace(b"<resourcetype/>", b"<resourcetype/><sync-token/>")
 XML = "application/xml; charset=utf-8"
 NOT_THERE = (404, 410)
-MAYBE_GONE = (404, 405, 409, 410)  # RFC 4918, 9.7.1 says 409 for a missing collection, servers all of these
-# How servers refuse a sync token, or have none: 403, 409 (RFC 6578), 410 (Google), 412 (Xandikos), 500 (Apple's
-# old one), 507 (too many changes). A 503 is no such answer: it asks to come later.
+MAYBE_GONE = (404, 405, 409, 410)  # for a missing collection RFC 4918, 9.7.1 has 409; servers send all of these
+# Statuses by which servers refuse a sync token, or say that they have none: 403, 409 (RFC 6578), 410 (Google),
+# 412 (Xandikos), 500 (Apple's old server), 507 (too many changes). A 503 is none: the server is overloaded.
 NO_CHANGES = OTHER_4XX | frozenset(range(500, 600)) - {503}
 PAGES = 100
 WRITING = frozenset({"all", "write", "write-content", "bind"})
@@ -51,14 +51,14 @@ PLACES = (WELL_KNOWN, "/", "/remote.php/dav/", "/dav/", "/SOGo/dav/", "/caldav/"
 
 
 class CalDAVCalendar:
-    """One calendar on a CalDAV server; safe to share between threads. Constructing it asks nothing.
+    """One calendar on a CalDAV server; safe to share between threads. Constructing it sends nothing.
 
-    ``name`` is what messages call it. ``url`` is a calendar, or, where ``calendar`` names one by its display
-    name, any address of a server that has it or is to get it. ``password`` is called once, and again after
-    a refusal. An ``href`` is the last segment of an object's address, encoded as ``href_of`` does.
+    ``name`` is its table in the configuration, for messages. ``url`` is the calendar or, where ``calendar`` is given
+    (a display name), any address of the server that has it or shall get it. ``password`` is called once, and again
+    after a refusal. An ``href`` is the last segment of an object's address, encoded as ``href_of`` does.
 
-    Every method may raise Unavailable, BadAnswer, LoginRefused and NeedsYou. The first of them to be called
-    looks at the calendar before all else, since Stalwart makes a calendar of every typo that is PUT to.
+    Every method may raise Unavailable, BadAnswer, LoginRefused and NeedsYou. The first one that is called makes sure
+    that the calendar exists, because Stalwart creates a calendar for a PUT to any address.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class CalDAVCalendar:
         self._calendar = calendar
         self._username = username
         self._password = password
-        self._remote = HttpClient(self._who, ca_file=ca_file, deadline=deadline)
+        self._client = HttpClient(self._who, ca_file=ca_file, deadline=deadline)
         self._collection: str | None = None
         self._checking = RLock()
         self._authorization: str | None = None
@@ -87,25 +87,25 @@ class CalDAVCalendar:
 
     @property
     def url(self) -> str:
-        """Where the calendar is; before the first request, what was given."""
+        """The address of the calendar; before the first request, the configured one."""
         return self._collection or self._url
 
     def close(self) -> None:
         """Close all connections."""
-        self._remote.close()
+        self._client.close()
 
     def create(self, href: str, body: bytes) -> Stored:
-        """Put a new object. Raises Changed if the href is taken, UidTaken and Refused.
+        """Put a new object. Raises Changed if an object has this href already, UidTaken and Refused.
 
-        SOGo, Zimbra and Google ignore ``If-None-Match``, so the href has to be one that only we use.
+        SOGo, Zimbra and Google ignore ``If-None-Match``, so the href must be one that only syncd uses.
         """
         return self._put(href, body, {"If-None-Match": "*"})
 
     def update(self, href: str, body: bytes, etag: str | None) -> Stored:
-        """Put another version of an object. Raises Changed if it is gone or has another ETag; Refused.
+        """Replace an object that has this ETag. Raises Changed if it is gone or has another one, and Refused.
 
-        Without an ETag, or with a weak one (GMX), which If-Match cannot have, the object is fetched first:
-        an edit by somebody else can then be lost only in the time of one request.
+        Without an ETag, or with a weak one (GMX), which If-Match does not allow, the object is fetched and compared
+        first: an edit by somebody else can then be overwritten only if it is made between the two requests.
         """
         tag = strong(etag)
         if tag is None:
@@ -116,7 +116,7 @@ class CalDAVCalendar:
         return self._put(href, body, {"If-Match": tag} if tag else {})
 
     def delete(self, href: str, etag: str | None) -> None:
-        """Delete an object; one that is gone already is fine. Raises Changed and Refused."""
+        """Delete an object that has this ETag; nothing happens if it is gone. Raises Changed and Refused."""
         tag = strong(etag)
         if etag and tag is None:
             found = self.fetch(href)
@@ -125,14 +125,14 @@ class CalDAVCalendar:
             if not _as_remembered(found, etag):
                 raise Changed(f"{self._who}: the object is not the one we remember")
         try:
-            self._send("DELETE", self._at(href), {"If-Match": tag} if tag else {}, takes=NOT_THERE)
-        except Changed:  # also what sabre and Radicale say of If-Match where nothing is
+            self._send("DELETE", self._at(href), {"If-Match": tag} if tag else {}, accept=NOT_THERE)
+        except Changed:  # sabre and Radicale answer so to If-Match where no object is
             if self.fetch(href) is not None:
                 raise
 
     def fetch(self, href: str) -> Found | None:
-        """What lies at an href; ``None`` if nothing does while the calendar itself is there."""
-        answer = self._send("GET", self._at(href), {"Accept": "text/calendar"}, takes=NOT_THERE)
+        """The object at an href; ``None`` if there is none and the calendar itself exists."""
+        answer = self._send("GET", self._at(href), {"Accept": "text/calendar"}, accept=NOT_THERE)
         if answer.status in NOT_THERE:
             self.check()
             return None
@@ -141,43 +141,43 @@ class CalDAVCalendar:
         return Found(href, etag_of(answer), answer.body)
 
     def seen(self, cursor: str | None) -> Seen:
-        """What is in the calendar: all of it, or what changed since a cursor that an earlier call gave.
+        """List the calendar: what changed since the cursor that an earlier call returned, or everything.
 
-        All of it is told where there is no cursor or the server does not take it any more. Hrefs are those
-        that ``create`` gives; an ETag is empty where the server tells none: then only ``fetch`` knows. A
-        listing that may have left something out is a BadAnswer.
+        Everything is listed without a cursor, or where the server refuses it. Hrefs are those that ``create``
+        returns; an ETag is empty where the server sends none. A listing that may have left something out raises
+        BadAnswer.
 
-        What changed is what the server says: Nextcloud loses changes of some days ago, Bedework deletions,
-        and DAViCal and Stalwart take any cursor. So all of it should be asked for from time to time.
+        Changes are as good as the server's word: Nextcloud forgets those of some days ago, Bedework forgets
+        deletions, and DAViCal and Stalwart accept any cursor. So everything should be listed from time to time.
         """
         return (self._changes(cursor) if cursor else None) or self._all()
 
     def check(self) -> None:
-        """Ask the server whether the calendar is there, takes events and may be written by this user.
+        """Make sure that the calendar exists, takes events and may be written by this user; else raise NeedsYou.
 
-        Finds, or makes, a calendar that was given by its name. Raises NeedsYou where a person has to act.
+        A calendar that is given by its name is looked for, and made if it is missing.
         """
-        self._check(LOOK)
+        self._check(PROPERTIES)
 
     def _check(self, question: bytes) -> Collection:
         with self._checking:
-            seen = self._look(self._collection or (self._find() if self._calendar else self._url), question)
-            if not seen.calendar:
-                raise self._no_calendar(seen)
-            if seen.components and "VEVENT" not in seen.components:
+            found = self._properties(self._collection or (self._find() if self._calendar else self._url), question)
+            if not found.calendar:
+                raise self._no_calendar(found)
+            if found.components and "VEVENT" not in found.components:
                 raise NeedsYou(f"{self._who} takes no events (only tasks?); put the url of one that does")
-            if seen.privileges is not None and not seen.privileges & WRITING:
+            if found.privileges is not None and not found.privileges & WRITING:
                 raise NeedsYou(f"{self._who} may only be read by this user; let its owner grant writing")
-            self._collection = seen.url
-            return seen
+            self._collection = found.url
+            return found
 
     def _changes(self, cursor: str) -> Seen | None:
-        """What changed since a cursor; ``None`` if the server does not tell, or not all of it."""
-        self._ready()
+        """What changed since a cursor; ``None`` if the server refuses it or does not list all changes."""
+        self._ensure_checked()
         etags: dict[str, str | None] = {}
         for _ in range(PAGES):
             headers = {"Depth": "0", "Content-Type": XML}  # RFC 6578, 3.2: other depths are a 400
-            answer = self._send("REPORT", self.url, headers, changes_since(cursor), takes=NO_CHANGES)
+            answer = self._send("REPORT", self.url, headers, changes_since(cursor), accept=NO_CHANGES)
             try:
                 page = read_listing(answer, self._who)
             except BadAnswer:
@@ -193,28 +193,28 @@ class CalDAVCalendar:
     def _all(self) -> Seen:
         """A complete listing.
 
-        By PROPFIND, which every server answers from what it has. An initial sync-collection is answered from
-        a log or not at all: Stalwart cuts it and skips the rest, Cyrus refused it, Nextcloud may answer 507,
-        Radicale takes five times as long. The cursor is asked for before, not with it: so what changes
-        meanwhile is told twice rather than never.
+        By PROPFIND, which every server answers from its objects. An initial sync-collection is answered from a log
+        or not at all: Stalwart cuts it and skips the rest, Cyrus refuses it, Nextcloud may answer 507, Radicale takes
+        five times as long. The cursor is requested before the listing, so that what changes in between is listed
+        twice rather than never.
         """
-        cursor = self._check(LOOK_FOR_CURSOR).cursor
+        cursor = self._check(PROPERTIES_AND_CURSOR).cursor
         headers = {"Depth": "1", "Content-Type": XML}
-        answer = self._send("PROPFIND", self.url, headers, LIST, takes=OTHER_4XX | {FULL})
+        answer = self._send("PROPFIND", self.url, headers, LIST, accept=OTHER_4XX | {FULL})
         if answer.status in NOT_THERE:
             self.check()
         page = read_listing(answer, self._who)
-        if page.truncated or not page.told:
+        if page.truncated or not page.responses:
             raise BadAnswer(f"{self._who} does not list all that is in it; has the server a limit for listings?")
         return Seen({href: etag for href, etag in page.etags.items() if etag is not None}, cursor, complete=True)
 
     def _at(self, href: str) -> str:
         if href in ("", ".", "..") or set(href) & set("/?#"):
             raise ValueError("an href is one segment of a path")
-        self._ready()
+        self._ensure_checked()
         return self.url + href
 
-    def _ready(self) -> None:
+    def _ensure_checked(self) -> None:
         with self._checking:
             if self._collection is None:
                 self.check()
@@ -222,13 +222,13 @@ class CalDAVCalendar:
     def _put(self, href: str, body: bytes, condition: Mapping[str, str]) -> Stored:
         url = self._at(href)
         headers = {"Content-Type": "text/calendar; charset=utf-8", **condition}
-        answer = self._send("PUT", url, headers, body, takes=MAYBE_GONE)
+        answer = self._send("PUT", url, headers, body, accept=MAYBE_GONE)
         if answer.status in MAYBE_GONE:
             self.check()
             raise problem(answer, self._who)
         try:
             there = urljoin(url, answer.headers.get("location", url))
-        except ValueError:  # no address at all: it lies where it was put
+        except ValueError:  # an invalid Location: the object is where it was put
             there = url
         here = unquote(there.rpartition("/")[0]) == unquote(url.rpartition("/")[0])
         return Stored((here and href_of(there)) or href, etag_of(answer))
@@ -240,29 +240,29 @@ class CalDAVCalendar:
         headers: Mapping[str, str],
         content: bytes | None = None,
         *,
-        takes: Container[int] = (),
+        accept: Container[int] = (),
     ) -> Answer:
-        """The door: send, and raise for every status but success and those that the caller takes."""
-        if not _same_house(url, self._url):
+        """Send a request; raise for every status but success and those in ``accept``, which the caller judges."""
+        if not _may_have_password(url, self._url):
             raise NeedsYou(
                 f"{self._who}: the server says that its calendars are at {urlsplit(url).hostname}, which does "
                 "not get the password; put the calendar's address there into url"
             )
         authorization = self._authorize()
         all_headers = {**headers, "Authorization": authorization}
-        answer = self._remote.send(method, url, headers=all_headers, content=content)
-        if answer.status == NO_LOGIN:
+        answer = self._client.send(method, url, headers=all_headers, content=content)
+        if answer.status == UNAUTHORIZED:
             raise self._login_refused(authorization, answer)
         if answer.status == MULTISTATUS and method in ("PUT", "DELETE"):
-            answer = inner(answer, self._who)
-        if answer.status in takes or 200 <= answer.status < 300:  # noqa: PLR2004
+            answer = with_inner_status(answer, self._who)
+        if answer.status in accept or 200 <= answer.status < 300:  # noqa: PLR2004
             return answer
         raise problem(answer, self._who)
 
     def _authorize(self) -> str:
-        """The Authorization header, in UTF-8 (RFC 7617, 2.1); one that was refused is never sent again.
+        """The Authorization header, in UTF-8 (RFC 7617, 2.1). One that was refused is never sent again.
 
-        Servers lock an account, and Nextcloud slows down the whole address, after a few wrong passwords.
+        After a few wrong passwords servers lock the account, and Nextcloud slows down everybody at our IP address.
         """
         with self._authorizing:
             if self._authorization is None:
@@ -285,27 +285,27 @@ class CalDAVCalendar:
             "two-factor login want an app password made for syncd"
         )
 
-    def _look(self, url: str, question: bytes = LOOK) -> Collection:
+    def _properties(self, url: str, question: bytes = PROPERTIES) -> Collection:
         headers = {"Depth": "0", "Content-Type": XML}
-        return collection(self._send("PROPFIND", url, headers, question, takes=OTHER_4XX), self._who)
+        return read_collection(self._send("PROPFIND", url, headers, question, accept=OTHER_4XX), self._who)
 
-    def _no_calendar(self, seen: Collection) -> NeedsYou:
-        if seen.status == MULTISTATUS or urlsplit(seen.url).path in ("", "/"):
+    def _no_calendar(self, found: Collection) -> NeedsYou:
+        if found.status == MULTISTATUS or urlsplit(found.url).path in ("", "/"):
             there = len(self._library().calendars())
             return NeedsYou(
                 f"{self._who}: its url is a server, not a calendar; name one of the {there} there, or a new "
                 'one: calendar = "..."'
             )
         return NeedsYou(
-            f"{self._who} is not there ({seen.status}): deleted, moved, or no longer shared with this user. "
+            f"{self._who} is not there ({found.status}): deleted, moved, or no longer shared with this user. "
             "Nothing was changed; put its address into url and make sure that this user may see it"
         )
 
     def _find(self) -> str:
-        """The address of the calendar that ``calendar`` names; made if it is missing.
+        """The address of the calendar whose display name is ``calendar``; it is made if it is missing.
 
-        Its own id comes from its name, so that a second try finds what the first one made, also on servers
-        that drop the display name.
+        The last segment of a new one follows from its name, so that a second attempt finds what the first one made,
+        also on servers that drop the display name.
         """
         own = f"syncd-{digest_of(self._calendar)[:8]}"
         library = self._library()
@@ -317,7 +317,7 @@ class CalDAVCalendar:
         if named:
             return named[0]
         url = library.make(str(self._calendar), own)
-        if not self._look(url).calendar:
+        if not self._properties(url).calendar:
             raise NeedsYou(f"{self._who}: the server did not let syncd make the calendar; make it there yourself")
         return url
 
@@ -325,19 +325,22 @@ class CalDAVCalendar:
         return Library(self._who, self._send, self._principal())
 
     def _principal(self) -> str:
-        """The address of the user's principal, from any address of the server (RFC 6764, then habit)."""
+        """The address of the user's principal, found from any address of the server.
+
+        Tried are the address itself, that of RFC 6764, and those that are usual with some servers.
+        """
         strange: BadAnswer | None = None
         for place in ("", *PLACES):
             base = urljoin(self._url, place)
             try:
-                if place == WELL_KNOWN:  # with GET: its redirect is followed if it is a 302, too (GMX)
-                    base = self._send("GET", base, {}, takes=OTHER_4XX).url
-                seen = self._look(base)
-            except BadAnswer as error:  # a web page, or a redirect to another host that it names
+                if place == WELL_KNOWN:  # with GET, because its redirect may be a 302 (GMX), followed for GET
+                    base = self._send("GET", base, {}, accept=OTHER_4XX).url
+                found = self._properties(base)
+            except BadAnswer as error:  # a web page, or a redirect to another host, which the message names
                 strange = strange or error
                 continue
-            if seen.principal or seen.home:
-                return urljoin(seen.url, seen.principal or "")
+            if found.principal or found.home:
+                return urljoin(found.url, found.principal or "")
         raise strange or NeedsYou(f"{self._who}: there is no CalDAV server at its url")
 
 
@@ -345,14 +348,15 @@ def _as_remembered(found: Found, etag: str | None) -> bool:
     return not (etag and found.etag) or same(etag, found.etag)
 
 
-def _same_house(there: str, here: str) -> bool:
-    """Whether ``there`` may have the password for ``here``.
+def _may_have_password(there: str, here: str) -> bool:
+    """Whether the password for ``here`` may be sent to ``there``.
 
-    It may at the same origin, and, with TLS, beside it: caldav.icloud.com sends to p42-caldav.icloud.com.
+    It may at the same origin and, with TLS, to a host of the same parent domain: caldav.icloud.com redirects to
+    p42-caldav.icloud.com.
     """
     one, other = urlsplit(there), urlsplit(here)
     if (one.scheme, one.hostname, one.port) == (other.scheme, other.hostname, other.port):
         return True
-    house = (one.hostname or "").partition(".")[2]
-    beside = "." in house and (other.hostname or "").endswith(f".{house}")
+    domain = (one.hostname or "").partition(".")[2]
+    beside = "." in domain and (other.hostname or "").endswith(f".{domain}")
     return one.scheme == other.scheme == "https" and beside

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The calendars of a person, through the caldav library, which knows the servers' ways of listing and making.
+"""Lists a user's calendars and makes one, with the caldav library, which knows how servers differ in both.
 
-The library is given our transport and nothing of its own reaches the network or the log. It must not be
-imported at the top of a module: it brings niquests, which costs start-up time and memory that only those who
-name a calendar should pay.
+The library sends through our transport; nothing of its own reaches the network or the log. It is not imported at the
+top of a module, because it brings niquests: start-up time and memory that only a calendar given by its name needs.
 """
 
 import logging
@@ -18,13 +17,13 @@ from syncd.transport import Answer
 
 
 class Library:
-    """The calendars of the principal at an address; ``who`` is what messages call the calendar sought."""
+    """The calendars of the user whose principal is at an address; ``who`` begins a message."""
 
     def __init__(self, who: str, send: Callable[..., Answer], principal: str) -> None:
         from caldav.collection import Principal  # noqa: PLC0415 -- see above
         from caldav.davclient import DAVClient  # noqa: PLC0415
 
-        # It logs display names and whole answers.
+        # caldav logs display names and whole answers.
         logging.getLogger("caldav").setLevel(logging.CRITICAL + 1)
         self._who = who
         client: Any = DAVClient(principal, enable_rfc6764=False)
@@ -33,7 +32,7 @@ class Library:
         self._principal: Any = Principal(client, url=principal)
 
     def calendars(self) -> list[tuple[str, str | None]]:
-        """Address and display name of each calendar. Raises BadAnswer and NeedsYou."""
+        """The address and display name of each calendar. Raises BadAnswer and NeedsYou."""
         from caldav.lib.error import DAVError  # noqa: PLC0415
 
         try:
@@ -47,10 +46,10 @@ class Library:
         return [(str(each.url), each.props.get(f"{DAV}displayname")) for each in found]
 
     def make(self, name: str, last: str) -> str:
-        """Make a calendar for events; ``last`` is the last segment of its address, which is returned.
+        """Make a calendar for events and return its address, whose last segment is ``last``.
 
-        If the server does not make it (Google and Posteo never do, Nextcloud not more than ten an hour),
-        it is where it would be: one that was made in an earlier try lies there.
+        If the server refuses (Google and Posteo always do, Nextcloud after ten an hour), the address at which the
+        calendar would be is returned: one that an earlier attempt made is there.
         """
         from caldav.lib.error import DAVError  # noqa: PLC0415
 
@@ -62,7 +61,7 @@ class Library:
 
 
 class _Session:
-    """Stands in for the HTTP session of the library: its requests are sent as ours."""
+    """Replaces the library's HTTP session: requests are sent by ``send``, through our transport."""
 
     def __init__(self, send: Callable[..., Answer]) -> None:
         self._send = send
@@ -76,10 +75,10 @@ class _Session:
         headers: Mapping[str, str] | None = None,
         **_: object,
     ) -> SimpleNamespace:
-        """Answer with XML or nothing: it writes all else to the root logger."""
-        kept = {name: value for name, value in (headers or {}).items() if name.lower() != "user-agent"}
+        """Send a request. A body that is no XML is dropped: the library would write it to the root logger."""
+        ours = {name: value for name, value in (headers or {}).items() if name.lower() != "user-agent"}
         content = data.encode() if isinstance(data, str) else data
-        answer = self._send(method, url, kept, content, takes=OTHER_4XX)
+        answer = self._send(method, url, ours, content, accept=OTHER_4XX)
         body = b"" if parse(answer.body) is None else answer.body
         return SimpleNamespace(
             status_code=answer.status,

@@ -19,8 +19,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from syncd.dav.answers import problem
-from syncd.dav.calendar import PAGES, CalDAVCalendar, _same_house
-from syncd.dav.listing import UNTOLD, href_of, read_listing
+from syncd.dav.calendar import PAGES, CalDAVCalendar, _may_have_password
+from syncd.dav.listing import NO_ETAG, href_of, read_listing
 from syncd.demo.calendar_server import CalendarServer
 from syncd.demo.serve import Served, Traffic
 from syncd.errors import (
@@ -442,7 +442,7 @@ def test_a_server_that_lists_calendars_elsewhere_does_not_get_the_password_there
     ],
 )
 def test_only_siblings_with_tls_are_trusted(there: str, trusted: bool) -> None:
-    assert _same_house(there, "https://caldav.icloud.com/") is trusted
+    assert _may_have_password(there, "https://caldav.icloud.com/") is trusted
 
 
 class Lister(OddServer):
@@ -803,7 +803,7 @@ def test_an_object_whose_etag_is_not_told_is_there(listed: Stage, lister: Lister
         + member(COLLECTION + "empty.ics", " ")
         + member(COLLECTION + "refused.ics", None, "<D:getetag/>").replace("200 OK", "403 Forbidden")
     )  # fmt: skip
-    expected = {"untold.ics": UNTOLD, "empty.ics": UNTOLD, "refused.ics": UNTOLD}
+    expected = {"untold.ics": NO_ETAG, "empty.ics": NO_ETAG, "refused.ics": NO_ETAG}
     assert listed.calendar.seen(None).etags == expected
     assert listed.calendar.seen(cursor).etags == expected
 
