@@ -5,7 +5,9 @@ import gc
 import os
 import resource
 import subprocess
+import sys
 import time
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -32,6 +34,13 @@ def cost(work: Callable[[], object]) -> Cost:
     cpu, wall = time.process_time(), time.perf_counter()
     work()
     return Cost(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def syncd(*arguments: str) -> list[str]:
+    """The command that pip makes of ``syncd``; it is this checkout's, whatever is installed."""
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    module, _, function = scripts["syncd"].partition(":")
+    return [sys.executable, "-c", f"import sys; from {module} import {function}; sys.exit({function}())", *arguments]
 
 
 def command_cost(command: Sequence[str]) -> tuple[Cost, str]:

@@ -15,7 +15,7 @@ import httpx
 
 from syncd.demo.calendar_server import CalendarServer
 from syncd.demo.stage import PASSWORDS, Stage
-from tests.bench.costs import Cost, alternate, command_cost, middle, say_cost
+from tests.bench.costs import Cost, alternate, command_cost, middle, say_cost, syncd
 from tests.bench.crowd import load
 from tests.bench.measuring import say
 
@@ -79,7 +79,7 @@ class Quiet:
         config = stage.write_config(
             folder, {"team": self._calendar}, calendar_password=server.password, openmeetings=False
         )
-        self._syncd = [str(Path(sys.executable).with_name("syncd")), "--config", str(config), "sync"]
+        self._syncd = syncd("--config", str(config), "sync")
         self._vdirsyncer = [
             str(vdirsyncer),
             "--verbosity",
@@ -115,10 +115,10 @@ fileext = ".ics"
     def compare(self) -> None:
         """Print what both cost."""
         self._fill()
-        syncd, vdirsyncer = (middle(costs) for costs in alternate(RUNS, self.syncd, self.vdirsyncer))
+        quiet_sync, floor = (middle(costs) for costs in alternate(RUNS, self.syncd, self.vdirsyncer))
         say(f"a sync of {MEETINGS:,} meetings that finds nothing to do, medians of {RUNS}:")
-        say_cost("syncd sync", syncd, vdirsyncer, cpu_goal="0.6")
-        say_cost("vdirsyncer sync", vdirsyncer, vdirsyncer)
+        say_cost("syncd sync", quiet_sync, floor, cpu_goal="0.6")
+        say_cost("vdirsyncer sync", floor, floor)
 
     def _fill(self) -> None:
         for _ in range(FIRST_SYNCS):

@@ -3,10 +3,9 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from syncd import __version__
-from tests.bench.costs import Cost, alternate, command_cost, middle, say_cost
+from tests.bench.costs import Cost, alternate, command_cost, middle, say_cost, syncd
 from tests.bench.measuring import say
 
 RUNS = 21
@@ -14,7 +13,6 @@ RUNS = 21
 
 def start() -> None:
     """Start ``syncd --version`` and ``python -c "import click"`` by turns."""
-    syncd = str(Path(sys.executable).with_name("syncd"))
 
     def run(command: Sequence[str], expected: str) -> Cost:
         taken, printed = command_cost(command)
@@ -25,7 +23,7 @@ def start() -> None:
         middle(costs)
         for costs in alternate(
             RUNS,
-            lambda: run([syncd, "--version"], f"syncd, version {__version__}"),
+            lambda: run(syncd("--version"), f"syncd, version {__version__}"),
             lambda: run([sys.executable, "-c", "import click"], ""),
         )
     )
