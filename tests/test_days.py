@@ -14,12 +14,10 @@ import pytest
 from msgspec.structs import replace
 
 from syncd.config import Config
-from syncd.daemon.daemon import SETTLED
 from syncd.daemon.process import TICK
 from syncd.errors import BadAnswer, Unavailable
-from syncd.jobs.jobs import HOUSEKEEPING
 from syncd.model import Feed, Meeting, Override, When
-from syncd.plan.timing import FULL_LISTING, LONGEST_WAIT
+from syncd.plan.timing import FIRST_HOUSEKEEPING, FULL_LISTING, HOUSEKEEPING, LONGEST_WAIT
 from tests.support.configuration import configure
 from tests.support.meetings import DAY, HOUR, meeting
 from tests.support.simulated_daemon import Simulation, Time, calm
@@ -278,7 +276,7 @@ def test_a_day_at_rest_has_the_rings_of_its_timers_and_no_others(tmp_path: Path)
                 *every(FULL_LISTING, START, begun, world.time.now),
                 *every(calendar.audit, START, begun, world.time.now),
             ],
-            "housekeeping ledger": every(HOUSEKEEPING, START + SETTLED, begun, world.time.now),
+            "housekeeping ledger": every(HOUSEKEEPING, START + FIRST_HOUSEKEEPING, begun, world.time.now),
         }
         rung = {name: [ring.at for ring in world.heap.rings if ring.name == name] for name in moments}
         assert rung == {name: sorted(each) for name, each in moments.items()}

@@ -19,7 +19,8 @@ from syncd.explain.facts import Destination, Explanation, LinkUse, SeenBy
 from syncd.model import GUEST, Decision, Meeting, When, overlaps
 from syncd.plan.calendar import CalendarAction, Create, Forget, Look, Update
 from syncd.plan.deletions import Delete, Hold
-from syncd.plan.links import ASK_AGAIN, WAYS
+from syncd.plan.links import WAYS
+from syncd.plan.timing import link_retry
 
 LISTED = 20
 """How many events are shown where a beginning fits several."""
@@ -125,7 +126,7 @@ def _link_rows(each: LinkUse, title: str) -> Iterator[Row]:
     link = each.link
     reader = "guests" if link.whose == GUEST else link.whose
     if link.code is None:
-        again = f"asked for again after {_moment(link.at + ASK_AGAIN)}"
+        again = f"asked for again after {_moment(link_retry(link))}"
         yield title, reader, f"no {WORDS[link.kind]} was to be had {_moment(link.at)}; {again}"
         return
     words = {

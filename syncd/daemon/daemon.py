@@ -8,7 +8,7 @@ once, and one account or calendar never waits for another.
 import logging
 import random
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
 from syncd.config import Config
@@ -19,19 +19,13 @@ from syncd.jobs.jobs import Jobs
 from syncd.jobs.servers import Servers
 from syncd.ledger.ledger import Ledger
 from syncd.model import Run
-from syncd.plan.timing import LONGEST_WAIT
+from syncd.plan.timing import LONGEST_WAIT, first_housekeeping, push_after_links
 from syncd.sync.push import IN_FLIGHT
 
 log = logging.getLogger(__name__)
 
 THREADS = 8
 """How many jobs of one host run side by side."""
-
-SETTLED = timedelta(hours=1)
-"""How long after its start the daemon sees to the ledger."""
-
-GRACE = timedelta(seconds=10)
-"""How long calendars wait for links that are being made: a slow OpenMeetings delays no meeting by more."""
 
 
 class Daemon:
@@ -93,7 +87,7 @@ class Daemon:
         for pull in self._pulls.values():
             pull.run_soon()
         self._links_then_pushes()
-        self._housekeeping.run_at(self._clock() + SETTLED)
+        self._housekeeping.run_at(first_housekeeping(self._clock()))
 
     def stop(self) -> None:
         """Stop: every job finishes the step in hand, nothing new begins."""
@@ -157,10 +151,10 @@ class Daemon:
         return run.next_try
 
     def _links_then_pushes(self) -> None:
-        """Links first, then calendars, so that an entry is written once; but not later than ``GRACE`` from now."""
+        """Links first, then calendars, so that an entry is written once; but not much later."""
         self._links.run_soon()
         for push in self._pushes.values():
-            push.run_at(self._clock() + GRACE)
+            push.run_at(push_after_links(self._clock()))
 
     def _make_links(self) -> datetime | None:
         runs = [*self._jobs.build_feeds(), *self._jobs.mint(), *self._jobs.build_feeds()]

@@ -22,7 +22,7 @@ from syncd.jobs.outcome import WAITING, has_answer, is_outage, soonest
 from syncd.jobs.servers import Servers
 from syncd.ledger.ledger import Ledger
 from syncd.model import Feed, Profile, Run
-from syncd.plan.timing import next_try
+from syncd.plan.timing import HOUSEKEEPING, next_try
 from syncd.sync.feed import build_feed
 from syncd.sync.mint import SIDE_BY_SIDE as MINTS_SIDE_BY_SIDE
 from syncd.sync.mint import mint
@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 Clock = Callable[[], datetime]
 
 SIDE_BY_SIDE = 8
-HOUSEKEEPING = timedelta(days=1)
 
 
 class Jobs:

@@ -5,25 +5,12 @@ It decides what is worth a look; what a look means is decided when the object is
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
 
-from syncd.model import Audited, Placement, Seen
+from syncd.model import Placement, Seen
 from syncd.plan.calendar import Look
 from syncd.plan.deletions import EMPTIED, HELD_COUNT
-from syncd.plan.timing import is_over
 
-WHOLE = timedelta(days=1)
 PREFIX = "syncd-"
-
-
-def is_due(audited: Audited | None, now: datetime, every: timedelta) -> bool:
-    """Whether a calendar is to be looked at."""
-    return is_over(audited.at if audited else None, every, now)
-
-
-def is_daily(audited: Audited, now: datetime, url: str) -> bool:
-    """Whether all is to be looked at: once a day, for servers forget changes, and where the calendar is another."""
-    return audited.url != url or is_over(audited.whole, WHOLE, now)
 
 
 def looks(placed: Mapping[str, Placement], seen: Seen, *, restore: bool, daily: bool) -> list[Look]:

@@ -6,15 +6,13 @@ everything else goes by the rows of the configuration and of profiles.
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.model import GUEST, Link, Profile, Way, digest_of
-from syncd.plan.timing import is_over
-
-ASK_AGAIN = timedelta(days=1)
+from syncd.plan.timing import link_due
 
 OPENTALK = Way(
     key="opentalk",
@@ -109,7 +107,7 @@ def missing_links(
         for mint in _mints(event, source, profile, max(source.start, now)):
             link = links.get(mint.key)
             known = link is not None and link.depends == mint.depends
-            if not known or (link and link.code is None and is_over(link.at, ASK_AGAIN, now)):
+            if not known or (link and link_due(link, now)):
                 lacking.append(mint)
     return sorted(lacking, key=_by_start)
 

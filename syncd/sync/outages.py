@@ -8,13 +8,13 @@ nothing is logged; threads may share it.
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Literal
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 
-from syncd.errors import LONGEST_RETRY_AFTER
+from syncd.plan.timing import is_paused
 
 Job = tuple[str, str]
 """What is done on a host: kind and name, as its runs have them."""
@@ -125,7 +125,5 @@ class Outages:
             self._until.clear()
 
     def _held(self, host: str) -> datetime | None:
-        """A moment that is further away than any may be is that of a clock which was wrong."""
         until = self._until.get(host)
-        ahead = until - self._clock() if until else timedelta(0)
-        return until if timedelta(0) < ahead <= LONGEST_RETRY_AFTER else None
+        return until if is_paused(until, self._clock()) else None

@@ -21,6 +21,7 @@ from syncd.model import Audited, Entry, Placement, Run, Seen, Window
 from syncd.plan import audit
 from syncd.plan.calendar import CalendarAction, Forget, Look, Update, Write, calendar_actions
 from syncd.plan.deletions import LATELY, Delete, Hold
+from syncd.plan.timing import audit_due, full_audit_due
 from syncd.sync.ports import Progress
 from syncd.sync.render import render_entries, summary
 from syncd.sync.write import Target, apply
@@ -150,9 +151,9 @@ class _Audit(Struct, frozen=True):
 def _audit(target: Target, placed: Mapping[str, Placement], every: timedelta) -> tuple[_Audit | None, BadAnswer | None]:
     """Ask the calendar what is there, if it is time; that it cannot tell keeps nobody from writing."""
     before = target.ledger.audited(target.name)
-    if not audit.is_due(before, target.now, every):
+    if not audit_due(before, every, target.now):
         return None, None
-    if before is None or audit.is_daily(before, target.now, target.calendar.url):
+    if full_audit_due(before, target.calendar.url, target.now):
         before = None
     try:
         seen = target.calendar.seen(before.cursor if before else None)

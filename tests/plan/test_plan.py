@@ -21,7 +21,6 @@ from syncd.plan.pull import (
     ledger_changes,
     with_overrides_outside,
 )
-from syncd.plan.timing import LONGEST_WAIT, Listed, listing_due, next_try
 from tests.support.meetings import DAY, NOW, meeting
 
 WINDOW = Window(NOW - 30 * DAY, NOW + 365 * DAY)
@@ -180,25 +179,6 @@ def test_a_revision_never_goes_down_for_a_new_content(versions: list[tuple[int, 
         assert all(revision > other for other, _ in versions)
 
 
-@given(st.integers(0, 50), st.none() | st.floats(0, 7200), st.integers(10, 3600), st.floats(0, 0.99))
-def test_the_next_try_keeps_to_the_interval_the_limit_and_retry_after(
-    failures: int, retry_after: float | None, seconds: int, jitter: float
-) -> None:
-    interval = timedelta(seconds=seconds)
-    wait = next_try(failures, retry_after, interval, jitter)
-    assert wait >= interval
-    assert wait >= timedelta(seconds=retry_after or 0)
-    assert wait <= max(interval, LONGEST_WAIT, timedelta(seconds=retry_after or 0))
-
-
-@given(st.integers(1, 20), st.integers(10, 3600), st.floats(0, 0.99))
-def test_jitter_takes_less_than_a_tenth_of_the_doubled_wait(failures: int, seconds: int, jitter: float) -> None:
-    interval = timedelta(seconds=seconds)
-    whole, less = (next_try(failures, None, interval, each) for each in (0.0, jitter))
-    assert whole == min(interval * 2**failures, max(interval, LONGEST_WAIT))
-    assert 0.9 * whole <= less <= whole
-
-
 def test_a_meeting_that_is_not_wanted_any_more_is_dropped_only_when_it_changes() -> None:
     unwanted = [replace(meeting(), adhoc=True), replace(meeting(), invite_status="declined")]
     for each in unwanted:
@@ -227,15 +207,6 @@ def test_a_link_that_could_not_be_had_in_the_future_says_nothing(ahead: timedelt
     wishes = missing_links(sources, {}, PROFILE, NOW)
     none = links_for(wishes, None, NOW + ahead)
     assert missing_links(sources, none, PROFILE, NOW) == (wishes if asked else [])
-
-
-def test_the_next_days_are_listed_between_two_windows_and_a_wrong_clock_counts_for_nothing() -> None:
-    every, listed = timedelta(minutes=5), Listed(NOW, NOW)
-    for seconds, scope in ((60, "soon"), (299, "soon"), (300, "window"), (86400, "everything")):
-        assert listing_due(listed, NOW + timedelta(seconds=seconds), every, soon=True) == scope
-    assert listing_due(listed, NOW + timedelta(seconds=60), every, soon=False) == "window"
-    assert listing_due(Listed(None, None), NOW, every, soon=True) == "everything"
-    assert listing_due(listed, NOW - timedelta(days=400), every, soon=True) == "everything"
 
 
 def test_overrides_outside_a_listed_window_stay_as_they_were_known() -> None:

@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.errors import BadAnswer, Refused, Unavailable
-from syncd.model import Audited, Placement, Seen
+from syncd.model import Placement, Seen
 from syncd.plan import audit
 from syncd.plan.calendar import Look
-from tests.support import calendar_servers
 from tests.support.calendar_servers import Server
 from tests.support.meetings import DAY, HOUR, NOW, meeting
 from tests.support.memory_servers import MemoryCalendar
@@ -288,18 +287,6 @@ def test_what_did_not_change_since_the_cursor_is_not_missing() -> None:
     assert audit.looks(placed, seen, restore=False, daily=False) == [Look("e2", False)]
 
 
-def test_an_audit_is_due_by_its_interval_and_whole_once_a_day_or_at_another_address() -> None:
-    assert audit.is_due(None, NOW, HOUR)
-    before = Audited(NOW, NOW, URL, "cursor")
-    assert not audit.is_due(before, NOW + HOUR / 2, HOUR)
-    assert audit.is_due(before, NOW + HOUR, HOUR)
-    assert audit.is_due(before, NOW - HOUR, HOUR), "a clock that was wrong counts for nothing"
-    assert not audit.is_daily(before, NOW + HOUR, URL)
-    assert audit.is_daily(before, NOW + HOUR, URL + "else/")
-    assert audit.is_daily(before, NOW + DAY, URL)
-
-
-@pytest.mark.parametrize("server", [calendar_servers.radicale, calendar_servers.xandikos], ids=["radicale", "xandikos"])
 def test_real_servers_tell_what_people_did_and_a_quiet_audit_writes_nothing(server: Callable[[], Server]) -> None:
     house, running = House(*(meeting(f"e{number}", number) for number in range(1, 11))), server()
     url = running.fresh_calendar()

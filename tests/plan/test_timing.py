@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from syncd.model import Audited, Link
+from syncd.plan.timing import (
+    LONGEST_WAIT,
+    Listed,
+    audit_due,
+    full_audit_due,
+    is_paused,
+    link_due,
+    link_retry,
+    listing_due,
+    next_try,
+)
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+URL = "https://dav.example.org/calendar/"
+
+
+def test_the_next_days_are_listed_between_two_windows_and_a_wrong_clock_counts_for_nothing() -> None:
+    every, listed = timedelta(minutes=5), Listed(NOW, NOW)
+    for seconds, scope in ((60, "soon"), (299, "soon"), (300, "window"), (86400, "everything")):
+        assert listing_due(listed, NOW + timedelta(seconds=seconds), every, soon=True) == scope
+    assert listing_due(listed, NOW + timedelta(seconds=60), every, soon=False) == "window"
+    assert listing_due(Listed(None, None), NOW, every, soon=True) == "everything"
+    assert listing_due(listed, NOW - timedelta(days=400), every, soon=True) == "everything"
+
+
+def test_an_audit_is_due_by_its_interval_and_full_once_a_day_or_at_another_address() -> None:
+    assert audit_due(None, HOUR, NOW)
+    assert full_audit_due(None, URL, NOW)
+    before = Audited(NOW, NOW, URL, "cursor")
+    assert not audit_due(before, HOUR, NOW + HOUR / 2)
+    assert audit_due(before, HOUR, NOW + HOUR)
+    assert audit_due(before, HOUR, NOW - HOUR), "a clock that was wrong counts for nothing"
+    assert not full_audit_due(before, URL, NOW + HOUR)
+    assert full_audit_due(before, URL + "else/", NOW + HOUR)
+    assert full_audit_due(before, URL, NOW + DAY)
+
+
+def test_a_link_that_was_not_to_be_had_is_due_a_day_later_and_one_that_is_there_never() -> None:
+    none = Link("invite", "e1", "guest", None, "d", False, NOW)
+    assert link_retry(none) == NOW + DAY
+    assert [link_due(none, NOW + after) for after in (DAY - HOUR, DAY, -HOUR)] == [False, True, True]
+    there = Link("invite", "e1", "guest", "code", "d", True, NOW)
+    assert not link_due(there, NOW + 9 * DAY)
+
+
+@pytest.mark.parametrize(
+    ("ahead", "paused"),
+    [(None, False), (timedelta(0), False), (-HOUR, False), (HOUR, True), (DAY, True), (DAY + HOUR, False)],
+)
+def test_a_pause_ends_and_one_that_a_wrong_clock_made_is_none(ahead: timedelta | None, paused: bool) -> None:
+    assert is_paused(None if ahead is None else NOW + ahead, NOW) == paused
+
+
+@given(st.integers(0, 50), st.none() | st.floats(0, 7200), st.integers(10, 3600), st.floats(0, 0.99))
+def test_the_next_try_keeps_to_the_interval_the_limit_and_retry_after(
+    failures: int, retry_after: float | None, seconds: int, jitter: float
+) -> None:
+    interval = timedelta(seconds=seconds)
+    wait = next_try(failures, retry_after, interval, jitter)
+    assert wait >= interval
+    assert wait >= timedelta(seconds=retry_after or 0)
+    assert wait <= max(interval, LONGEST_WAIT, timedelta(seconds=retry_after or 0))
+
+
+@given(st.integers(1, 20), st.integers(10, 3600), st.floats(0, 0.99))
+def test_jitter_takes_less_than_a_tenth_of_the_doubled_wait(failures: int, seconds: int, jitter: float) -> None:
+    interval = timedelta(seconds=seconds)
+    whole, less = (next_try(failures, None, interval, each) for each in (0.0, jitter))
+    assert whole == min(interval * 2**failures, max(interval, LONGEST_WAIT))
+    assert 0.9 * whole <= less <= whole
