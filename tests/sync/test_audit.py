@@ -10,6 +10,7 @@ from syncd.errors import BadAnswer, Refused, Unavailable
 from syncd.model import Placement, Seen
 from syncd.plan import audit
 from syncd.plan.calendar import Look
+from tests.support import calendar_servers
 from tests.support.calendar_servers import Server
 from tests.support.meetings import DAY, HOUR, NOW, meeting
 from tests.support.memory_servers import MemoryCalendar
@@ -287,6 +288,7 @@ def test_what_did_not_change_since_the_cursor_is_not_missing() -> None:
     assert audit.looks(placed, seen, restore=False, daily=False) == [Look("e2", False)]
 
 
+@pytest.mark.parametrize("server", [calendar_servers.radicale, calendar_servers.xandikos], ids=["radicale", "xandikos"])
 def test_real_servers_tell_what_people_did_and_a_quiet_audit_writes_nothing(server: Callable[[], Server]) -> None:
     house, running = House(*(meeting(f"e{number}", number) for number in range(1, 11))), server()
     url = running.fresh_calendar()
