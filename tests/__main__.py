@@ -21,7 +21,7 @@ LINTS = (
 PYTEST = ("pytest", "--numprocesses=auto", "--dist=worksteal", "--quiet")
 """In parallel; who is through with the short tests takes over from whoever has the long ones."""
 
-CORE_MINUTES = 4
+CORE_MINUTES = 6
 """What all of it takes on one core of a machine that has nothing else to do, half of one for mypy without its cache."""
 
 

@@ -63,7 +63,7 @@ def test_what_is_given_to_the_tests_goes_to_pytest_after_the_linters() -> None:
 
 
 def test_what_will_be_run_and_for_how_long_is_said_of_the_cores_there_are() -> None:
-    assert re.search(r"ruff, mypy --strict, then \d{3,} test functions .* 2 minutes on 2 ", announcement([], 2))
+    assert re.search(r"ruff, mypy --strict, then \d{3,} test functions .* 3 minutes on 2 ", announcement([], 2))
     assert "about 1 minute on 64 idle cores" in announcement([], 64)
 
 
