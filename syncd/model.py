@@ -8,7 +8,7 @@ in the configuration, ``event`` an OpenTalk event id (a bare lower-case UUID).
 from collections.abc import Mapping, Set
 from datetime import datetime
 from hashlib import blake2b
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -317,16 +317,31 @@ class Audited(Struct, frozen=True):
     cursor: str | None
 
 
-class Run(Struct, frozen=True):
-    """One run: what it was (pull, mint, push or feed), for what it was made, and how it went.
+RunKind = Literal["pull", "mint", "push", "feed", "maker", "links", "feeds", "housekeeping"]
+"""What runs: of the user's tables an account's ``pull`` and ``mint`` (links made with it), a calendar's ``push``, a
+``feed``; of syncd's own a ``maker`` of links beside OpenTalk, the search for lacking ``links``, ``feeds`` together, and
+``housekeeping``."""
 
-    ``state`` is a word of ``syncd status``; ``scope`` tells what was looked at: of an account the events of the
+
+class RunKey(NamedTuple):
+    """What ran: its kind, and the name of the account, calendar, feed or maker."""
+
+    kind: RunKind
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+class Run(Struct, frozen=True):
+    """One run: what ran, and how it went.
+
+    ``state`` is a word of ``syncd status``; ``scope`` is what was looked at: of an account the events of the
     next days (``soon``), the window or everything; of a calendar what is really there (``audit``). ``next_try``
     is when a daemon does it again.
     """
 
-    kind: str
-    name: str
+    key: RunKey
     ended: datetime
     state: str = "ok"
     scope: Scope = ""
@@ -358,12 +373,11 @@ CHANGES = frozenset(
 
 
 class Decision(Struct, frozen=True):
-    """What was decided of an event, and why: ``kind`` and ``name`` are those of the run that did."""
+    """What was decided about an event by which run, and why."""
 
     event: str
     at: datetime
-    kind: str
-    name: str
+    run: RunKey
     word: str
     why: str = ""
 

@@ -196,7 +196,7 @@ def confirm(world: Simulation) -> None:
     """A person who looks once a day lets pass what is held."""
     for name in world.troubled():
         for hold in (name, f"feed/{name}"):
-            world.ledger.confirm(hold)
+            world.ledger.deletions.confirm(hold)
 
 
 def test_after_a_month_of_everything_the_calendars_are_what_the_accounts_have(
@@ -204,7 +204,7 @@ def test_after_a_month_of_everything_the_calendars_are_what_the_accounts_have(
 ) -> None:
     feed = Feed("phone", "0" * 64, ("alice",), "owner", False, "phone", START)
     with Simulation(config, Time(START)) as world:
-        world.ledger.save_feed(feed)
+        world.ledger.feeds.add(feed)
         people = live_through(world, chance)
         world.weather.rule = calm
         for calendar in world.calendars.values():
@@ -263,7 +263,7 @@ def test_a_day_at_rest_has_the_rings_of_its_timers_and_no_others(tmp_path: Path)
     account, calendar = config.accounts["work"], config.calendars["team"]
     with Simulation(config, Time(START)) as world:
         world.accounts["work"].meetings = {f"e{day}": meeting(f"e{day}", day=day) for day in range(-35, 40)}
-        world.ledger.save_feed(Feed("phone", "0" * 64, ("work",), "owner", False, "phone", START))
+        world.ledger.feeds.add(Feed("phone", "0" * 64, ("work",), "owner", False, "phone", START))
         world.go(10 * MINUTE)
         world.heap.rings.clear()
         world.weather.requests.clear()
@@ -304,7 +304,7 @@ def every(interval: timedelta, first: datetime, after: datetime, until: datetime
 def assert_agrees(world: Simulation, name: str, accounts: tuple[str, ...]) -> None:
     """What lies in a calendar is what our ledger noted, and that is what its accounts have."""
     now = world.time.now
-    placed, entries = world.ledger.placements(name), world.ledger.entries(world.daemon._jobs.profiles[name].key)
+    placed, entries = world.ledger.placements.of(name), world.ledger.entries.of(world.daemon._jobs.profiles[name].key)
     shown = world.shown(name)
     assert shown.keys() == {event for event, place in placed.items() if place.state == "placed"}
     assert all(place.state in ("placed", "removed") for place in placed.values())
@@ -331,10 +331,10 @@ def assert_agrees(world: Simulation, name: str, accounts: tuple[str, ...]) -> No
 
 
 def assert_feed_agrees(world: Simulation) -> None:
-    (feed,) = world.ledger.feeds().values()
+    (feed,) = world.ledger.feeds.all().values()
     wanted = world.wanted(feed.accounts)
-    shown = world.ledger.shown(feed)
-    assert shown.keys() == {event for event in world.ledger.entries(feed.built or "") if event in wanted}
+    shown = world.ledger.feeds.content(feed)
+    assert shown.keys() == {event for event in world.ledger.entries.of(feed.built or "") if event in wanted}
 
 
 def assert_is_patient(world: Simulation) -> None:

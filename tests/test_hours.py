@@ -39,7 +39,7 @@ def world(tmp_path: Path) -> Iterator[Simulation]:
     with Simulation(configure(tmp_path, accounts=ACCOUNTS, calendars=CALENDARS), Time(NOW)) as world:
         for name, account in world.accounts.items():
             account.meetings = {f"{name}-{day}": meeting(f"{name}-{day}", day=day) for day in range(1, 13)}
-        world.ledger.save_feed(Feed("phone", "0" * 64, ("alice",), "owner", False, "phone", NOW))
+        world.ledger.feeds.add(Feed("phone", "0" * 64, ("alice",), "owner", False, "phone", NOW))
         world.go(2 * HOUR + ROUND)
         assert world.troubled() == set()
         assert_agrees(world)
@@ -50,16 +50,16 @@ def assert_agrees(world: Simulation) -> None:
     """The calendar has what the ledger has, and that is what the accounts have; each entry was made once."""
     wanted = world.wanted(world.accounts)
     profile = world.daemon._jobs.profiles["team"].key
-    entries = {event: entry for event, entry in world.ledger.entries(profile).items() if entry.inputs}
-    placed = world.ledger.placements("team")
+    entries = {event: entry for event, entry in world.ledger.entries.of(profile).items() if entry.inputs}
+    placed = world.ledger.placements.of("team")
     assert world.shown("team").keys() == placed.keys() == entries.keys() == wanted.keys()
     assert all(placed[event].digest == entries[event].digest for event in wanted)
     assert all(entries[event].inputs.split(" ")[1] == wanted[event].digest for event in wanted)
     assert all(place.state == "placed" for place in placed.values())
     made = Counter((event, visitor.external_id) for event, visitor in world.minter.made)
     assert set(made.values()) == {1}
-    (feed,) = world.ledger.feeds().values()
-    assert world.ledger.shown(feed).keys() == world.accounts["alice"].meetings.keys()
+    (feed,) = world.ledger.feeds.all().values()
+    assert world.ledger.feeds.content(feed).keys() == world.accounts["alice"].meetings.keys()
 
 
 def in_steps(world: Simulation, span: timedelta) -> Iterator[timedelta]:

@@ -157,8 +157,8 @@ class Trial:
     def orphans(self) -> Iterator[str]:
         """Where the ledger and the calendar do not know the same objects in the same version."""
         objects = self.town.objects()
-        with Ledger(self.town.folder / "state", read_only=True) as ledger:
-            placed = {each.href: each for each in ledger.placements("team").values()}
+        with Ledger.open(self.town.folder / "state", read_only=True) as ledger:
+            placed = {each.href: each for each in ledger.placements.of("team").values()}
         yield from (f"{href} is only in one of them" for href in objects.keys() ^ placed.keys())
         for href in objects.keys() & placed.keys():
             mark, place = read_mark(objects[href]), placed[href]

@@ -344,7 +344,7 @@ class Story(RuleBasedStateMachine):
         if edited:
             seen = self.world.seen_by(edited[1], name)
             stands = desk.titles.pop(edited[1], None)
-            place = self.world.ledger.placements(self.world.names[name]).get(edited[1])
+            place = self.world.ledger.placements.of(self.world.names[name]).get(edited[1])
             if (
                 place
                 and place.state == "placed"
@@ -430,7 +430,7 @@ class Story(RuleBasedStateMachine):
         desk.edited.add(mark.uid)
         desk.titles.pop(mark.uid, None)
         desk.added.pop(mark.uid, None)
-        placed = self.world.ledger.placements(self.world.names[name]).get(mark.uid)
+        placed = self.world.ledger.placements.of(self.world.names[name]).get(mark.uid)
         known = placed is not None and placed.href == href and placed.state in ("placed", "removed")
         if placed is None:
             desk.adrift.add(mark.uid)
@@ -488,7 +488,9 @@ class Story(RuleBasedStateMachine):
                 world.language = what
             case "window":
                 world.past, world.ahead = past * DAY, ahead * DAY
-            case "work" | "home" if world.ledger.identity(world.names[what]):  # else nobody knows that it is the same
+            case "work" | "home" if world.ledger.accounts.identity(
+                world.names[what]
+            ):  # else nobody knows that it is the same
                 self.numbers += 1
                 world.names[what] = f"{what}-{self.numbers}"
             case "mine" | "team":
@@ -502,7 +504,7 @@ class Story(RuleBasedStateMachine):
     def work(self, job: Callable[[], Run]) -> Run:
         self.well = False
         run = job()
-        note(f"    {run.kind} {run.name}: {run.state} {run.done} {run.message or ''}")
+        note(f"    {run.key.kind} {run.key.name}: {run.state} {run.done} {run.message or ''}")
         self.well = True
         return run
 
@@ -510,21 +512,21 @@ class Story(RuleBasedStateMachine):
     def pull(self, who: str, soon: bool) -> None:
         world, known_as_name = self.world, self.world.names[who]
         self.work(lambda: world.jobs.pull(known_as_name, soon=soon))
-        kept = {event: world.ledger.meeting(known_as_name, event) for event in world.accounts[who].gone}
+        kept = {event: world.ledger.meetings.get(known_as_name, event) for event in world.accounts[who].gone}
         world.accounts[who].gone -= {event for event, each in kept.items() if each and is_live(each)}
 
     @rule()
     def make_links(self) -> None:
         self.well = False
         for run in self.world.jobs.mint():
-            note(f"    {run.kind} {run.name}: {run.state} {run.done}")
+            note(f"    {run.key.kind} {run.key.name}: {run.state} {run.done}")
         self.well = True
 
     @rule(name=DESK)
     def push(self, name: str) -> None:
         world, desk, known_as_name = self.world, self.world.desks[name], self.world.names[name]
-        placed = world.ledger.placements(known_as_name)
-        guard = world.ledger.guard(known_as_name, world.configured(name), world.now - DAY)
+        placed = world.ledger.placements.of(known_as_name)
+        guard = world.ledger.deletions.guard(known_as_name, world.configured(name), world.now - DAY)
         before = desk.place.objects()
         desk.log.clear()
         self.work(lambda: world.jobs.push(known_as_name))
@@ -541,11 +543,13 @@ class Story(RuleBasedStateMachine):
     @rule()
     def build_feeds(self) -> None:
         world = self.world
-        guard = world.ledger.guard("feed/phone", world.configured("phone"), world.now - DAY)
-        shown = world.ledger.feeds()["phone"].built and world.ledger.shown(world.ledger.feeds()["phone"])
+        guard = world.ledger.deletions.guard("feed/phone", world.configured("phone"), world.now - DAY)
+        shown = world.ledger.feeds.all()["phone"].built and world.ledger.feeds.content(
+            world.ledger.feeds.all()["phone"]
+        )
         self.well = False
         for run in world.jobs.build_feeds():
-            note(f"    {run.kind} {run.name}: {run.state} {run.counts} {run.message or ''}")
+            note(f"    {run.key.kind} {run.key.name}: {run.state} {run.counts} {run.message or ''}")
         self.well = True
         gone = world.shown - world.feed_bodies().keys()
         world.shown = set(world.feed_bodies())
@@ -559,7 +563,7 @@ class Story(RuleBasedStateMachine):
 
     @rule(what=st.sampled_from(["mine", "team", "feed/phone"]))
     def somebody_confirms(self, what: str) -> None:
-        self.world.ledger.confirm(self.world.names.get(what, what))
+        self.world.ledger.deletions.confirm(self.world.names.get(what, what))
 
     @rule()
     def everything_is_synced(self) -> None:
@@ -696,7 +700,7 @@ class Story(RuleBasedStateMachine):
                 continue
             now = world.possible(event, name) if respects else set()
             assert desk.deleted.get(event, set()) & now, f"{name} lacks {event}"
-        placed = world.ledger.placements(world.names[name])
+        placed = world.ledger.placements.of(world.names[name])
         for uid, (href, body) in there.items():
             if href in desk.foreign:
                 continue
@@ -732,7 +736,7 @@ class Story(RuleBasedStateMachine):
         name, each = seen
         assert each.start
         source = Origin(self.world.names[name], (), "", each.start.utc, known_as(each).end, each.room, each.own)
-        links = self.world.ledger.links()
+        links = self.world.ledger.links.all()
         invite = links.get(("invite", event, GUEST))
         over = source.end is not None and source.end < self.world.now
         code = self.world.accounts["work"].invites.get(event)
@@ -747,10 +751,10 @@ class Story(RuleBasedStateMachine):
 
     def feed_agrees(self) -> None:
         world, window = self.world, self.world.window()
-        feed = world.ledger.feeds()["phone"]
-        profile = feed_profile(world.jobs.config, world.ledger.secret("installation"), feed)
+        feed = world.ledger.feeds.all()["phone"]
+        profile = feed_profile(world.jobs.config, world.ledger.secrets.get("installation"), feed)
         assert profile
-        bodies, shown = world.feed_bodies(), world.ledger.shown(feed)
+        bodies, shown = world.feed_bodies(), world.ledger.feeds.content(feed)
         assert self.live("phone") <= bodies.keys(), "the feed lacks something"
         for uid, body in bodies.items():
             seen = world.seen_by(uid, "phone")

@@ -13,9 +13,10 @@ from syncd.demo.stage import Stage
 from syncd.jobs.jobs import Jobs
 from syncd.jobs.servers import Servers, connect
 from syncd.ledger.ledger import Ledger
-from syncd.model import Run
+from syncd.model import Run, RunKey
 from syncd.plan.links import WAYS
 from tests.support.memory_servers import MemoryCalendar
+from tests.support.tables import full_disk
 
 START = datetime(2026, 11, 23, 12, tzinfo=UTC)
 EVENTS = "/v1/events"
@@ -38,7 +39,7 @@ class Place:
         config = load(path, {}, WAYS)
         real = connect(config, lambda: self.now)
         self.calendar = MemoryCalendar("team")
-        self.ledger = Ledger(config.state)
+        self.ledger = Ledger.open(config.state)
         self._remotes = Servers(real.sources, None, {"team": self.calendar}, real.close)
         self.jobs = Jobs(config, self.ledger, self._remotes, lambda: self.now, jitter=lambda: 0.0)
 
@@ -53,7 +54,7 @@ class Place:
 
     def sync(self) -> dict[str, Run]:
         runs = [self.jobs.pull("alice"), self.jobs.pull("bob"), *self.jobs.mint(), self.jobs.push("team")]
-        return {run.name: run for run in runs if run.kind in ("pull", "push")}
+        return {run.key.name: run for run in runs if run.key.kind in RunKey("pull", "push")}
 
 
 @pytest.fixture
@@ -95,7 +96,7 @@ def test_a_listing_that_fails_is_told_and_nothing_is_lost(place: Place, name: st
     spoil, state, text = TROUBLES[name]
     place.sync()
     assert len(place.calendar.objects) == 10
-    before, known = place.calendar.objects, sorted(event for event, _ in place.ledger.known("alice"))
+    before, known = place.calendar.objects, sorted(event for event, _ in place.ledger.meetings.of("alice"))
     place.now += timedelta(days=1, minutes=1) if later else timedelta(minutes=5)
     spoil(place.opentalk)
     runs = place.sync()
@@ -107,7 +108,7 @@ def test_a_listing_that_fails_is_told_and_nothing_is_lost(place: Place, name: st
     assert text in message
     assert "Secret title" not in message
     assert place.calendar.objects == before
-    assert sorted(event for event, _ in place.ledger.known("alice")) == known
+    assert sorted(event for event, _ in place.ledger.meetings.of("alice")) == known
     place.opentalk.clear()
     place.now += timedelta(hours=2)
     assert place.sync()["alice"].state == "ok"
@@ -124,7 +125,7 @@ def test_retry_after_is_kept_to_in_both_forms(place: Place) -> None:
 def test_an_unknown_zone_or_a_broken_rule_keeps_one_event_as_it_was_and_names_it(place: Place) -> None:
     place.sync()
     before = place.calendar.objects
-    first, second, *_ = (event for event, _ in place.ledger.known("alice"))
+    first, second, *_ = (event for event, _ in place.ledger.meetings.of("alice"))
     place.stage.opentalk._known(first).body["starts_at"]["timezone"] = "Mars/Olympus"
     place.stage.opentalk._known(second).body["recurrence_pattern"] = ["RRULE:FREQ=SOMETIMES"]
     place.now += timedelta(minutes=5)
@@ -155,7 +156,7 @@ def test_a_session_ended_by_an_administrator_is_begun_again(place: Place) -> Non
 def test_a_calendar_that_is_gone_is_told_while_the_accounts_go_on(place: Place) -> None:
     place.sync()
     place.calendar.gone = True
-    event = next(event for event, _ in place.ledger.known("alice"))
+    event = next(event for event, _ in place.ledger.meetings.of("alice"))
     place.stage.opentalk.delete(event)
     place.now += timedelta(minutes=5)
     runs = place.sync()
@@ -166,15 +167,13 @@ def test_a_calendar_that_is_gone_is_told_while_the_accounts_go_on(place: Place) 
 
 
 def test_a_full_disk_is_told_and_healed_without_a_hand(place: Place) -> None:
-    pages = place.ledger._rows("PRAGMA page_count")[0][0]
-    place.ledger._rows(f"PRAGMA max_page_count={pages}")
     for number in range(300):
         starts = START + timedelta(days=2, hours=number)
         place.stage.opentalk.create("alice", title="x" * 200, starts_at=starts, ends_at=starts)
-    run = place.jobs.pull("alice")
+    with full_disk(place.ledger):
+        run = place.jobs.pull("alice")
     assert run.state == "needs_you"
     assert "disk is full" in (run.message or "")
-    place.ledger._rows("PRAGMA max_page_count=1000000")
     assert place.jobs.pull("alice").counts["meetings"] == 305
 
 
@@ -189,11 +188,11 @@ def test_a_missing_password_file_stops_only_its_account(place: Place, tmp_path: 
 def test_a_server_whose_links_nobody_needs_any_more_is_not_in_trouble_for_ever(place: Place) -> None:
     place.jobs.pull("alice")
     place.opentalk.fail("/v1/rooms", status=503, times=50)
-    assert {run.name: run.state for run in place.jobs.mint()}["alice"] == "retrying"
-    for event, _ in list(place.ledger.known("alice")):
+    assert {run.key.name: run.state for run in place.jobs.mint()}["alice"] == "retrying"
+    for event, _ in list(place.ledger.meetings.of("alice")):
         place.stage.opentalk.delete(event)
     place.opentalk.clear()
     place.now += timedelta(minutes=5)
     place.jobs.pull("alice")
     place.jobs.mint()
-    assert place.ledger.standings()["mint", "alice"].latest.state == "ok"
+    assert place.ledger.history.standings()[RunKey("mint", "alice")].latest.state == "ok"

@@ -26,15 +26,15 @@ def login(context: Context, account: str | None) -> None:
     if settings.username is not None:
         raise click.UsageError(f"{name} has a username and password in the configuration: there is nothing to sign in")
     claims, token = sign_in(settings, say=tell, wait=time.sleep, clock=clock)
-    with Ledger(config.state) as ledger:
-        known = ledger.identity(name)
+    with Ledger.open(config.state) as ledger:
+        known = ledger.accounts.identity(name)
         if known and (known.issuer, known.subject) != (claims.issuer, claims.subject):
             sign_out(settings, token, clock=clock)
             raise NeedsYou(
                 f"opentalk.{name}: another person signed in than before; nothing is changed. Give the table a new "
                 "name for a new person, or sign in as the one before"
             )
-        ledger.save_refresh_token(name, token)
+        ledger.accounts.save_refresh_token(name, token)
     click.echo(f"{name}: signed in", err=True)
     if (daemon := syncing(config.state)) and daemon.daemon:
         from syncd.daemon.client import ControlClient  # noqa: PLC0415
@@ -47,7 +47,7 @@ def login(context: Context, account: str | None) -> None:
 @pass_context
 def logout(context: Context, account: str | None) -> None:
     """Forget an account's sign-in, here and at its identity provider."""
-    from syncd.ledger.ledger import SignIns  # noqa: PLC0415
+    from syncd.ledger.accounts import SignIns  # noqa: PLC0415
     from syncd.opentalk.login import sign_out  # noqa: PLC0415
 
     config = context.load()

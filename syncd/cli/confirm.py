@@ -41,8 +41,8 @@ def _names_of_holds(config: Config, name: str) -> list[str]:
 
     feeds: list[str] = []
     if (config.state / FILE).exists():
-        with Ledger(config.state, read_only=True) as ledger:
-            feeds = list(ledger.feeds())
+        with Ledger.open(config.state, read_only=True) as ledger:
+            feeds = list(ledger.feeds.all())
     names = [*([name] if name in config.calendars else []), *([f"feed/{name}"] if name in feeds else [])]
     if not names:
         there = ", ".join([*config.calendars, *feeds]) or "none"
@@ -56,5 +56,5 @@ def _confirmed(config: Config, names: list[str]) -> int:
 
     if not (config.state / FILE).exists():
         return 0
-    with Ledger(config.state) as ledger:
-        return sum(ledger.confirm(name) for name in names)
+    with Ledger.open(config.state) as ledger:
+        return sum(ledger.deletions.confirm(name) for name in names)

@@ -43,7 +43,7 @@ def lines(known: Explanation) -> list[str]:
         [row for sight in known.seen_by for row in _sight_rows(sight, titles, known.decisions)],
         [row for number, each in enumerate(known.links) for row in _link_rows(each, "" if number else "links")],
         *(list(_stand_rows(stand, known)) for stand in known.destinations),
-        [(_moment(each.at), RUNS[each.kind].format(each.name), _words(each)) for each in known.decisions],
+        [(_moment(each.at), RUNS[each.run.kind].format(each.run.name), _words(each)) for each in known.decisions],
     ]
     head = [titles[0] if titles else "An event that no account has any more", f"event {known.event}"]
     return [line for block in [head, *map(_aligned, filter(None, blocks))] for line in [*block, ""]][:-1]
@@ -73,7 +73,7 @@ def _aligned(rows: Sequence[Row]) -> list[str]:
 
 def _sight_rows(sight: SeenBy, titles: Sequence[str], decisions: Sequence[Decision]) -> Iterator[Row]:
     name = f"account {sight.account}"
-    latest = next((d for d in reversed(decisions) if (d.kind, d.name) == ("pull", sight.account)), None)
+    latest = next((d for d in reversed(decisions) if d.run == ("pull", sight.account)), None)
     meeting = sight.meeting
     if meeting is None:
         told = latest if latest and latest.word == "gone" else None
@@ -143,7 +143,7 @@ def _stand_rows(stand: Destination, known: Explanation) -> Iterator[Row]:
         yield "", "text", f"from {stand.source.account}"
     if stand.place and stand.place.state == "placed" and stand.place.edited:
         yield "", "note", "somebody edited it there; what they added stays"
-    latest = next((d for d in reversed(known.decisions) if (d.kind, d.name) == (stand.kind, stand.name)), None)
+    latest = next((d for d in reversed(known.decisions) if d.run == (stand.kind, stand.name)), None)
     if latest:
         yield "", "last", _told(latest)
     if stand.trouble:
@@ -243,7 +243,7 @@ def _is_untimed(stand: Destination, known: Explanation) -> bool:
 
 def _reason(stand: Destination, known: Explanation) -> str:
     """What changed since it was last written: fields by the pulls since then, and what entries are made from."""
-    last = max((n for n, d in enumerate(known.decisions) if (d.kind, d.name) == (stand.kind, stand.name)), default=-1)
+    last = max((n for n, d in enumerate(known.decisions) if d.run == (stand.kind, stand.name)), default=-1)
     fields = _fields(stand.source.account if stand.source else "", known.decisions[last + 1 :])
     reasons = [f"{fields} changed"] if fields else []
     before = stand.entry.inputs.split(" ") if stand.entry else []
@@ -261,7 +261,7 @@ def _fields(account: str, decisions: Iterable[Decision]) -> str:
     names = [
         name
         for each in decisions
-        if (each.kind, each.name, each.word) == ("pull", account, "changed")
+        if (*each.run, each.word) == ("pull", account, "changed")
         for name in each.why.split(", ")
     ]
     return ", ".join(dict.fromkeys(FIELDS.get(name, name.replace("_", " ")) for name in names))
@@ -272,11 +272,11 @@ def _told(decision: Decision) -> str:
 
 
 def _words(decision: Decision) -> str:
-    if decision.kind == "mint":
+    if decision.run.kind in ("mint", "maker"):
         return f"{WORDS.get(decision.word, '')} {decision.why}".strip()
     why = decision.why
-    if (decision.kind, decision.word) == ("pull", "changed"):
-        why = _fields(decision.name, [decision])
+    if (decision.run.kind, decision.word) == ("pull", "changed"):
+        why = _fields(decision.run.name, [decision])
     return f"{decision.word}: {why}" if why else decision.word
 
 
@@ -293,7 +293,7 @@ def explain(context: Context, event: str) -> None:
     from syncd.ledger.ledger import Ledger  # noqa: PLC0415
 
     config = context.load()
-    with Ledger(config.state, read_only=True) as ledger:
+    with Ledger.open(config.state, read_only=True) as ledger:
         found = ledger.find_events(event.lower())
         if not found:
             raise click.UsageError(

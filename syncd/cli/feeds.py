@@ -46,13 +46,13 @@ def feed_add(
         raise click.UsageError("a feed of several accounts is for guests: an owner's links are one person's")
     readers = audience or ("owner" if len(wanted) == 1 else "guests")
     token = secrets.token_urlsafe(32)
-    with Ledger(config.state) as ledger, TerminalProgress() as progress:
+    with Ledger.open(config.state) as ledger, TerminalProgress() as progress:
         made = Feed(name, token_key(token), wanted, readers, passwords, label, clock())  # type: ignore[arg-type]
-        if not ledger.save_feed(made):
+        if not ledger.feeds.add(made):
             raise click.UsageError(f"there is a feed {name}: give another name, or `syncd feed revoke {name}` first")
-        profile = feed_profile(config, ledger.secret("installation"), made)
+        profile = feed_profile(config, ledger.secrets.get("installation"), made)
         if profile and (run := build_feed(made, profile, ledger, clock(), progress.show)):
-            ledger.save_run(run)
+            ledger.history.save(run)
     click.echo(feed_address(config.feeds.public_url, token))
 
 
@@ -75,8 +75,8 @@ def feed_list(context: Context, *, as_json: bool) -> None:
     config = context.load()
     feeds: list[Feed] = []
     if (config.state / FILE).exists():
-        with Ledger(config.state, read_only=True) as ledger:
-            feeds = list(ledger.feeds().values())
+        with Ledger.open(config.state, read_only=True) as ledger:
+            feeds = list(ledger.feeds.all().values())
     if as_json:
         listed = [
             {
@@ -105,7 +105,7 @@ def feed_revoke(context: Context, name: str) -> None:
     config = context.load()
     if not (config.state / FILE).exists():
         raise LedgerError(f"there is no ledger in {config.state} yet, and so no feed")
-    with Ledger(config.state) as ledger:
-        if not ledger.revoke_feed(name):
+    with Ledger.open(config.state) as ledger:
+        if not ledger.feeds.revoke(name):
             raise click.UsageError(f"there is no feed {name}; see `syncd feed list`")
     click.echo(f"{name}: revoked", err=True)

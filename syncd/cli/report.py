@@ -7,12 +7,21 @@ from datetime import UTC, datetime, timedelta
 from syncd.config import Config
 from syncd.errors import Unavailable
 from syncd.ledger.lock import Syncing
-from syncd.model import Run, Standing
+from syncd.model import Run, RunKey, RunKind, Standing
 
 TROUBLED = {"retrying", "held", "needs_login", "needs_you"}
 WRITES = ("created", "updated", "deleted", "adopted")
 
-RUNS = {"pull": "account {}", "mint": "links of {}", "push": "calendar {}", "feed": "feed {}"}
+RUNS: Mapping[RunKind, str] = {
+    "pull": "account {}",
+    "mint": "links of {}",
+    "push": "calendar {}",
+    "feed": "feed {}",
+    "maker": "links of {}",
+    "links": "links",
+    "feeds": "feeds",
+    "housekeeping": "housekeeping",
+}
 """What each kind of run is about."""
 
 Json = dict[str, object]
@@ -34,15 +43,15 @@ def exit_code(runs: Iterable[Run]) -> int:
 
 def _did_something(run: Run) -> bool:
     wrote = any(run.counts.get(word) for word in (*WRITES, "invites", "hashes"))
-    return wrote or (run.kind == "pull" and run.state == "ok")
+    return wrote or (run.key.kind == "pull" and run.state == "ok")
 
 
 def sync_json(config: Config, runs: Iterable[Run]) -> Json:
     """``syncd sync --json``."""
-    by_key = {(run.kind, run.name): run for run in runs}
+    by_key = {run.key: run for run in runs}
     accounts: Json = {}
     for name in config.accounts:
-        pulled, minted = by_key.get(("pull", name)), by_key.get(("mint", name))
+        pulled, minted = by_key.get(RunKey("pull", name)), by_key.get(RunKey("mint", name))
         if pulled:
             accounts[name] = {
                 "state": worst([pulled, minted]),
@@ -53,7 +62,7 @@ def sync_json(config: Config, runs: Iterable[Run]) -> Json:
     calendars: Json = {
         name: {"state": run.state, **{word: run.counts.get(word, 0) for word in (*WRITES, "left", "failed")}}
         for name in config.calendars
-        if (run := by_key.get(("push", name)))
+        if (run := by_key.get(RunKey("push", name)))
     }
     return {"accounts": accounts, "calendars": calendars}
 
@@ -72,26 +81,31 @@ def sync_lines(runs: Iterable[Run]) -> list[str]:
         counts = ", ".join(f"{count} {word}" for word, count in run.counts.items() if count or word == "meetings")
         what = "; ".join(filter(None, [counts, run.message])) or "nothing to do"
         mark = "" if run.state == "ok" else f"{run.state}: "
-        lines.append(f"{RUNS[run.kind].format(run.name)}: {mark}{what}")
+        lines.append(f"{RUNS[run.key.kind].format(run.key.name)}: {mark}{what}")
     return lines
 
 
 def status_json(
     config: Config,
-    standings: Mapping[tuple[str, str], Standing],
-    sizes: Mapping[tuple[str, str], int],
+    standings: Mapping[RunKey, Standing],
+    meetings: Mapping[str, int],
+    entries: Mapping[str, int],
     feeds: Mapping[str, tuple[str, ...] | None],
     feed_sizes: Mapping[str, int],
     daemon: Syncing | None,
 ) -> Json:
-    """``syncd status --json``; ``feeds`` are names with their accounts, ``None`` if an account is retired."""
+    """``syncd status --json``.
+
+    ``meetings`` are counted by account, ``entries`` by calendar; ``feeds`` are names with their accounts, ``None`` if
+    an account is retired.
+    """
     running = bool(daemon and daemon.daemon)
-    accounts = {name: _account(name, config, standings, sizes, running) for name in config.accounts}
-    retired = {name for kind, name in sizes if kind == "account"} - set(config.accounts)
-    accounts |= {name: _retired("meetings", sizes["account", name]) for name in sorted(retired)}
-    calendars = {name: _calendar(name, config, standings, sizes, running) for name in config.calendars}
-    retired = {name for kind, name in sizes if kind == "calendar"} - set(config.calendars)
-    calendars |= {name: _retired("entries", sizes["calendar", name]) for name in sorted(retired)}
+    accounts = {name: _account(name, config, standings, meetings.get(name, 0), running) for name in config.accounts}
+    retired = meetings.keys() - config.accounts.keys()
+    accounts |= {name: _retired("meetings", meetings[name]) for name in sorted(retired)}
+    calendars = {name: _calendar(name, config, standings, entries.get(name, 0), running) for name in config.calendars}
+    retired = entries.keys() - config.calendars.keys()
+    calendars |= {name: _retired("entries", entries[name]) for name in sorted(retired)}
     shown_feeds = {name: _feed(name, known, standings, feed_sizes.get(name, 0)) for name, known in feeds.items()}
     openmeetings = _openmeetings(standings) if "openmeetings" in config.makers else None
     everything = [*accounts.values(), *calendars.values(), *shown_feeds.values(), *filter(None, [openmeetings])]
@@ -108,11 +122,11 @@ def status_json(
 def _account(
     name: str,
     config: Config,
-    standings: Mapping[tuple[str, str], Standing],
-    sizes: Mapping[tuple[str, str], int],
+    standings: Mapping[RunKey, Standing],
+    meetings: int,
     running: bool,
 ) -> Json:
-    pulled, minted = standings.get(("pull", name)), standings.get(("mint", name))
+    pulled, minted = standings.get(RunKey("pull", name)), standings.get(RunKey("mint", name))
     state = (
         "disabled" if not config.accounts[name].enabled else worst([s.latest if s else None for s in (pulled, minted)])
     )
@@ -120,7 +134,7 @@ def _account(
     next_try = pulled.latest.next_try if pulled and running and state != "disabled" else None
     return {
         "state": state,
-        "meetings": sizes.get(("account", name), 0),
+        "meetings": meetings,
         "last_success": _time(pulled.last_success) if pulled else None,
         "next_try": _time(next_try),
         "message": message,
@@ -130,24 +144,24 @@ def _account(
 def _calendar(
     name: str,
     config: Config,
-    standings: Mapping[tuple[str, str], Standing],
-    sizes: Mapping[tuple[str, str], int],
+    standings: Mapping[RunKey, Standing],
+    entries: int,
     running: bool,
 ) -> Json:
-    pushed = standings.get(("push", name))
+    pushed = standings.get(RunKey("push", name))
     state = "disabled" if not config.calendars[name].enabled else pushed.latest.state if pushed else "new"
     next_try = pushed.latest.next_try if pushed and running and state not in ("disabled", "held") else None
     return {
         "state": state,
-        "entries": sizes.get(("calendar", name), 0),
+        "entries": entries,
         "last_success": _time(pushed.last_success) if pushed else None,
         "next_try": _time(next_try),
         "message": pushed.latest.message if pushed else None,
     }
 
 
-def _openmeetings(standings: Mapping[tuple[str, str], Standing]) -> Json:
-    minted = standings.get(("mint", "openmeetings"))
+def _openmeetings(standings: Mapping[RunKey, Standing]) -> Json:
+    minted = standings.get(RunKey("maker", "openmeetings"))
     return {
         "state": minted.latest.state if minted else "new",
         "last_success": _time(minted.last_success) if minted else None,
@@ -158,14 +172,14 @@ def _openmeetings(standings: Mapping[tuple[str, str], Standing]) -> Json:
 def _feed(
     name: str,
     accounts: tuple[str, ...] | None,
-    standings: Mapping[tuple[str, str], Standing],
+    standings: Mapping[RunKey, Standing],
     entries: int,
 ) -> Json:
-    built = standings.get(("feed", name))
+    built = standings.get(RunKey("feed", name))
     state, message = (built.latest.state, built.latest.message) if built else ("ok", None)
     if accounts is None:
         state, message = "retired", "one of its accounts is not in the configuration any more"
-    elif not all(s and s.last_success for s in (standings.get(("pull", account)) for account in accounts)):
+    elif not all(s and s.last_success for s in (standings.get(RunKey("pull", account)) for account in accounts)):
         state, message = "new", "its accounts have not been listed yet"
     return {
         "state": state,

@@ -12,7 +12,7 @@ from syncd.config import Config
 from syncd.errors import LedgerBusy
 from syncd.ledger.database import FILE
 from syncd.ledger.lock import Syncing, syncing
-from syncd.model import Standing
+from syncd.model import RunKey, Standing
 
 
 @click.command()
@@ -31,26 +31,24 @@ def read_status(config: Config) -> report.Json:
     from syncd.ledger.ledger import Ledger  # noqa: PLC0415
 
     if not (config.state / FILE).exists():
-        return report.status_json(config, {}, {}, {}, {}, syncing(config.state))
+        return report.status_json(config, {}, {}, {}, {}, {}, syncing(config.state))
     daemon = syncing(config.state)
-    with Ledger(config.state, read_only=True) as ledger:
-        sizes = ledger.sizes()
-        feeds = ledger.feeds()
-        installation = ledger.secret("installation") if feeds else ""
+    with Ledger.open(config.state, read_only=True) as ledger:
+        feeds = ledger.feeds.all()
+        installation = ledger.secrets.get("installation") if feeds else ""
         profiles = {name: feed_profile(config, installation, feed) for name, feed in feeds.items()}
         return report.status_json(
             config,
-            ledger.standings() | _unnoted(config, daemon, ledger.standings()),
-            sizes,
+            ledger.history.standings() | _unnoted(config, daemon, ledger.history.standings()),
+            ledger.meetings.counts(),
+            ledger.placements.counts(),
             {name: profile.accounts if profile else None for name, profile in profiles.items()},
-            {name: len(ledger.shown(feed)) for name, feed in feeds.items()},
+            {name: len(ledger.feeds.content(feed)) for name, feed in feeds.items()},
             daemon,
         )
 
 
-def _unnoted(
-    config: Config, daemon: Syncing | None, standings: Mapping[tuple[str, str], Standing]
-) -> dict[tuple[str, str], Standing]:
+def _unnoted(config: Config, daemon: Syncing | None, standings: Mapping[RunKey, Standing]) -> dict[RunKey, Standing]:
     """What only the daemon knows while its ledger is locked or full."""
     if daemon is None or not daemon.daemon:
         return {}
@@ -63,6 +61,6 @@ def _unnoted(
         return {}
     found = {}
     for run in runs:
-        noted = standings.get((run.kind, run.name))
-        found[run.kind, run.name] = Standing(run, noted.last_success if noted else None)
+        noted = standings.get(run.key)
+        found[run.key] = Standing(run, noted.last_success if noted else None)
     return found

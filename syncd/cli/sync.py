@@ -17,7 +17,7 @@ from syncd.jobs.dryrun import rehearse
 from syncd.jobs.jobs import Jobs
 from syncd.jobs.servers import connect
 from syncd.ledger.database import FILE
-from syncd.ledger.ledger import Ledger, Rehearsal
+from syncd.ledger.ledger import Ledger
 from syncd.ledger.lock import sync_lock, syncing
 from syncd.model import Run
 
@@ -29,7 +29,7 @@ def sync_once(config: Config, clock: Clock) -> list[Run]:
     with ExitStack() as stack:
         ending = stack.enter_context(signalled())
         stack.enter_context(sync_lock(config.state, clock()))
-        ledger = stack.enter_context(Ledger(config.state))
+        ledger = stack.enter_context(Ledger.open(config.state))
         progress = stack.enter_context(TerminalProgress(ending.check))
         remotes = connect(config, clock)
         stack.callback(remotes.close)
@@ -60,15 +60,15 @@ def rehearse_once(config: Config, clock: Clock, say: Callable[[str], None]) -> l
 
 def _copy(config: Config) -> Ledger:
     if not (config.state / FILE).exists():
-        return Rehearsal(config.state)
-    with Ledger(config.state, read_only=True) as original:
-        return original.rehearsal()
+        return Ledger.in_memory()
+    with Ledger.open(config.state, read_only=True) as original:
+        return Ledger.in_memory(original)
 
 
 def _titles(ledger: Ledger, config: Config) -> dict[str, str]:
     found = {}
-    for event, source in ledger.sources(tuple(config.accounts)).items():
-        meeting = ledger.meeting(source.account, event)
+    for event, source in ledger.meetings.origins(tuple(config.accounts)).items():
+        meeting = ledger.meetings.get(source.account, event)
         if meeting and meeting.start:
             found[event] = f"{meeting.start.utc.isoformat(timespec='minutes')[:16]}Z {meeting.title}"
     return found

@@ -18,7 +18,7 @@ from syncd.errors import NeedsYou, SyncdError
 from syncd.jobs.jobs import Jobs
 from syncd.jobs.servers import Servers
 from syncd.ledger.ledger import Ledger
-from syncd.model import Run
+from syncd.model import Run, RunKey, RunKind
 from syncd.plan.timing import LONGEST_WAIT, first_housekeeping, push_after_links
 from syncd.sync.push import IN_FLIGHT
 
@@ -68,9 +68,9 @@ class Daemon:
         self._pulls = {name: self._task("pull", name, self._pull) for name in remotes.sources}
         self._housekeeping = self._task("housekeeping", "ledger", lambda _name: self._jobs.keep_house().next_try)
 
-    def _task(self, kind: str, name: str, job: Callable[[str], datetime | None]) -> Task:
+    def _task(self, kind: RunKind, name: str, job: Callable[[str], datetime | None]) -> Task:
         failed = partial(self._note_unforeseen, kind, name)
-        host = self._jobs.host(kind, name) or kind
+        host = self._jobs.host(RunKey(kind, name)) or kind
         return Task(self._scheduler, host, f"{kind} {name}", partial(job, name), failed)
 
     def start(self) -> None:
@@ -113,17 +113,15 @@ class Daemon:
 
         Raises NeedsYou for a name that is neither's.
         """
-        if name not in self._pushes and name not in self._ledger.feeds():
+        if name not in self._pushes and name not in self._ledger.feeds.all():
             raise NeedsYou(f"{name}: the daemon knows no calendar and no feed of this name; reload it (SIGHUP)")
         runs: list[Run] = []
-        of_calendar = self._ledger.confirm(name) if name in self._pushes else 0
+        of_calendar = self._ledger.deletions.confirm(name) if name in self._pushes else 0
         if of_calendar:
             runs += self._run_and_wait({f"push {name}": self._pushes[name]})
-        of_feed = self._ledger.confirm(f"feed/{name}")
+        of_feed = self._ledger.deletions.confirm(f"feed/{name}")
         if of_feed:
-            runs += [
-                run for run in self._run_and_wait({"links": self._links}) if (run.kind, run.name) == ("feed", name)
-            ]
+            runs += [run for run in self._run_and_wait({"links": self._links}) if run.key == ("feed", name)]
         return of_calendar + of_feed, runs
 
     def unnoted(self) -> list[Run]:
@@ -168,11 +166,13 @@ class Daemon:
         self._note(f"push {calendar}", [run])
         return run.next_try
 
-    def _note_unforeseen(self, kind: str, name: str, error: str) -> datetime:
+    def _note_unforeseen(self, kind: RunKind, name: str, error: str) -> datetime:
         """Record that a job ended with an unforeseen exception; returns when it is tried again."""
         now, message = self._clock(), f"an unforeseen {error}: look at the log, and tell the authors"
         try:
-            self._ledger.save_run(Run(kind, name, now, NeedsYou.state, message=message, next_try=now + LONGEST_WAIT))
+            self._ledger.history.save(
+                Run(RunKey(kind, name), now, NeedsYou.state, message=message, next_try=now + LONGEST_WAIT)
+            )
         except SyncdError as problem:
             log.error("%s %s could not be noted: %s", kind, name, problem)
         return now + LONGEST_WAIT
@@ -187,4 +187,4 @@ def _say(run: Run) -> None:
     """One line for what was done; a quiet run is not worth one, and what failed was told when it began to."""
     done = ", ".join(f"{count} {word}" for word, count in run.done.items() if word != "failed")
     if done:
-        log.info("%s %s: %s", run.kind, run.name, done)
+        log.info("%s: %s", run.key, done)

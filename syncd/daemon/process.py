@@ -193,7 +193,7 @@ def running(config: Config, clock: Callable[[], datetime]) -> Iterator[Process]:
     """A daemon at work, with its feeds served and its control socket open, until the block ends."""
     with ExitStack() as stack:
         stack.enter_context(sync_lock(config.state, clock(), daemon=True))
-        ledger = stack.enter_context(Ledger(config.state))
+        ledger = stack.enter_context(Ledger.open(config.state))
         process = Process(config, ledger, clock)
         stack.callback(process.close)
         stack.enter_context(ControlServer(process, config.state))

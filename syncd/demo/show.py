@@ -61,7 +61,7 @@ def show(*, once: bool, clock: Clock, language: str) -> None:
 
 def _once(config: Config, clock: Clock, server: CalendarServer, feed: str) -> None:
     assert config.feeds  # noqa: S101 -- the stage wrote it
-    with Ledger(config.state) as ledger, Served(feed_app(PublishedFeeds(config, ledger)), config.feeds.listen):
+    with Ledger.open(config.state) as ledger, Served(feed_app(PublishedFeeds(config, ledger)), config.feeds.listen):
         remotes = connect(config, clock)
         runs = Jobs(config, ledger, remotes, clock).run_all()
         remotes.close()
@@ -70,8 +70,8 @@ def _once(config: Config, clock: Clock, server: CalendarServer, feed: str) -> No
             click.echo(f"  {_told(run)}")
         click.echo(f"\nIn the calendar of {server.username} on the calendar server (Radicale), and in the feed:\n")
         profile = next(iter(Jobs(config, ledger, remotes, clock).profiles.values()))
-        for entry in sorted(ledger.entries(profile.key).values(), key=lambda each: each.start):
-            meeting = ledger.meeting(profile.accounts[0], entry.event)
+        for entry in sorted(ledger.entries.of(profile.key).values(), key=lambda each: each.start):
+            meeting = ledger.meetings.get(profile.accounts[0], entry.event)
             if meeting and meeting.start:
                 local = meeting.start.utc.astimezone(ZoneInfo(meeting.start.zone))
                 when = f"{local:%a %d %b}" if meeting.all_day else f"{local:%a %d %b %H:%M}"
@@ -88,9 +88,9 @@ def _once(config: Config, clock: Clock, server: CalendarServer, feed: str) -> No
 
 
 def _told(run: Run) -> str:
-    names = {"pull": "OpenTalk account", "mint": "links,", "push": "calendar", "feed": "feed"}
+    names = {"pull": "OpenTalk account", "mint": "links,", "maker": "links,", "push": "calendar", "feed": "feed"}
     counts = ", ".join(f"{count} {word}" for word, count in run.counts.items() if count)
-    return f"{names[run.kind]} {run.name}: {counts or run.message or 'nothing to do'}"
+    return f"{names[run.key.kind]} {run.key.name}: {counts or run.message or 'nothing to do'}"
 
 
 def _watch(config: Config, clock: Clock, stage: Stage, server: CalendarServer, week: Week, feed: str) -> None:
@@ -118,8 +118,8 @@ Something happens every {CHANGE_SECONDS:.0f} seconds; syncd looks every 10.
 def _add_feed(config: Config, clock: Clock) -> str:
     """A feed for Alice's phone; returns its address."""
     token = secrets.token_urlsafe(32)
-    with Ledger(config.state) as ledger:
-        ledger.save_feed(
+    with Ledger.open(config.state) as ledger:
+        ledger.feeds.add(
             Feed("phone", token_key(token), tuple(config.accounts), "owner", False, "Alice's phone", clock())
         )
     assert config.feeds  # noqa: S101 -- the stage wrote it

@@ -6,50 +6,22 @@ The ledger is only read. What servers would say is not foreseen: an audit may fi
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from pathlib import Path
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.config import Config
 from syncd.config.profiles import calendar_profile, feed_profile
+from syncd.errors import BadEvent
 from syncd.explain.facts import Destination, Explanation, LinkUse, Pending, SeenBy
 from syncd.ledger.ledger import Ledger
-from syncd.model import Entry, Feed, Link, Meeting, Profile, Standing
+from syncd.model import Entry, Feed, Link, Meeting, Profile, RunKey, Standing
 from syncd.plan.calendar import CalendarAction, calendar_actions
 from syncd.plan.deletions import LATELY, Delete, Hold, deletions
 from syncd.plan.entries import Erase, Render, entry_changes
 from syncd.plan.links import LinkKey, MissingLink, Origin, missing_links
 from syncd.sync.pull import ListingSettings
-from syncd.sync.render import render_entries
-
-
-class Excerpt(Ledger):
-    """The ledger as far as one event goes, to render that alone; ``rendered`` is kept here and nowhere else."""
-
-    def __init__(self, folder: Path, event: str) -> None:
-        super().__init__(folder, read_only=True)
-        self._event = event
-        self.rendered: Entry | None = None
-
-    def sources(self, accounts: Iterable[str]) -> dict[str, Origin]:
-        """Those of the event."""
-        return {event: source for event, source in super().sources([*accounts]).items() if event == self._event}
-
-    def entries(self, profile: str) -> dict[str, Entry]:
-        """The event's."""
-        return {event: entry for event, entry in super().entries(profile).items() if event == self._event}
-
-    def save_entries(
-        self,
-        profile: str,  # noqa: ARG002
-        entries: Iterable[tuple[Entry, bytes]],
-        erased: Iterable[str],  # noqa: ARG002
-        changed: datetime,  # noqa: ARG002
-    ) -> None:
-        """Keep what was rendered."""
-        for entry, _ in entries:
-            self.rendered = entry
+from syncd.sync.render import render_one
 
 
 class _Facts(Struct, frozen=True):
@@ -61,13 +33,15 @@ class _Facts(Struct, frozen=True):
     now: datetime
     installation: str
     links: Mapping[LinkKey, Link]
-    standings: Mapping[tuple[str, str], Standing]
+    standings: Mapping[RunKey, Standing]
 
 
 def explanation(config: Config, ledger: Ledger, event: str, now: datetime) -> Explanation:
     """All that is known of an event of the ledger."""
     where = ledger.whereabouts(event)
-    facts = _Facts(config, ledger, event, now, ledger.secret("installation"), ledger.links(), ledger.standings())
+    facts = _Facts(
+        config, ledger, event, now, ledger.secrets.get("installation"), ledger.links.all(), ledger.history.standings()
+    )
     concerned = {*where.accounts, *where.gone}
     wishes: list[MissingLink] = []
     stands: list[Destination] = []
@@ -77,7 +51,7 @@ def explanation(config: Config, ledger: Ledger, event: str, now: datetime) -> Ex
             stands.append(_calendar(facts, name, profile))
             wishes += _wishes(facts, profile, stands[-1].source)
     stands += [_retired(facts, name) for name in where.calendars if name not in config.calendars]
-    for feed in ledger.feeds().values():
+    for feed in ledger.feeds.all().values():
         if concerned & {*feed.accounts}:
             known = feed_profile(config, facts.installation, feed)
             stands.append(_feed(facts, feed, known))
@@ -88,7 +62,7 @@ def explanation(config: Config, ledger: Ledger, event: str, now: datetime) -> Ex
         tuple(_sight(facts, account, unlisted=where.accounts.get(account, False)) for account in accounts),
         tuple(_validity(link, wishes) for link in _links_of(facts)),
         tuple(stands),
-        tuple(ledger.decisions(event)),
+        tuple(ledger.history.decisions(event)),
     )
 
 
@@ -97,17 +71,17 @@ def choices(ledger: Ledger, events: Iterable[str]) -> dict[str, Meeting | None]:
     found = {}
     for event in events:
         account = next(iter(ledger.whereabouts(event).accounts), None)
-        found[event] = ledger.meeting(account, event) if account else None
+        found[event] = ledger.meetings.get(account, event) if account else None
     return found
 
 
 def _sight(facts: _Facts, account: str, *, unlisted: bool) -> SeenBy:
     settings = facts.config.accounts.get(account)
     state = "retired" if settings is None else "" if settings.enabled else "disabled"
-    pulled = facts.standings.get(("pull", account))
+    pulled = facts.standings.get(RunKey("pull", account))
     said = (pulled.latest.message if pulled else None) or ""
     unreadable = said if said.startswith(f"event {facts.event} ") else ""
-    return SeenBy(account, state, facts.ledger.meeting(account, facts.event), unlisted, unreadable)
+    return SeenBy(account, state, facts.ledger.meetings.get(account, facts.event), unlisted, unreadable)
 
 
 def _links_of(facts: _Facts) -> list[Link]:
@@ -134,12 +108,12 @@ def _validity(link: Link, wishes: Iterable[MissingLink]) -> LinkUse:
 def _calendar(facts: _Facts, name: str, profile: Profile) -> Destination:
     """As ``push`` finds it."""
     settings, ledger, now = facts.config.calendars[name], facts.ledger, facts.now
-    sources, placed = ledger.sources(profile.accounts), ledger.placements(name)
-    entries = ledger.entries(profile.key)
+    sources, placed = ledger.meetings.origins(profile.accounts), ledger.placements.of(name)
+    entries = ledger.entries.of(profile.key)
     wanted, ahead = _rendered(facts, profile, sources, entries)
     window = _window(facts.config, profile)
     actions = calendar_actions(
-        wanted, placed, window.window(now), now, ledger.guard(name, profile.accounts, now - LATELY)
+        wanted, placed, window.window(now), now, ledger.deletions.guard(name, profile.accounts, now - LATELY)
     )
     action = next((each for each in actions if facts.event in _events(each)), None)
     return Destination(
@@ -147,7 +121,7 @@ def _calendar(facts: _Facts, name: str, profile: Profile) -> Destination:
         name=name,
         accounts=profile.accounts,
         state="" if settings.enabled else "disabled",
-        trouble=_trouble(facts, "push", name),
+        trouble=_trouble(facts, RunKey("push", name)),
         source=sources.get(facts.event),
         entry=entries.get(facts.event),
         place=placed.get(facts.event),
@@ -165,26 +139,26 @@ def _window(config: Config, profile: Profile) -> ListingSettings:
 
 
 def _retired(facts: _Facts, name: str) -> Destination:
-    place = facts.ledger.placements(name)[facts.event]
+    place = facts.ledger.placements.of(name)[facts.event]
     return Destination(kind="push", name=name, state="retired", place=place)
 
 
 def _feed(facts: _Facts, feed: Feed, profile: Profile | None) -> Destination:
     """As ``build_feed`` finds it."""
     key = feed.built or (profile.key if profile else "")
-    shown = facts.ledger.shown(replace(feed, built=key))
-    entry = facts.ledger.entries(key).get(facts.event)
+    shown = facts.ledger.feeds.content(replace(feed, built=key))
+    entry = facts.ledger.entries.of(key).get(facts.event)
     stand = Destination(
         kind="feed",
         name=feed.name,
         accounts=feed.accounts,
-        trouble=_trouble(facts, "feed", feed.name),
+        trouble=_trouble(facts, RunKey("feed", feed.name)),
         entry=entry,
         shown=facts.event in shown,
     )
     if profile is None:
         return replace(stand, state="retired")
-    sources, entries = facts.ledger.sources(profile.accounts), facts.ledger.entries(profile.key)
+    sources, entries = facts.ledger.meetings.origins(profile.accounts), facts.ledger.entries.of(profile.key)
     wanted, ahead = _rendered(facts, profile, sources, entries)
     ends = {event: end for event, (end, _) in shown.items()}
     lost = {event: ends[event] for event, (_, erased) in shown.items() if erased or event not in sources}
@@ -193,16 +167,16 @@ def _feed(facts: _Facts, feed: Feed, profile: Profile | None) -> Destination:
     elif facts.event in shown and ahead.after:
         lost[facts.event] = ends[facts.event]
     there = {event: entry.end for event, entry in wanted.items() if entry.digest} | ends
-    guard = facts.ledger.guard(f"feed/{feed.name}", profile.accounts, facts.now - LATELY)
+    guard = facts.ledger.deletions.guard(f"feed/{feed.name}", profile.accounts, facts.now - LATELY)
     judged: list[Delete | Hold] = deletions(lost, there, facts.now, guard)
     action = next((each for each in judged if facts.event in _events(each)), None)
-    listed = (facts.standings.get(("pull", account)) for account in profile.accounts)
+    listed = (facts.standings.get(RunKey("pull", account)) for account in profile.accounts)
     state = "" if all(each and each.last_success for each in listed) else "waiting"
     return replace(stand, state=state, source=sources.get(facts.event), next=replace(ahead, action=action))
 
 
-def _trouble(facts: _Facts, kind: str, name: str) -> str:
-    standing = facts.standings.get((kind, name))
+def _trouble(facts: _Facts, key: RunKey) -> str:
+    standing = facts.standings.get(key)
     if standing is None or standing.latest.state in ("ok", "held"):
         return ""
     return f"{standing.latest.state}: {standing.latest.message or 'see `syncd status`'}"
@@ -220,17 +194,17 @@ def _rendered(
     change = next((each for each in changes if each.event == event), None)
     problem = ""
     if isinstance(change, Render):
-        with Excerpt(facts.ledger.folder, event) as excerpt:
-            problem = "; ".join(render_entries(excerpt, profile, facts.now, _silent).problems)
-        if excerpt.rendered:
-            wanted[event] = excerpt.rendered
+        meeting, versions = (
+            facts.ledger.meetings.get(sources[event].account, event),
+            facts.ledger.entries.versions(event),
+        )
+        try:
+            wanted[event], _ = render_one(change, meeting, sources[event], facts.links, versions, profile)
+        except BadEvent as error:
+            problem = str(error)
     alone = {event: sources[event]} if event in sources else {}
     mints = missing_links(alone, facts.links, profile, facts.now)
     enabled = {name for name, account in facts.config.accounts.items() if account.enabled}
     unasked = tuple(mint for mint in mints if mint.way.maker is None and not enabled & {*mint.accounts})
     asked = tuple(mint for mint in mints if mint not in unasked)
     return wanted, Pending(mints=asked, unasked=unasked, change=change, after=wanted.get(event), problem=problem)
-
-
-def _silent(_name: str, _done: int, _total: int) -> None:
-    return

@@ -21,12 +21,12 @@ from syncd.errors import Stopped, SyncdError, Unavailable
 from syncd.jobs.outcome import WAITING, has_answer, is_outage, soonest
 from syncd.jobs.servers import Servers
 from syncd.ledger.ledger import Ledger
-from syncd.model import Feed, Profile, Run
+from syncd.model import Feed, Profile, Run, RunKey
 from syncd.plan.timing import HOUSEKEEPING, next_try
 from syncd.sync.feed import build_feed
 from syncd.sync.mint import SIDE_BY_SIDE as MINTS_SIDE_BY_SIDE
 from syncd.sync.mint import mint
-from syncd.sync.outages import Job, Outages, host_of
+from syncd.sync.outages import Outages, host_of
 from syncd.sync.ports import Progress
 from syncd.sync.pull import ListingSettings, pull
 from syncd.sync.push import IN_FLIGHT, OnWrite, push
@@ -37,6 +37,11 @@ log = logging.getLogger(__name__)
 Clock = Callable[[], datetime]
 
 SIDE_BY_SIDE = 8
+
+LINKS = RunKey("links", "all")
+FEEDS = RunKey("feeds", "all")
+HOUSEKEEPING_RUN = RunKey("housekeeping", "ledger")
+"""What syncd itself runs."""
 
 
 class Jobs:
@@ -68,10 +73,10 @@ class Jobs:
         self._jitter = jitter
         self._recovered = recovered
         self._outages = Outages(_hosts(config), clock)
-        self._unnoted: dict[tuple[str, str], Run] = {}
-        self._troubles: dict[tuple[str, str], datetime] = {}
-        self._remarks: dict[tuple[str, str], str | None] = {}
-        self._installation = ledger.secret("installation")
+        self._unnoted: dict[RunKey, Run] = {}
+        self._troubles: dict[RunKey, datetime] = {}
+        self._remarks: dict[RunKey, str | None] = {}
+        self._installation = ledger.secrets.get("installation")
         self.profiles = {name: calendar_profile(config, self._installation, name) for name in config.calendars}
 
     @property
@@ -79,9 +84,9 @@ class Jobs:
         """The latest runs that the ledger could not take: while it is locked or full, they are the truth."""
         return list(self._unnoted.values())
 
-    def host(self, kind: str, name: str) -> str | None:
+    def host(self, key: RunKey) -> str | None:
         """The host that a job asks, ``None`` for one that asks none or several."""
-        return self._outages.host((kind, name))
+        return self._outages.host(key)
 
     def run_all(self) -> list[Run]:
         """Every job once, servers side by side: accounts, links, calendars, feeds."""
@@ -111,8 +116,7 @@ class Jobs:
         )
         source = self._remotes.sources[account]
         return self._noted(
-            "pull",
-            account,
+            RunKey("pull", account),
             lambda: pull(account, source, self._ledger, listing, self._clock(), soon=soon),
             save=False,
         )
@@ -129,21 +133,19 @@ class Jobs:
         except Stopped:
             return []
         except SyncdError as error:  # the ledger's: a server's failure is in its run
-            return [self._failure("mint", "links", error)]
+            return [self._failure(LINKS, error)]
         return [
-            self._waiting(*job, until)
-            if (until := held.get(job := (run.kind, run.name))) and run.next_try == until
-            else self._kept(run)
+            self._waiting(run.key, until) if (until := held.get(run.key)) and run.next_try == until else self._kept(run)
             for run in runs
         ]
 
     def _settled(self, runs: list[Run]) -> list[Run]:
         """Servers that failed before and were not asked now: no meeting lacks a link of theirs any more."""
-        failed = {job for job, standing in self._ledger.standings().items() if standing.latest.state != "ok"}
+        failed = {job for job, standing in self._ledger.history.standings().items() if standing.latest.state != "ok"}
         failed |= self._unnoted.keys()
-        asked = {run.name for run in runs}
-        settled = [name for kind, name in sorted(failed) if kind == "mint" and name not in asked]
-        return [Run("mint", name, self._clock()) for name in settled]
+        asked = {run.key for run in runs}
+        settled = [key for key in sorted(failed - asked) if key.kind in ("mint", "maker", "links")]
+        return [Run(key, self._clock()) for key in settled]
 
     def push(self, calendar: str) -> Run:
         """Make one calendar agree with its entries."""
@@ -162,8 +164,7 @@ class Jobs:
         told: OnWrite = partial(self._told, calendar)
         window, workers, every = widest.window(now), self._workers, settings.audit
         return self._noted(
-            "push",
-            calendar,
+            RunKey("push", calendar),
             lambda: push(target, window, self._progress, told, workers=workers, audit_every=every),
         )
 
@@ -173,12 +174,12 @@ class Jobs:
         Entries that no calendar and no feed has any more are swept away.
         """
         try:
-            runs = [run for feed in self._ledger.feeds().values() if (run := self._build(feed))]
-            self._ledger.sweep_entries(profile.key for profile in self._profiles(only_enabled=False))
+            runs = [run for feed in self._ledger.feeds.all().values() if (run := self._build(feed))]
+            self._ledger.entries.sweep(profile.key for profile in self._profiles(only_enabled=False))
         except SyncdError as error:
-            return [] if isinstance(error, Stopped) else [self._failure("feed", "all", error)]
-        if ("feed", "all") in {*self._troubles, *self._unnoted}:
-            self._kept(Run("feed", "all", self._clock()))
+            return [] if isinstance(error, Stopped) else [self._failure(FEEDS, error)]
+        if FEEDS in {*self._troubles, *self._unnoted}:
+            self._kept(Run(FEEDS, self._clock()))
         return runs
 
     def _build(self, feed: Feed) -> Run | None:
@@ -186,7 +187,7 @@ class Jobs:
         run = build_feed(feed, profile, self._ledger, self._clock(), self._progress) if profile else None
         if run is None:
             return None
-        before = self._ledger.standings().get(("feed", feed.name))
+        before = self._ledger.history.standings().get(RunKey("feed", feed.name))
         quiet = run.state == "ok" and not run.counts["changed"] and before and before.latest.state == "ok"
         return None if quiet else self._kept(run)
 
@@ -196,9 +197,9 @@ class Jobs:
         def work() -> Run:
             now = self._clock()
             self._ledger.sweep(now)
-            return Run("housekeeping", "ledger", now, next_try=now + HOUSEKEEPING)
+            return Run(HOUSEKEEPING_RUN, now, next_try=now + HOUSEKEEPING)
 
-        return self._noted("housekeeping", "ledger", work)
+        return self._noted(HOUSEKEEPING_RUN, work)
 
     def _profiles(self, *, only_enabled: bool) -> list[Profile]:
         calendars = [
@@ -206,25 +207,25 @@ class Jobs:
             for name, profile in self.profiles.items()
             if self.config.calendars[name].enabled or not only_enabled
         ]
-        feeds = (feed_profile(self.config, self._installation, feed) for feed in self._ledger.feeds().values())
+        feeds = (feed_profile(self.config, self._installation, feed) for feed in self._ledger.feeds.all().values())
         return list({profile.key: profile for profile in (*calendars, *filter(None, feeds))}.values())
 
-    def _noted(self, kind: str, name: str, work: Callable[[], Run], *, save: bool = True) -> Run:
+    def _noted(self, key: RunKey, work: Callable[[], Run], *, save: bool = True) -> Run:
         """The run of some work, well or not; nothing is done while its host wants to be left alone."""
-        if until := self._outages.held((kind, name)):
-            return self._waiting(kind, name, until)
+        if until := self._outages.held(key):
+            return self._waiting(key, until)
         try:
             run = work()
         except Stopped as end:
-            return Run(kind, name, self._clock(), end.state)
+            return Run(key, self._clock(), end.state)
         except SyncdError as error:
-            return self._failure(kind, name, error)
+            return self._failure(key, error)
         return self._kept(run, save=save)
 
-    def _waiting(self, kind: str, name: str, until: datetime) -> Run:
+    def _waiting(self, key: RunKey, until: datetime) -> Run:
         """The run of a job that is not begun, because its host wants to be left alone until then."""
-        told = self._outages.told((kind, name))
-        run = Run(kind, name, self._clock(), Unavailable.state, message=told, next_try=until)
+        told = self._outages.told(key)
+        run = Run(key, self._clock(), Unavailable.state, message=told, next_try=until)
         self._say_outage(run)
         self._save(run)
         return run
@@ -240,31 +241,31 @@ class Jobs:
         if save:
             self._save(run)
         else:
-            self._unnoted.pop((run.kind, run.name), None)
+            self._unnoted.pop(run.key, None)
         return run
 
-    def _failure(self, kind: str, name: str, error: SyncdError) -> Run:
+    def _failure(self, key: RunKey, error: SyncdError) -> Run:
         """Say and note that a job could not be done, and when it is tried again."""
         now, wait = self._clock(), error.retry_after if isinstance(error, Unavailable) else None
         until = now + timedelta(seconds=wait) if wait else None
-        run = Run(kind, name, now, error.state, message=str(error), next_try=until)
+        run = Run(key, now, error.state, message=str(error), next_try=until)
         run = self._troubled(run, hosts=isinstance(error, Unavailable))
         self._save(run)
         return run
 
     def _troubled(self, run: Run, *, hosts: bool) -> Run:
         """Say what is wrong, and when it is tried again; ``hosts`` if it is the trouble of the whole host."""
-        job = (run.kind, run.name)
+        job = run.key
         if hosts and run.next_try:
             self._outages.hold(job, run.next_try)
         if not (hosts and self._say_outage(run)):
             self._say_trouble(run)
-        again = self._next_try(*job)
+        again = self._next_try(job)
         return replace(run, next_try=max(again, run.next_try or again))
 
     def _say_outage(self, run: Run) -> bool:
         """One line when the host of a job stops answering; whether the trouble is the host's at all."""
-        job = (run.kind, run.name)
+        job = run.key
         trouble = self._outages.failed(job)
         if trouble == "begins":
             beside = self._outages.beside(job)
@@ -272,12 +273,12 @@ class Jobs:
             told = " and ".join(f"{count} {word}" for word, count in waiting.items() if count)
             log.warning("%s is in trouble; %s wait for it: %s", self._outages.host(job), told or "links", run.message)
         elif trouble == "lasts":
-            log.debug("%s %s: %s", run.kind, run.name, run.message)
+            log.debug("%s: %s", run.key, run.message)
         return trouble != "alone"
 
     def _say_end(self, run: Run) -> None:
         """One line when a host answers again, for which others are told to wait no longer."""
-        job = (run.kind, run.name)
+        job = run.key
         if ended := self._outages.answered(job):
             seconds = (self._clock() - ended.begun).total_seconds()
             log.info("%s answers again after %d s", self._outages.host(job), seconds)
@@ -286,43 +287,44 @@ class Jobs:
 
     def _say_trouble(self, run: Run) -> None:
         """One line when trouble begins that is not a whole host's, and one when it ends."""
-        key = (run.kind, run.name)
+        key = run.key
         if run.state == "ok":
             since = self._troubles.pop(key, None)
             if since:
-                log.info("%s %s: well again after %d s", run.kind, run.name, (run.ended - since).total_seconds())
+                log.info("%s: well again after %d s", run.key, (run.ended - since).total_seconds())
             if run.message and run.message != self._remarks.get(key):
-                log.warning("%s %s: %s", run.kind, run.name, run.message)
+                log.warning("%s: %s", run.key, run.message)
             self._remarks[key] = run.message
         elif run.message:
             known = key in self._troubles
             self._troubles.setdefault(key, run.ended)
-            log.log(logging.DEBUG if known else logging.WARNING, "%s %s: %s", run.kind, run.name, run.message)
+            log.log(logging.DEBUG if known else logging.WARNING, "%s: %s", run.key, run.message)
 
-    def _next_try(self, kind: str, name: str) -> datetime:
-        interval = self.config.accounts[name].every if kind == "pull" else soonest(self.config)
-        failures = self._outages.rounds((kind, name))
+    def _next_try(self, key: RunKey) -> datetime:
+        interval = self.config.accounts[key.name].every if key.kind == "pull" else soonest(self.config)
+        failures = self._outages.rounds(key)
         if not failures:
             try:
-                failures = self._ledger.failures(kind, name) + 1
+                failures = self._ledger.history.failures(key) + 1
             except SyncdError:  # the ledger is what failed
                 failures = 1
         return self._clock() + next_try(failures, None, interval, self._jitter())
 
     def _save(self, run: Run) -> None:
         try:
-            self._ledger.save_run(run)
+            self._ledger.history.save(run)
         except SyncdError as error:  # the ledger itself: nothing can be noted, so it is said
-            level = logging.DEBUG if (run.kind, run.name) in self._unnoted else logging.ERROR
-            self._unnoted[run.kind, run.name] = run
-            log.log(level, "%s %s could not be noted: %s", run.kind, run.name, error)
+            level = logging.DEBUG if run.key in self._unnoted else logging.ERROR
+            self._unnoted[run.key] = run
+            log.log(level, "%s could not be noted: %s", run.key, error)
         else:
-            self._unnoted.pop((run.kind, run.name), None)
+            self._unnoted.pop(run.key, None)
 
 
-def _hosts(config: configuration.Config) -> dict[Job, str]:
+def _hosts(config: configuration.Config) -> dict[RunKey, str]:
     """Where each job has to ask."""
     accounts = [each for each in config.accounts.values() if each.enabled]
-    hosts = {(kind, each.name): host_of(each.url) for kind in ("pull", "mint") for each in accounts}
-    hosts |= {("push", each.name): host_of(each.url) for each in config.calendars.values() if each.enabled}
-    return hosts | {("mint", name): host_of(maker.url) for name, maker in config.makers.items()}
+    hosts = {RunKey("pull", each.name): host_of(each.url) for each in accounts}
+    hosts |= {RunKey("mint", each.name): host_of(each.url) for each in accounts}
+    hosts |= {RunKey("push", each.name): host_of(each.url) for each in config.calendars.values() if each.enabled}
+    return hosts | {RunKey("maker", name): host_of(maker.url) for name, maker in config.makers.items()}

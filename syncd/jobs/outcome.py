@@ -6,7 +6,6 @@ from datetime import timedelta
 from syncd import config as configuration
 from syncd.errors import Unavailable
 from syncd.model import Run
-from syncd.sync.mint import OPENMEETINGS
 
 DONE = ("created", "updated", "deleted", "adopted", "left", "removed")
 
@@ -22,8 +21,8 @@ def is_outage(run: Run) -> bool:
     """Whether a run that came to its end tells of a host that does not answer, rather than of one event."""
     if run.state != Unavailable.state or not run.message:
         return False
-    match run.kind:
-        case "mint":
+    match run.key.kind:
+        case "mint" | "maker":
             return True
         case "push":
             return run.next_try is not None or not any(run.counts.get(word) for word in DONE)
@@ -32,12 +31,12 @@ def is_outage(run: Run) -> bool:
 
 def has_answer(run: Run) -> bool:
     """Whether the host of a run was asked, and answered: a calendar in which nothing is to be done was not."""
-    match run.kind:
+    match run.key.kind:
         case "pull":
             return True
         case "push":
             return not is_outage(run) and bool(run.scope or run.done)
-        case "mint" if run.state == "ok":
-            own = "hashes" if run.name == OPENMEETINGS else "invites"
+        case "mint" | "maker" as kind if run.state == "ok":
+            own = "hashes" if kind == "maker" else "invites"
             return own in run.counts or "none" in run.counts
     return False

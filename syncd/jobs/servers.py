@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from syncd import config as configuration
 from syncd.dav.calendar import CalDAVCalendar
-from syncd.ledger.ledger import SignIns
+from syncd.ledger.accounts import SignIns
 from syncd.openmeetings.client import OpenMeetings
 from syncd.opentalk.client import OpenTalk
 from syncd.opentalk.oidc import Logins

@@ -1,42 +1,192 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ledger's file: how it is opened, its transactions, and what its errors mean."""
+"""The ledger's file: a connection for each thread that reads, one for the thread that writes.
+
+All that SQLite alone understands stands here and in ``schema``: files, PRAGMA, codes of errors. The rest of the
+ledger is statements that SQLite and PostgreSQL both take.
+"""
 
 import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
-
-from sqlite_utils import Database
+from typing import Self, TypeVar
 
 from syncd.errors import LedgerBusy, LedgerError
-from syncd.ledger.schema import STEPS, migrations
+from syncd.ledger import schema
+from syncd.ledger.writer import Writer, transaction
+
+T = TypeVar("T")
 
 FILE = "ledger.sqlite"
-
 BUSY_SECONDS = 10.0
 
+ADVICE = {
+    "SQLITE_FULL": "the disk is full; nothing is lost: free some space",
+    "SQLITE_READONLY": "it cannot be written; look at owner and rights of the folder and its files",
+    "SQLITE_CANTOPEN": "it cannot be written; look at owner and rights of the folder and its files",
+    "SQLITE_PERM": "it cannot be written; look at owner and rights of the folder and its files",
+    "SQLITE_IOERR": "the disk or its file system fails; look at the machine's log, then start syncd again",
+    "SQLITE_CORRUPT": "the file is damaged; restore a backup, or move it away: entries in calendars are then adopted",
+    "SQLITE_NOTADB": "the file is damaged; restore a backup, or move it away: entries in calendars are then adopted",
+}
+"""What to do about an error of SQLite, by its primary code (sqlite.org/rescode.html)."""
 
-def open_writer(folder: Path, patience: float = BUSY_SECONDS) -> Database:
-    """Open the ledger in ``folder``, making or bringing it up as needed; the file is its owner's alone.
+LOCKED = {"SQLITE_BUSY", "SQLITE_LOCKED"}
 
-    ``synchronous=FULL``: a link that was made must not be forgotten by a power cut.
+
+class Database:
+    """The ledger in ``folder``, made or brought up to this version unless it is opened to read only.
+
+    Threads may share it. For ``patience`` seconds it waits for another program that holds the file locked. Every
+    method raises LedgerError, or LedgerBusy where another program still holds the file then.
     """
-    with ledger_errors(folder):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = folder / FILE
-        _make(path)
-        db = _connect(str(path), patience)
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=FULL")
-        return db
+
+    def __init__(self, folder: Path, *, read_only: bool = False, patience: float = BUSY_SECONDS) -> None:
+        self.folder = folder
+        self._patience = patience
+        self._read_only = read_only
+        self._local = threading.local()
+        self._opened: list[tuple[threading.Thread, sqlite3.Connection]] = []
+        self._opening = threading.Lock()
+        with ledger_errors(folder):
+            if read_only:
+                self._check_readable()
+            else:
+                self._bring_up()
+        self._inode = _inode(folder / FILE)
+        self._writer = Writer(self._connect)
+
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[sqlite3.Row]:
+        """All rows of a query, by column name."""
+        with ledger_errors(self.folder):
+            return self._reader().execute(sql, parameters).fetchall()
+
+    def stream(self, sql: str, parameters: Sequence[object] = ()) -> Iterator[sqlite3.Row]:
+        """The same row by row, for long answers: they are never in memory as a whole."""
+        with ledger_errors(self.folder):
+            yield from self._reader().execute(sql, parameters)
+
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do ``work`` in a transaction of its own, all or nothing; its result, once that is on the disk.
+
+        ``work`` runs in the thread that writes. What is asked for by other threads meanwhile is committed with it.
+        """
+        with ledger_errors(self.folder):
+            if self._read_only:
+                raise LedgerError(f"the ledger in {self.folder} cannot be written: it was opened to be read")
+            self._check_place()
+            return self._writer.run(work)
+
+    def tidy(self) -> None:
+        """Let SQLite renew its statistics and empty its write-ahead log."""
+        with ledger_errors(self.folder):
+            self._reader().execute("PRAGMA optimize")
+            self._reader().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def copy_to(self, target: sqlite3.Connection) -> None:
+        """Copy all of it into another database."""
+        with ledger_errors(self.folder):
+            self._reader().backup(target)
+
+    def close(self) -> None:
+        """End the thread that writes when its work is done, and close the connections of all threads."""
+        self._writer.close()
+        with self._opening:
+            for _, connection in self._opened:
+                connection.close()
+            self._opened.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _bring_up(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _create(self.folder / FILE)
+        connection = self._connect()
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            schema.migrate(connection, self.folder)
+        finally:
+            connection.close()
+
+    def _check_readable(self) -> None:
+        if not (self.folder / FILE).exists():
+            raise LedgerError(f"there is no ledger in {self.folder} yet: run `syncd sync` or `syncd run` first")
+        if schema.is_outdated(self._reader(), self.folder):
+            raise LedgerError(
+                f"the ledger in {self.folder} is an older syncd's: `syncd sync` or `syncd run` brings it up"
+            )
+
+    def _connect(self) -> sqlite3.Connection:
+        """A new connection. ``synchronous=FULL``: a link that was made must not be forgotten by a power cut."""
+        path = (self.folder / FILE).resolve()
+        mode = "ro" if self._read_only else "rw"
+        connection = sqlite3.connect(
+            f"{path.as_uri()}?mode={mode}",
+            timeout=self._patience,
+            check_same_thread=False,
+            isolation_level=None,
+            uri=True,
+        )
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA cache_size = -512")  # kB, for each thread of a daemon: SQLite would take 2 MB
+        connection.execute("PRAGMA synchronous=FULL")
+        return connection
+
+    def _reader(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._connect()
+            with self._opening:
+                self._close_orphans()
+                self._opened.append((threading.current_thread(), connection))
+        return connection
+
+    def _close_orphans(self) -> None:
+        """Close the connections of threads that have ended: each push and each feed request may bring new ones."""
+        for thread, connection in self._opened:
+            if not thread.is_alive():
+                connection.close()
+        self._opened = [(thread, connection) for thread, connection in self._opened if thread.is_alive()]
+
+    def _check_place(self) -> None:
+        """Whoever moves the ledger away under a process that writes it would lose all that comes after."""
+        if _inode(self.folder / FILE) != self._inode:
+            raise LedgerError(f"the ledger in {self.folder} was moved, removed or replaced: start syncd again")
 
 
-def _make(path: Path) -> None:
+class MemoryDatabase(Database):
+    """A ledger in memory, for one thread at a time: what a dry run writes to. A copy of ``original``, else empty."""
+
+    def __init__(self, folder: Path, original: Database | None = None) -> None:
+        self.folder = folder
+        self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._connection.row_factory = sqlite3.Row
+        if original is not None:
+            original.copy_to(self._connection)
+        schema.migrate(self._connection, folder)
+
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do ``work`` in a transaction of its own, all or nothing."""
+        with ledger_errors(self.folder):
+            return transaction(self._connection, work)
+
+    def close(self) -> None:
+        """Forget it."""
+        self._connection.close()
+
+    def _reader(self) -> sqlite3.Connection:
+        return self._connection
+
+
+def _create(path: Path) -> None:
     """Make the ledger's file where there is none, its owner's alone; SQLite gives its -wal and -shm the same rights.
 
     Nothing here may open a database's file: closing any descriptor of it drops the locks of all this process's
@@ -47,38 +197,11 @@ def _make(path: Path) -> None:
         os.mknod(path.resolve(), 0o600 | stat.S_IFREG)
 
 
-def migrate(db: Database, folder: Path) -> None:
-    """Bring the ledger's tables up to this version. Raises LedgerError for one made by a newer syncd.
-
-    All steps are one transaction: a second process that opens the ledger meanwhile waits, and finds nothing to do.
-    """
-    if _missing_steps(db, folder):
-        with ledger_errors(folder), _immediate(db):
-            migrations.apply(db)
-
-
-def _missing_steps(db: Database, folder: Path) -> set[str]:
-    steps = {step.__name__ for step in STEPS}
-    with ledger_errors(folder):
-        applied = {done.name for done in migrations.applied(db)}
-    if applied - steps:
-        raise LedgerError(f"the ledger in {folder} was made by a newer syncd; use that one")
-    return steps - applied
-
-
-def open_reader(folder: Path, patience: float = BUSY_SECONDS) -> Database:
-    """Open the ledger to read only; it is never created. Raises LedgerError if there is none."""
-    path = folder / FILE
-    if not path.exists():
-        raise LedgerError(f"there is no ledger in {folder} yet: run `syncd sync` or `syncd run` first")
-    with ledger_errors(folder):
-        return _connect(f"{path.resolve().as_uri()}?mode=ro", patience, uri=True)
-
-
-def _connect(target: str, patience: float, *, uri: bool = False) -> Database:
-    connection = sqlite3.connect(target, timeout=patience, check_same_thread=False, isolation_level=None, uri=uri)
-    connection.execute("PRAGMA cache_size = -512")  # kB, for each thread of a daemon: SQLite would take 2 MB
-    return Database(connection)
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 @contextmanager
@@ -87,116 +210,18 @@ def ledger_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        text = str(error)
-        if "full" in text:
-            advice = "the disk is full; nothing is lost: free some space"
-        elif "locked" in text:
+        code = _primary_code(error)
+        if code in LOCKED:
             raise LedgerBusy(f"the ledger in {folder}: another program holds it locked; it is tried again") from error
-        elif "readonly" in text or "unable to open" in text:
-            advice = "it cannot be written; look at owner and rights of the folder and its files"
-        elif "malformed" in text or "not a database" in text:
-            advice = "the file is damaged; restore a backup, or move it away: entries in calendars are then adopted"
-        else:
-            advice = text
-        raise LedgerError(f"the ledger in {folder}: {advice}") from error
+        raise LedgerError(f"the ledger in {folder}: {ADVICE.get(code, str(error))}") from error
     except OSError as error:
         raise LedgerError(f"the ledger in {folder}: {error.strerror}; look at the folder's owner and rights") from error
 
 
-@contextmanager
-def _immediate(db: Database) -> Iterator[None]:
-    """A transaction, carried out whole or not at all. A deferred one would fail at once when another commits."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.conn.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-
-
-class LedgerFile:
-    """The ledger's file in ``folder``: a connection for each thread, and transactions. Raises LedgerError.
-
-    For ``patience`` seconds it waits for another program that holds the file locked.
-    """
-
-    def __init__(self, folder: Path, *, read_only: bool = False, patience: float = BUSY_SECONDS) -> None:
-        self.folder = folder
-        self._patience = patience
-        self._read_only = read_only
-        self._local = threading.local()
-        self._opened: list[tuple[threading.Thread, Database]] = []
-        self._opening = threading.Lock()
-        self._writing = threading.Lock()
-        self._inode: int | None = None
-        if not read_only:
-            migrate(self._db(), folder)
-        elif _missing_steps(self._db(), folder):
-            raise LedgerError(f"the ledger in {folder} is an older syncd's: `syncd sync` or `syncd run` brings it up")
-        self._inode = _inode(folder / FILE)
-
-    def close(self) -> None:
-        """Close the connections of all threads."""
-        for _, db in self._opened:
-            db.close()
-        self._opened.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _db(self) -> Database:
-        db: Database | None = getattr(self._local, "db", None)
-        if db is None:
-            db = self._open()
-            self._local.db = db
-            with self._opening:
-                self._close_orphans()
-                self._opened.append((threading.current_thread(), db))
-        return db
-
-    def _close_orphans(self) -> None:
-        """Close the connections of threads that have ended: each push and each feed request may bring new ones."""
-        for thread, db in self._opened:
-            if not thread.is_alive():
-                db.close()
-        self._opened = [(thread, db) for thread, db in self._opened if thread.is_alive()]
-
-    def _open(self) -> Database:
-        return (open_reader if self._read_only else open_writer)(self.folder, self._patience)
-
-    def _check_place(self) -> None:
-        """Whoever moves the ledger away under a process that writes it would lose all that comes after."""
-        if self._inode is not None and _inode(self.folder / FILE) != self._inode:
-            raise LedgerError(f"the ledger in {self.folder} was moved, removed or replaced: start syncd again")
-
-    def _rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        with ledger_errors(self.folder):
-            return self._db().execute(sql, parameters).fetchall()
-
-    def _stream(self, sql: str, parameters: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
-        """Row by row, for what is long: nobody holds all of it."""
-        with ledger_errors(self.folder):
-            yield from self._db().execute(sql, parameters)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Database]:
-        """Write or nothing."""
-        self._check_place()
-        db = self._db()
-        with self._writing, ledger_errors(self.folder), _immediate(db):
-            yield db
-
-
-def _inode(path: Path) -> int | None:
-    try:
-        return path.stat().st_ino
-    except FileNotFoundError:
-        return None
+def _primary_code(error: sqlite3.Error) -> str:
+    """The name of SQLite's error without its extension: SQLITE_BUSY for SQLITE_BUSY_SNAPSHOT; empty if it has none."""
+    name: str = getattr(error, "sqlite_errorname", "")
+    return "_".join(name.split("_")[:2])
 
 
 def text_of(moment: datetime | None) -> str | None:
@@ -212,3 +237,8 @@ def moment_of(text: str) -> datetime:
 def time_of(text: str | None) -> datetime | None:
     """The same where there may be none."""
     return None if text is None else datetime.fromisoformat(text)
+
+
+def marks(values: Sequence[object]) -> str:
+    """As many placeholders as there are values: ``IN (?, ?)``; at least one is needed."""
+    return ", ".join("?" * len(values))

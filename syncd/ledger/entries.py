@@ -1,10 +1,114 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How an entry of the ledger is erased."""
+"""The ledger's table of entries: meetings as rendered for a profile, with their iCalendar bytes."""
 
-from sqlite_utils import Database
+import sqlite3
+from collections.abc import Iterable
+from datetime import datetime
+
+from syncd.ledger.database import Database, moment_of, text_of, time_of
+from syncd.model import Entry
 
 
-def erase(db: Database, profile: str, event: str, inputs: str) -> bool:
+class Entries:
+    """Entries by profile and event. An erased one keeps its bytes until no feed shows it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def of(self, profile: str) -> dict[str, Entry]:
+        """The entries of a profile, in the order of their event ids.
+
+        An erased one has no digest, and no inputs where its meeting is gone.
+        """
+        rows = self._database.stream(
+            "SELECT event, inputs, CASE WHEN erased = 1 THEN '' ELSE digest END, revision, starts, ends FROM entry "
+            "WHERE profile = ? ORDER BY event",
+            (profile,),
+        )
+        return {
+            event: Entry(event, inputs, digest, revision, moment_of(starts), time_of(ends))
+            for event, inputs, digest, revision, starts, ends in rows
+        }
+
+    def body(self, profile: str, event: str) -> bytes:
+        """The iCalendar bytes of one entry."""
+        rows = self._database.rows("SELECT body FROM entry WHERE profile = ? AND event = ?", (profile, event))
+        return bytes(rows[0]["body"])
+
+    def versions(self, event: str) -> list[tuple[int, str]]:
+        """All contents of an event that were rendered or lie in calendars: (revision, digest)."""
+        rows = self._database.rows(
+            "SELECT revision, digest FROM entry WHERE event = ? UNION SELECT revision, digest FROM placement "
+            "WHERE event = ?",
+            (event, event),
+        )
+        return [(row["revision"], row["digest"]) for row in rows]
+
+    def save(
+        self, profile: str, entries: Iterable[tuple[Entry, bytes]], erased: Iterable[str], changed: datetime
+    ) -> None:
+        """Record entries of a profile with their bytes, and erase others."""
+        rendered, unwanted = list(entries), list(erased)
+
+        def work(db: sqlite3.Connection) -> None:
+            for entry, body in rendered:
+                if entry.digest or not _erase(db, profile, entry.event, entry.inputs):
+                    _save(db, profile, entry, body, changed)
+            for event in unwanted:
+                _erase(db, profile, event, "")
+
+        self._database.write(work)
+
+    def sweep(self, used: Iterable[str]) -> None:
+        """Drop what is erased and shown by no feed, and all profiles but these and those that feeds show."""
+        profiles = {row["profile"] for row in self._database.rows("SELECT DISTINCT profile FROM entry")}
+        built = {row["built"] for row in self._database.rows("SELECT built FROM feed")}
+        unused = profiles - {*used} - built
+        erased = self._database.rows(
+            "SELECT profile, event, inputs FROM entry WHERE erased = 1 AND NOT EXISTS (SELECT 1 FROM feed WHERE built "
+            "= entry.profile AND NOT EXISTS (SELECT 1 FROM released WHERE feed = feed.name AND event = entry.event))"
+        )
+        if not (unused or erased):
+            return
+
+        def work(db: sqlite3.Connection) -> None:
+            for profile in unused:
+                db.execute("DELETE FROM entry WHERE profile = ?", (profile,))
+            for row in erased:
+                sql = "UPDATE entry SET digest = '', body = ?, erased = 0" if row["inputs"] else "DELETE FROM entry"
+                db.execute(
+                    f"{sql} WHERE profile = ? AND event = ? AND inputs = ?", (*([b""] if row["inputs"] else []), *row)
+                )
+            db.execute("DELETE FROM released WHERE event NOT IN (SELECT event FROM entry WHERE erased = 1)")
+
+        self._database.write(work)
+
+
+def _save(db: sqlite3.Connection, profile: str, entry: Entry, body: bytes, changed: datetime) -> None:
+    db.execute(
+        "INSERT INTO entry (profile, event, inputs, digest, revision, starts, ends, changed, body, erased) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0) ON CONFLICT (profile, event) DO UPDATE SET inputs = excluded.inputs, "
+        "digest = excluded.digest, revision = excluded.revision, starts = excluded.starts, ends = excluded.ends, "
+        "changed = excluded.changed, body = excluded.body, erased = 0",
+        (
+            profile,
+            entry.event,
+            entry.inputs,
+            entry.digest,
+            entry.revision,
+            text_of(entry.start),
+            text_of(entry.end),
+            text_of(changed),
+            body,
+        ),
+    )
+    db.execute(
+        "DELETE FROM released WHERE event = ? AND feed IN (SELECT name FROM feed WHERE built = ?)",
+        (entry.event, profile),
+    )
+
+
+def _erase(db: sqlite3.Connection, profile: str, event: str, inputs: str) -> bool:
     """Erase an entry; false if there is none that shows anything."""
     cursor = db.execute(
         "UPDATE entry SET erased = 1, inputs = ? WHERE profile = ? AND event = ? AND digest != ''",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may sync on a ledger: one process at a time."""
+"""Which process may sync on a ledger: one at a time, by a lock on a file beside it."""
 
 import fcntl
 import os
@@ -11,8 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from syncd.errors import LedgerBusy
-from syncd.ledger.database import ledger_errors
+from syncd.errors import LedgerBusy, LedgerError
 
 LOCK = "lock"
 
@@ -27,10 +26,12 @@ class Syncing(Struct, frozen=True):
 
 @contextmanager
 def sync_lock(folder: Path, now: datetime, *, daemon: bool = False) -> Iterator[None]:
-    """Hold the right to sync on this ledger; at most one process has it. Raises LedgerBusy."""
-    with ledger_errors(folder):
+    """Hold the right to sync on this ledger; at most one process has it. Raises LedgerBusy and LedgerError."""
+    try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise LedgerError(f"the ledger in {folder}: {error.strerror}; look at the folder's owner and rights") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,16 +1,121 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What changes of a meeting in the ledger."""
+"""The ledger's tables of meetings: what each account has, and what its server has said to be gone."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
-from sqlite_utils import Database
 
-from syncd.model import Meeting
+from syncd.ledger.database import Database, moment_of, text_of, time_of
+from syncd.ledger.history import insert_decision, insert_run
+from syncd.model import Decision, Meeting, Run
+from syncd.plan.links import Origin
+from syncd.plan.pull import Drop, Keep, KnownMeeting
 
 
-def changed_fields(db: Database, account: str, meeting: Meeting) -> str:
-    """The names of what changed of a meeting since it was last written, never what it is."""
+class Meetings:
+    """Meetings by account and event."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, account: str, event: str) -> Meeting | None:
+        """A meeting as an account sees it."""
+        rows = self._database.rows("SELECT content FROM meeting WHERE account = ? AND event = ?", (account, event))
+        return msgspec.json.decode(rows[0]["content"], type=Meeting) if rows else None
+
+    def digests(self, account: str) -> dict[str, str]:
+        """The digests by event of what need not be read again while it has them; not of what listings lacked."""
+        rows = self._database.stream("SELECT event, digest FROM meeting WHERE account = ? AND unlisted = 0", (account,))
+        return {row["event"]: row["digest"] for row in rows}
+
+    def of(self, account: str) -> Iterator[tuple[str, KnownMeeting]]:
+        """All meetings of an account as far as decisions need them, row by row: (event, KnownMeeting)."""
+        sql = "SELECT event, digest, starts, ends, unlisted FROM meeting WHERE account = ?"
+        for event, digest, starts, ends, unlisted in self._database.stream(sql, (account,)):
+            yield event, KnownMeeting(digest, time_of(starts), time_of(ends), bool(unlisted))
+
+    def origins(self, accounts: Sequence[str]) -> dict[str, Origin]:
+        """All meetings with a time of these accounts: event -> the first account that has it, and what it sees."""
+        found: dict[str, Origin] = {}
+        for account in accounts:
+            alone = (account,)
+            rows = self._database.stream(
+                "SELECT event, digest, starts, ends, room, own FROM meeting WHERE account = ? AND starts IS NOT NULL",
+                alone,
+            )
+            for event, digest, starts, ends, room, own in rows:
+                first = found.get(event)
+                if first is None:
+                    origin = Origin(account, alone, digest, moment_of(starts), time_of(ends), room, bool(own))
+                else:
+                    origin = msgspec.structs.replace(first, accounts=(*first.accounts, account))
+                found[event] = origin
+        return found
+
+    def counts(self) -> dict[str, int]:
+        """How many meetings each account has."""
+        rows = self._database.rows("SELECT account, count(*) AS meetings FROM meeting GROUP BY account")
+        return {row["account"]: row["meetings"] for row in rows}
+
+    def save_pull(self, account: str, changes: Iterable[Keep | Drop], run: Run) -> None:
+        """Record all that one pull changes, why, and its run: everything or nothing."""
+        planned = list(changes)
+
+        def work(db: sqlite3.Connection) -> None:
+            for change in planned:
+                if isinstance(change, Drop):
+                    _drop(db, account, change, run)
+                else:
+                    _keep(db, account, change, run)
+            insert_run(db, run)
+
+        self._database.write(work)
+
+
+def _drop(db: sqlite3.Connection, account: str, change: Drop, run: Run) -> None:
+    db.execute("DELETE FROM meeting WHERE account = ? AND event = ?", (account, change.event))
+    db.execute("INSERT INTO gone (account, event) VALUES (?, ?) ON CONFLICT DO NOTHING", (account, change.event))
+    insert_decision(db, Decision(change.event, run.ended, run.key, "gone", change.why))
+
+
+def _keep(db: sqlite3.Connection, account: str, change: Keep, run: Run) -> None:
+    meeting, known = change.meeting, change.known
+    if change.fresh:
+        insert_decision(db, Decision(meeting.id, run.ended, run.key, "new"))
+    elif names := _changed_fields(db, account, meeting):
+        insert_decision(db, Decision(meeting.id, run.ended, run.key, "changed", names))
+    db.execute("DELETE FROM gone WHERE account = ? AND event = ?", (account, meeting.id))
+    db.execute(
+        "INSERT INTO meeting (account, event, digest, starts, ends, room, own, unlisted, content) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (account, event) DO UPDATE SET digest = excluded.digest, "
+        "starts = excluded.starts, ends = excluded.ends, room = excluded.room, own = excluded.own, "
+        "unlisted = excluded.unlisted, content = excluded.content",
+        (
+            account,
+            meeting.id,
+            known.digest,
+            text_of(known.start),
+            text_of(known.end),
+            meeting.room,
+            int(meeting.own),
+            int(known.unlisted),
+            msgspec.json.encode(meeting),
+        ),
+    )
+
+
+def _changed_fields(db: sqlite3.Connection, account: str, meeting: Meeting) -> str:
+    """The names of the fields of a meeting that differ from the ledger's, never their values."""
     sql = "SELECT content FROM meeting WHERE account = ? AND event = ?"
-    rows = db.execute(sql, (account, meeting.id)).fetchall()
-    known = msgspec.json.decode(rows[0][0], type=Meeting) if rows else None
+    row = db.execute(sql, (account, meeting.id)).fetchone()
+    before = msgspec.json.decode(row["content"], type=Meeting) if row else None
     published = [name for name in Meeting.__struct_fields__ if name != "updated"]
-    return ", ".join(name for name in published if known and getattr(known, name) != getattr(meeting, name))
+    return ", ".join(name for name in published if before and getattr(before, name) != getattr(meeting, name))
+
+
+def sweep_gone(db: sqlite3.Connection) -> None:
+    """Forget which events are gone where no entry and no placement is left of them, in a transaction that is open."""
+    db.execute(
+        "DELETE FROM gone WHERE event NOT IN (SELECT event FROM placement) AND event NOT IN (SELECT event FROM entry)"
+    )

@@ -1,7 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ledger's tables, step by step as they came to be; a step that was released never changes."""
+"""The ledger's tables, and how ledgers of earlier versions get them.
+
+Append a migration, never change one: ledgers of all earlier versions are brought up step by step, in one transaction:
+a ledger is of the old version or of the new one, whenever the process is killed.
+"""
+
+import sqlite3
+from pathlib import Path
 
 from sqlite_utils import Database, Migrations
+
+from syncd.errors import LedgerError
+from syncd.ledger.writer import transaction
 
 migrations = Migrations("syncd")
 
@@ -131,4 +141,36 @@ AUDITS = (
 )
 
 
-STEPS = (m001_first, m002_unattended, m003_audits)
+@migrations()
+def m004_run_kinds(db: Database) -> None:
+    """Kinds for the runs of syncd itself, which the name of an account or feed cannot meet; links by event."""
+    for statement in RUN_KINDS:
+        db.execute(statement)
+
+
+RUN_KINDS = (
+    "CREATE INDEX link_event ON link (event)",
+    "UPDATE run SET kind = 'maker' WHERE kind = 'mint' AND name = 'openmeetings' "
+    "AND name NOT IN (SELECT name FROM account)",
+    "UPDATE decision SET kind = 'maker' WHERE kind = 'mint' AND name = 'openmeetings' "
+    "AND name NOT IN (SELECT name FROM account)",
+    "UPDATE run SET kind = 'links', name = 'all' WHERE kind = 'mint' AND name = 'links' "
+    "AND name NOT IN (SELECT name FROM account)",
+    "UPDATE run SET kind = 'feeds' WHERE kind = 'feed' AND name = 'all' AND name NOT IN (SELECT name FROM feed)",
+)
+
+
+def migrate(connection: sqlite3.Connection, folder: Path) -> None:
+    """Bring the ledger's tables up to this version. Raises LedgerError for one made by a newer syncd."""
+    if is_outdated(connection, folder):  # what another process does while this one waits is not done again
+        transaction(connection, lambda db: migrations.apply(Database(db)))
+
+
+def is_outdated(connection: sqlite3.Connection, folder: Path) -> bool:
+    """Whether the ledger lacks a step. Raises LedgerError for one made by a newer syncd."""
+    database = Database(connection)
+    steps = {step.name for step in migrations.pending(Database(memory=True))}
+    applied = {step.name for step in migrations.applied(database)}
+    if applied - steps:
+        raise LedgerError(f"the ledger in {folder} was made by a newer syncd; use that one")
+    return bool(steps - applied)

@@ -5,58 +5,43 @@ An entry that is erased stays in a feed until the feed has released it; so nobod
 meetings to a mistake.
 """
 
-from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Protocol
 
 from msgspec.structs import replace
 
-from syncd.model import Feed, Profile, Run
-from syncd.plan.deletions import LATELY, Delete, Guard, Hold, deletions
-from syncd.sync.ports import Ledger as SyncLedger
-from syncd.sync.ports import Progress
+from syncd.model import Feed, Profile, Run, RunKey
+from syncd.plan.deletions import LATELY, Delete, Hold, deletions
+from syncd.sync.ports import FeedLedger, Progress
 from syncd.sync.render import render_entries, summary
 
 
-class Ledger(SyncLedger, Protocol):
-    """What a feed needs of the ledger besides."""
-
-    # fmt: off
-    def build(self, feed: Feed, profile: str, known: Collection[str]) -> None: ...
-    def shown(self, feed: Feed) -> dict[str, tuple[datetime | None, bool]]: ...
-    def release(self, feed: Feed, events: Iterable[str], lost: Collection[str], at: datetime) -> None: ...
-    def guard(self, name: str, accounts: Sequence[str], since: datetime) -> Guard: ...
-    def save_hold(self, name: str, hold: Hold | None, at: datetime) -> None: ...
-    # fmt: on
-
-
-def build_feed(feed: Feed, profile: Profile, ledger: Ledger, now: datetime, progress: Progress) -> Run | None:
+def build_feed(feed: Feed, profile: Profile, ledger: FeedLedger, now: datetime, progress: Progress) -> Run | None:
     """Render what a feed lacks, and let go what its accounts have no more, unless a person has to say so first.
 
     It shows its former profile until all of the new one is rendered. ``None`` before all of its accounts have
     been listed completely. Counts: ``changed`` entries, ``held`` ones.
     """
-    standings = ledger.standings()
-    listed = (standings.get(("pull", account)) for account in profile.accounts)
+    standings = ledger.history.standings()
+    listed = (standings.get(RunKey("pull", account)) for account in profile.accounts)
     if not all(each and each.last_success for each in listed):
         return None
     name = f"feed/{feed.name}"
     rendering = render_entries(ledger, profile, now, progress)
     if feed.built != profile.key:
-        ledger.build(feed, profile.key, ledger.sources(profile.accounts).keys())
-    shown = ledger.shown(replace(feed, built=profile.key))
+        ledger.feeds.build(feed, profile.key, ledger.meetings.origins(profile.accounts).keys())
+    shown = ledger.feeds.content(replace(feed, built=profile.key))
     lost = {event: end for event, (end, erased) in shown.items() if erased}
-    guard = ledger.guard(name, profile.accounts, now - LATELY)
+    guard = ledger.deletions.guard(name, profile.accounts, now - LATELY)
     judged = deletions(lost, {event: end for event, (end, _) in shown.items()}, now, guard)
     let_go = [action for action in judged if isinstance(action, Delete)]
     held = next((action for action in judged if isinstance(action, Hold)), None)
     if let_go:
-        ledger.release(feed, [each.event for each in let_go], {each.event for each in let_go if each.counts}, now)
-    ledger.save_hold(name, held, now)
+        ledger.feeds.release(feed, [each.event for each in let_go], {each.event for each in let_go if each.counts}, now)
+    ledger.deletions.save_hold(name, held, now)
     state, message = "ok", summary(rendering.problems)
     if message:
         state = "needs_you"
     elif held:
         state, message = "held", f"would drop {len(held.events)} of {held.coming}: syncd confirm {feed.name}"
     counts = {"changed": rendering.changed, "held": len(held.events) if held else 0}
-    return Run("feed", feed.name, now, state, counts=counts, message=message)
+    return Run(RunKey("feed", feed.name), now, state, counts=counts, message=message)

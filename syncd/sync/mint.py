@@ -17,10 +17,10 @@ from typing import TypeVar
 from msgspec import Struct
 
 from syncd.errors import NeedsYou, Refused, SyncdError, Unavailable
-from syncd.model import GUEST, Identity, Invite, Link, Profile, Run, Visitor
+from syncd.model import GUEST, Identity, Invite, Link, Profile, Run, RunKey, Visitor
 from syncd.plan.links import MissingLink, missing_links, once_each
 from syncd.sync.outages import Outages
-from syncd.sync.ports import Ledger, LinkMaker, Progress, Source
+from syncd.sync.ports import LinkMaker, MintLedger, Progress, Source
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ def mint(
     profiles: Iterable[Profile],
     sources: Mapping[str, Source],
     minter: LinkMaker | None,
-    ledger: Ledger,
+    ledger: MintLedger,
     clock: Callable[[], datetime],
     progress: Progress,
     outages: Outages | None = None,
@@ -50,9 +50,11 @@ def mint(
     that fails is left alone for the rest of this run; the others go on. Counts: ``invites`` and ``hashes`` that
     were made, ``none`` that could not be had. Raises what the ledger does and Stopped.
     """
-    begun, links = clock(), ledger.links()
+    begun, links = clock(), ledger.links.all()
     wanted = once_each(
-        wish for profile in profiles for wish in missing_links(ledger.sources(profile.accounts), links, profile, begun)
+        wish
+        for profile in profiles
+        for wish in missing_links(ledger.meetings.origins(profile.accounts), links, profile, begun)
     )
     minting = _LinkRun(sources, minter, ledger, clock, progress, outages or Outages({}, clock))
     minting.make(wanted, workers)
@@ -83,6 +85,7 @@ class _ServerQueue:
     def __init__(self, account: str | None) -> None:
         self.account = account
         self.name = account or OPENMEETINGS
+        self.key = RunKey("mint", account) if account else RunKey("maker", OPENMEETINGS)
         self.ways: list[_LinkRequest] = []
         self.busy = False
         self.begun: datetime | None = None
@@ -100,7 +103,7 @@ class _LinkRun:
         self,
         sources: Mapping[str, Source],
         minter: LinkMaker | None,
-        ledger: Ledger,
+        ledger: MintLedger,
         clock: Callable[[], datetime],
         progress: Progress,
         outages: Outages,
@@ -121,7 +124,7 @@ class _LinkRun:
         """Work all lines off, side by side or, with one worker, one after the other in this thread."""
         self._total = len(wanted)
         if any(self._may_be_made(wish) for wish in wanted):
-            self._ledger.probe()  # what it could not note, every run would make again
+            self._ledger.links.probe()  # what it could not note, every run would make again
         if workers == 1:
             works: list[Callable[[], None]] = []
             self._start = works.append
@@ -143,13 +146,15 @@ class _LinkRun:
 
     def _begin(self, wanted: Sequence[MissingLink]) -> None:
         ways = [_LinkRequest(wish.way.maker is None, turn, wish) for turn, wish in enumerate(wanted)]
+        none: list[MissingLink] = []
         for way in sorted(ways):  # the hashes of owners first: they wait only to hear who the account is
             if way.wanted.way.maker is None:
-                self._ask_next(way)
+                none += [] if self._can_be_had(way) else [way.wanted]
             elif way.wanted.whose != GUEST and way.account in self._sources:
                 self._put(way.account, way)
             else:
                 self._put(None, way)
+        self._save(map(_none, none), self._clock())
 
     def _put(self, account: str | None, way: _LinkRequest) -> None:
         with self._lock:
@@ -190,43 +195,47 @@ class _LinkRun:
 
     def _invite(self, line: _ServerQueue, account: str, way: _LinkRequest, now: datetime) -> None:
         """Ask an account for a guest invite; if it cannot make it, the next one may."""
-        meeting, source = self._ledger.meeting(account, way.wanted.event), self._sources[account]
+        meeting, source = self._ledger.meetings.get(account, way.wanted.event), self._sources[account]
         if meeting is None:
-            self._ask_next(way, skip=1)
+            self._pass_on(way)
             return
         known = self._is_known(line, account)
         asked, made = self._asked(line, lambda: source.invite(meeting)) if known else (False, None)
         if made is not None:
-            self._keep(way.wanted, made, account, now)
+            self._save([(way.wanted, made, line.key)], now)
             self._count(account, "invites", made=made.made)
             return
         if asked:
             self._count(account, "none")
         way.unasked |= not asked
-        self._ask_next(way, skip=1)
+        self._pass_on(way)
 
-    def _ask_next(self, way: _LinkRequest, skip: int = 0) -> None:
-        """Let the next account be asked. After the last there is none to be had, unless one was not asked."""
-        way.stop += skip
+    def _pass_on(self, way: _LinkRequest) -> None:
+        """Ask the next account; after the last one record that there is no link to be had."""
+        way.stop += 1
+        if not self._can_be_had(way):
+            self._save([_none(way.wanted)], self._clock())
+
+    def _can_be_had(self, way: _LinkRequest) -> bool:
+        """Put a request into the queue of its next account. False if none is left and every one was asked."""
         while way.stop < len(way.wanted.accounts):
             if way.account in self._sources:
                 self._put(way.account, way)
-                return
-            way.unasked |= self._ledger.meeting(way.account, way.wanted.event) is not None
+                return True
+            way.unasked |= self._ledger.meetings.get(way.account, way.wanted.event) is not None
             way.stop += 1
-        if not way.unasked:
-            self._keep(way.wanted, None, ", ".join(way.wanted.accounts), self._clock())
+        return way.unasked
 
     def _hash(self, line: _ServerQueue, way: _LinkRequest, now: datetime) -> None:
         wish, account = way.wanted, way.account
-        meeting, minter = self._ledger.meeting(account, wish.event), self._minter
-        person = self._ledger.identity(account) if wish.whose != GUEST else None
+        meeting, minter = self._ledger.meetings.get(account, wish.event), self._minter
+        person = self._ledger.accounts.identity(account) if wish.whose != GUEST else None
         if meeting is None or minter is None or (wish.whose != GUEST and person is None):
             return
         title, visitor = meeting.title, _visitor(wish, person)
         asked, made = self._asked(line, lambda: Invite(minter.hash(wish.event, title, visitor), made=True))
         if asked:
-            self._keep(wish, made, OPENMEETINGS, now)
+            self._save([(wish, made, line.key)], now)
             self._count(None, "hashes" if made else "none")
             if made:
                 self._count(account, "hashes")
@@ -234,7 +243,7 @@ class _LinkRun:
     def _is_known(self, line: _ServerQueue, account: str) -> bool:
         """Whether the person behind an account is the one whose meetings the ledger has."""
         if line.known is None:
-            before = self._ledger.identity(account)
+            before = self._ledger.accounts.identity(account)
             asked, person = self._asked(line, self._sources[account].identity)
             line.known = person is not None and before is not None and _same(before, person)
             line.stranger = asked and not line.known
@@ -245,7 +254,7 @@ class _LinkRun:
 
     def _asked(self, line: _ServerQueue, ask: Callable[[], T | None]) -> tuple[bool, T | None]:
         """Whether a server was asked, and what it gave."""
-        job = ("mint", line.name)
+        job = line.key
         if self._outages.held(job):
             line.failed = line.failed or Unavailable(self._outages.told(job))
         if line.failed is not None:
@@ -261,11 +270,12 @@ class _LinkRun:
                 self._outages.hold(job, self._clock() + timedelta(seconds=error.retry_after))
             return False, None
 
-    def _keep(self, wish: MissingLink, made: Invite | None, by: str, now: datetime) -> None:
-        code, fresh = (made.code, made.made) if made else (None, False)
-        self._ledger.save_link(Link(wish.way.kind, wish.event, wish.whose, code, wish.depends, fresh, now), by)
+    def _save(self, made: Iterable["_Made"], now: datetime) -> None:
+        """Record links, or that there are none to be had, in one transaction."""
+        links = [(_link(wanted, invite, now), run) for wanted, invite, run in made]
+        self._ledger.links.save(links)
         with self._lock:
-            self._done += 1
+            self._done += len(links)
 
     def _count(self, account: str | None, word: str, *, made: bool = True) -> None:
         with self._lock:
@@ -276,13 +286,12 @@ class _LinkRun:
         now = self._clock()
         return [
             Run(
-                kind="mint",
-                name=line.name,
+                key=line.key,
                 ended=now,
                 state=line.failed.state if line.failed else "ok",
                 counts=dict(line.counts),
                 message=str(line.failed) if line.failed else None,
-                next_try=self._outages.held(("mint", line.name)) if line.failed else now if line.cut else None,
+                next_try=self._outages.held(line.key) if line.failed else now if line.cut else None,
             )
             for line in sorted(self._lines.values(), key=lambda line: line.name)
             if line.counts or line.failed or line.cut
@@ -291,6 +300,19 @@ class _LinkRun:
 
 def _same(known: Identity, person: Identity) -> bool:
     return (known.issuer, known.subject) == (person.issuer, person.subject)
+
+
+_Made = tuple[MissingLink, Invite | None, RunKey]
+"""A link that was asked for, what there was, and who was asked."""
+
+
+def _none(wanted: MissingLink) -> _Made:
+    return wanted, None, RunKey("mint", ", ".join(wanted.accounts))
+
+
+def _link(wanted: MissingLink, made: Invite | None, now: datetime) -> Link:
+    code, fresh = (made.code, made.made) if made else (None, False)
+    return Link(wanted.way.kind, wanted.event, wanted.whose, code, wanted.depends, fresh, now)
 
 
 def _visitor(wish: MissingLink, person: Identity | None) -> Visitor:

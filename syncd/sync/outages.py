@@ -14,10 +14,8 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from syncd.model import RunKey
 from syncd.plan.timing import is_paused
-
-Job = tuple[str, str]
-"""What is done on a host: kind and name, as its runs have them."""
 
 PORTS = {"http": 80, "https": 443}
 
@@ -34,13 +32,13 @@ class Ended(Struct, frozen=True):
     """An outage that has ended: since when it lasted, and what waits to be done again."""
 
     begun: datetime
-    waiting: tuple[Job, ...]
+    waiting: tuple[RunKey, ...]
 
 
 class _Outage(Struct):
     begun: datetime
-    failures: Counter[Job]
-    counted: dict[Job, datetime | None]
+    failures: Counter[RunKey]
+    counted: dict[RunKey, datetime | None]
 
 
 class Outages:
@@ -50,24 +48,24 @@ class Outages:
     and no outage, until it has had an answer itself.
     """
 
-    def __init__(self, hosts: Mapping[Job, str], clock: Callable[[], datetime]) -> None:
+    def __init__(self, hosts: Mapping[RunKey, str], clock: Callable[[], datetime]) -> None:
         self._hosts = hosts
         self._clock = clock
         self._lock = threading.Lock()
         self._outages: dict[str, _Outage] = {}
         self._until: dict[str, datetime] = {}
-        self._alone: set[Job] = set()
+        self._alone: set[RunKey] = set()
 
-    def host(self, job: Job) -> str | None:
+    def host(self, job: RunKey) -> str | None:
         """The host of a job, ``None`` for one that needs none."""
         return self._hosts.get(job)
 
-    def beside(self, job: Job) -> list[Job]:
+    def beside(self, job: RunKey) -> list[RunKey]:
         """All jobs on the host of this one."""
         host = self._hosts[job]
         return [each for each, its in self._hosts.items() if its == host]
 
-    def failed(self, job: Job) -> Literal["begins", "lasts", "alone"]:
+    def failed(self, job: RunKey) -> Literal["begins", "lasts", "alone"]:
         """A job had no answer: whether its host's outage begins with that or lasts, or the job is alone with it."""
         with self._lock:
             host = self._hosts.get(job)
@@ -81,7 +79,7 @@ class Outages:
                 outage.counted[job] = until
             return "lasts" if known else "begins"
 
-    def answered(self, job: Job) -> Ended | None:
+    def answered(self, job: RunKey) -> Ended | None:
         """A job had an answer: the outage that has ended with it, if there was one."""
         with self._lock:
             self._alone.discard(job)
@@ -93,7 +91,7 @@ class Outages:
             self._alone.update(waiting)
             return Ended(outage.begun, waiting)
 
-    def rounds(self, job: Job) -> int:
+    def rounds(self, job: RunKey) -> int:
         """How often the host of a job has been tried in vain; 0 without an outage.
 
         A round is what all the jobs of a host do once, so it is as many as the most patient of them has tried.
@@ -102,20 +100,20 @@ class Outages:
             outage = self._outages.get(self._hosts.get(job, ""))
             return max(outage.failures.values(), default=0) if outage else 0
 
-    def hold(self, job: Job, until: datetime) -> None:
+    def hold(self, job: RunKey, until: datetime) -> None:
         """The host of a job wants not to be asked before a moment (RFC 9110, 10.2.3)."""
         with self._lock:
             host = self._hosts.get(job)
             if host is not None:
                 self._until[host] = max(until, self._held(host) or until)
 
-    def held(self, job: Job) -> datetime | None:
+    def held(self, job: RunKey) -> datetime | None:
         """The moment before which the host of a job is not to be asked, if that is still to come."""
         with self._lock:
             host = self._hosts.get(job)
             return self._held(host) if host is not None else None
 
-    def told(self, job: Job) -> str:
+    def told(self, job: RunKey) -> str:
         """What keeps the host of a job from being asked, in a sentence."""
         return f"{self.host(job)} wants to be left alone for a while; nothing was asked"
 

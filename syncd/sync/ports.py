@@ -6,13 +6,18 @@ from datetime import datetime
 from typing import Protocol
 
 from syncd.model import (
+    Audited,
+    Decision,
     Entry,
+    Feed,
     Found,
     Identity,
     Invite,
     Link,
     Meeting,
+    Placement,
     Run,
+    RunKey,
     Seen,
     Snapshot,
     Standing,
@@ -20,6 +25,7 @@ from syncd.model import (
     Visitor,
     Window,
 )
+from syncd.plan.deletions import Guard, Hold
 from syncd.plan.links import LinkKey, Origin
 from syncd.plan.pull import Drop, Keep, KnownMeeting
 from syncd.plan.timing import Listed
@@ -57,32 +63,6 @@ class LinkMaker(Protocol):
         """Raise what stands in the way of making one."""
 
 
-class Ledger(Protocol):
-    """What a sync needs of the ledger; ``ledger.Ledger`` tells what each method does."""
-
-    # fmt: off
-    def identify(self, name: str, identity: Identity, names: Collection[str]) -> None: ...
-    def identity(self, name: str) -> Identity | None: ...
-    def digests(self, account: str) -> dict[str, str]: ...
-    def known(self, account: str) -> Iterator[tuple[str, KnownMeeting]]: ...
-    def sizes(self) -> dict[tuple[str, str], int]: ...
-    def standings(self) -> Mapping[tuple[str, str], Standing]: ...
-    def last_listed(self, account: str) -> Listed: ...
-    def save_pull(self, account: str, changes: Iterable[Keep | Drop], run: Run) -> None: ...
-    def meeting(self, account: str, event: str) -> Meeting | None: ...
-    def sources(self, accounts: Sequence[str]) -> dict[str, Origin]: ...
-    def links(self, accounts: Sequence[str] | None = None) -> dict[LinkKey, Link]: ...
-    def probe(self) -> None: ...
-    def save_link(self, link: Link, by: str) -> None: ...
-    def entries(self, profile: str) -> dict[str, Entry]: ...
-    def body(self, profile: str, event: str) -> bytes: ...
-    def versions(self, event: str) -> list[tuple[int, str]]: ...
-    def save_entries(
-        self, profile: str, entries: Iterable[tuple[Entry, bytes]], erased: Iterable[str], changed: datetime
-    ) -> None: ...
-    # fmt: on
-
-
 class Calendar(Protocol):
     """A CalDAV calendar; ``href`` is relative to it."""
 
@@ -107,3 +87,165 @@ class Calendar(Protocol):
 
     def fetch(self, href: str) -> Found | None:
         """What lies there."""
+
+
+# Of the ledger, table by table, what each consumer calls; the tables in ``ledger`` describe each method.
+# fmt: off
+
+
+class PullLedger(Protocol):
+    """What a pull needs of the ledger."""
+
+    @property
+    def accounts(self) -> "PulledAccounts": ...
+    @property
+    def meetings(self) -> "PulledMeetings": ...
+    @property
+    def history(self) -> "PullHistory": ...
+
+
+class PulledAccounts(Protocol):
+    """The people behind the accounts."""
+
+    def identify(self, name: str, identity: Identity, names: Collection[str]) -> None: ...
+
+
+class PulledMeetings(Protocol):
+    """The meetings that a pull compares with a listing, and changes."""
+
+    def get(self, account: str, event: str) -> Meeting | None: ...
+    def digests(self, account: str) -> dict[str, str]: ...
+    def of(self, account: str) -> Iterator[tuple[str, KnownMeeting]]: ...
+    def save_pull(self, account: str, changes: Iterable[Keep | Drop], run: Run) -> None: ...
+
+
+class PullHistory(Protocol):
+    """When an account was listed before, and how that went."""
+
+    def standings(self) -> Mapping[RunKey, Standing]: ...
+    def last_listed(self, account: str) -> Listed: ...
+
+
+class MintLedger(Protocol):
+    """What the making of links needs of the ledger."""
+
+    @property
+    def accounts(self) -> "Identities": ...
+    @property
+    def meetings(self) -> "Meetings": ...
+    @property
+    def links(self) -> "MintedLinks": ...
+
+
+class Identities(Protocol):
+    """The people behind the accounts."""
+
+    def identity(self, name: str) -> Identity | None: ...
+
+
+class Meetings(Protocol):
+    """The meetings of accounts."""
+
+    def get(self, account: str, event: str) -> Meeting | None: ...
+    def origins(self, accounts: Sequence[str]) -> dict[str, Origin]: ...
+
+
+class MintedLinks(Protocol):
+    """The links that are there, and room for more."""
+
+    def all(self) -> dict[LinkKey, Link]: ...
+    def probe(self) -> None: ...
+    def save(self, links: Iterable[tuple[Link, RunKey]]) -> None: ...
+
+
+class RenderLedger(Protocol):
+    """What rendering needs of the ledger."""
+
+    @property
+    def meetings(self) -> Meetings: ...
+    @property
+    def links(self) -> "Links": ...
+    @property
+    def entries(self) -> "Entries": ...
+
+
+class Links(Protocol):
+    """The links of accounts' meetings."""
+
+    def of(self, accounts: Sequence[str]) -> dict[LinkKey, Link]: ...
+
+
+class Entries(Protocol):
+    """The entries of profiles."""
+
+    def of(self, profile: str) -> dict[str, Entry]: ...
+    def body(self, profile: str, event: str) -> bytes: ...
+    def versions(self, event: str) -> list[tuple[int, str]]: ...
+    def save(
+        self, profile: str, entries: Iterable[tuple[Entry, bytes]], erased: Iterable[str], changed: datetime
+    ) -> None: ...
+
+
+class PushLedger(RenderLedger, Protocol):
+    """What a push needs of the ledger."""
+
+    @property
+    def placements(self) -> "Placements": ...
+    @property
+    def audits(self) -> "Audits": ...
+    @property
+    def deletions(self) -> "Deletions": ...
+
+
+class Placements(Protocol):
+    """Our entries in calendars."""
+
+    def of(self, calendar: str) -> dict[str, Placement]: ...
+    def body(self, calendar: str, event: str) -> bytes: ...
+    def save(self, placement: Placement, body: bytes, decision: Decision | None = None) -> None: ...
+    def forget(
+        self, calendar: str, event: str, decision: Decision | None = None, *, lost_at: datetime | None = None
+    ) -> None: ...
+
+
+class Audits(Protocol):
+    """When calendars were looked at, and what was found there that is not placed."""
+
+    def last(self, calendar: str) -> Audited | None: ...
+    def save(self, calendar: str, audited: Audited, leftovers: Mapping[str, bool]) -> None: ...
+    def leftovers(self, calendar: str) -> dict[str, bool]: ...
+
+
+class Deletions(Protocol):
+    """The deletions that wait for a person."""
+
+    def guard(self, name: str, accounts: Sequence[str], since: datetime) -> Guard: ...
+    def save_hold(self, name: str, hold: Hold | None, at: datetime) -> None: ...
+
+
+class FeedLedger(RenderLedger, Protocol):
+    """What a feed needs of the ledger."""
+
+    @property
+    def feeds(self) -> "Feeds": ...
+    @property
+    def deletions(self) -> Deletions: ...
+    @property
+    def history(self) -> "FeedHistory": ...
+
+
+class Feeds(Protocol):
+    """What each feed shows."""
+
+    def build(self, feed: Feed, profile: str, present: Collection[str]) -> None: ...
+    def content(self, feed: Feed) -> dict[str, tuple[datetime | None, bool]]: ...
+    def release(self, feed: Feed, events: Collection[str], lost: Collection[str], at: datetime) -> None: ...
+
+
+class FeedHistory(Protocol):
+    """Which accounts have been listed."""
+
+    def standings(self) -> Mapping[RunKey, Standing]: ...
+
+
+# fmt: on

@@ -13,16 +13,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.errors import BadEvent, Unavailable
-from syncd.model import (
-    Run,
-    Scope,
-    Snapshot,
-    Window,
-    meeting_digest,
-)
+from syncd.model import Run, RunKey, Scope, Snapshot, Window, meeting_digest
 from syncd.plan.pull import Ask, Drop, Keep, answered, is_emptied, known_as, ledger_changes, with_overrides_outside
 from syncd.plan.timing import Listed, listing_due
-from syncd.sync.ports import Ledger, Source
+from syncd.sync.ports import PullLedger, Source
 
 log = logging.getLogger(__name__)
 
@@ -71,28 +65,27 @@ def probe(source: Source, listing: ListingSettings, now: datetime) -> int:
 
 
 def pull(
-    account: str, source: Source, ledger: Ledger, listing: ListingSettings, now: datetime, *, soon: bool = False
+    account: str, source: Source, ledger: PullLedger, listing: ListingSettings, now: datetime, *, soon: bool = False
 ) -> Run:
     """Bring the ledger's meetings of an account up to date: everything or nothing.
 
     With ``soon`` the next days alone are listed while the window is not due. Counts: ``meetings`` in the ledger
     afterwards, ``changed``, ``gone``, ``asked``, ``unreadable``.
     """
-    ledger.identify(account, source.identity(), listing.names)
-    listed = ledger.last_listed(account)
+    ledger.accounts.identify(account, source.identity(), listing.names)
+    listed = ledger.history.last_listed(account)
     scope = listing_due(listed, now, listing.every, soon=soon)
     changes, told = _listed(account, source, ledger, listing, now, scope)
     if scope == "soon" and is_emptied(changes, told.listed):  # look at the rest before any of it is let go
         scope = "everything"
         changes, told = _listed(account, source, ledger, listing, now, scope)
-    before = ledger.standings().get(("pull", account)) if scope == "soon" and not told.message else None
+    before = ledger.history.standings().get(RunKey("pull", account)) if scope == "soon" and not told.message else None
     if before and before.latest.state == "ok":  # what is further away is as unreadable as it was
         told = replace(told, unreadable=before.latest.counts.get("unreadable", 0), message=before.latest.message)
     kept = [change for change in changes if isinstance(change, Keep)]
     gone = len(changes) - len(kept)
     run = Run(
-        kind="pull",
-        name=account,
+        key=RunKey("pull", account),
         ended=now,
         state="retrying" if told.unanswered else "ok",
         scope=scope,
@@ -106,7 +99,7 @@ def pull(
         message=told.unanswered or told.message,
         next_try=_next_listing(listed, listing, now, scope),
     )
-    ledger.save_pull(account, changes, run)
+    ledger.meetings.save_pull(account, changes, run)
     return run
 
 
@@ -122,13 +115,13 @@ class _Told(Struct, frozen=True):
 
 
 def _listed(
-    account: str, source: Source, ledger: Ledger, listing: ListingSettings, now: datetime, scope: Scope
+    account: str, source: Source, ledger: PullLedger, listing: ListingSettings, now: datetime, scope: Scope
 ) -> tuple[list[Keep | Drop], _Told]:
     """List, and find what has changed."""
     window = listing.window(now)
-    snapshot = source.snapshot({"soon": _soon(now), "window": window}.get(scope), ledger.digests(account))
+    snapshot = source.snapshot({"soon": _soon(now), "window": window}.get(scope), ledger.meetings.digests(account))
     before = count()  # how many the ledger has: counting them apart would read them all again
-    known = (row for row, _ in zip(ledger.known(account), before, strict=False))
+    known = (row for row, _ in zip(ledger.meetings.of(account), before, strict=False))
     planned = ledger_changes(snapshot, known, window, **listing.wishes)
     planned = list(_with_overrides_outside(planned, account, ledger, snapshot.window))
     changes, asked, unanswered = _answered(planned, source, listing, windowed=scope != "everything")
@@ -153,12 +146,12 @@ def _next_listing(listed: Listed, listing: ListingSettings, now: datetime, scope
 
 
 def _with_overrides_outside(
-    planned: Iterable[Keep | Ask | Drop], account: str, ledger: Ledger, window: Window | None
+    planned: Iterable[Keep | Ask | Drop], account: str, ledger: PullLedger, window: Window | None
 ) -> Iterator[Keep | Ask | Drop]:
     """The plan of a windowed listing without what only seems to have changed because the window hides it."""
     for change in planned:
         if window and isinstance(change, Keep) and not change.fresh and change.meeting.recurrence:
-            known = ledger.meeting(account, change.meeting.id)
+            known = ledger.meetings.get(account, change.meeting.id)
             if known:
                 meeting = with_overrides_outside(change.meeting, known, window)
                 if meeting != change.meeting and meeting_digest(meeting) == meeting_digest(known):

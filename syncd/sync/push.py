@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from syncd.errors import BadAnswer, Changed, LoginRefused, NeedsYou, Refused, Stopped, SyncdError, Unavailable
 from syncd.ical.mark import read_mark
-from syncd.model import Audited, Entry, Placement, Run, Seen, Window
+from syncd.model import Audited, Entry, Placement, Run, RunKey, Seen, Window
 from syncd.plan import audit
 from syncd.plan.calendar import CalendarAction, Forget, Look, Update, Write, calendar_actions
 from syncd.plan.deletions import LATELY, Delete, Hold
@@ -57,9 +57,9 @@ def push(
     """
     name, ledger, now = target.name, target.ledger, target.now
     problems = list(render_entries(ledger, target.profile, now, progress).problems)
-    wanted, placed = ledger.entries(target.profile.key), ledger.placements(name)
+    wanted, placed = ledger.entries.of(target.profile.key), ledger.placements.of(name)
     found, trouble = _audit(target, placed, audit_every)
-    guard = ledger.guard(name, target.profile.accounts, now - LATELY)
+    guard = ledger.deletions.guard(name, target.profile.accounts, now - LATELY)
     actions = calendar_actions(wanted, placed, window, now, guard)
     held = next((action for action in actions if isinstance(action, Hold)), None)
     work = _with_looks(actions, found.looks if found else [], wanted)
@@ -72,13 +72,13 @@ def push(
         outcome.note(action, lambda: apply(target, action, wanted, placed))
 
     _in_parallel(work, do, workers)
-    after = ledger.placements(name)
+    after = ledger.placements.of(name)
     if not guard.confirmed & {event for event in after if event in guard.gone}:
-        ledger.save_hold(name, held, now)  # a confirmed one stands until it is carried out
+        ledger.deletions.save_hold(name, held, now)  # a confirmed one stands until it is carried out
     if found and outcome.state == "ok" and not outcome.troubles:  # else it is asked for again with the next try
         settled = {look.event for look in found.looks} <= {action.event for action in work}
         found.save(target, after, clean=settled and not outcome.counts["failed"] + outcome.counts["created"])
-    leftovers = sum(ledger.leftovers(name).values())
+    leftovers = sum(ledger.audits.leftovers(name).values())
     outcome.counts["held"] = len(held.events) if held else 0
     outcome.counts["entries"] = sum(place.state == "placed" for place in after.values())
     outcome.counts["leftovers"] = leftovers
@@ -94,11 +94,10 @@ def push(
         message = f"{leftovers} more that syncd wrote are unknown to this ledger and left alone"
     next_try = now + timedelta(seconds=outcome.retry_after) if outcome.retry_after else None
     if state in ("ok", "held"):
-        audited = ledger.audited(name)
+        audited = ledger.audits.last(name)
         next_try = (audited.at if audited else now) + audit_every
     return Run(
-        kind="push",
-        name=name,
+        key=RunKey("push", name),
         ended=now,
         state=state,
         scope="audit" if found else "",
@@ -140,17 +139,17 @@ class _Audit(Struct, frozen=True):
     def save(self, target: Target, placed: Mapping[str, Placement], *, clean: bool) -> None:
         """Note it, so that the next one asks for what changes from now on; if it was not ``clean``, for all."""
         seen, unknown = self.seen, audit.unknown(placed, self.seen)
-        known = target.ledger.leftovers(target.name)
+        known = target.ledger.audits.leftovers(target.name)
         if not seen.complete:
             unknown += [href for href in known if href not in seen.etags]
         leftovers = {href: known[href] if href in known else _is_ours(target, href) for href in unknown}
         cursor = seen.cursor if clean else None
-        target.ledger.save_audit(target.name, Audited(target.now, self.whole, target.calendar.url, cursor), leftovers)
+        target.ledger.audits.save(target.name, Audited(target.now, self.whole, target.calendar.url, cursor), leftovers)
 
 
 def _audit(target: Target, placed: Mapping[str, Placement], every: timedelta) -> tuple[_Audit | None, BadAnswer | None]:
     """Ask the calendar what is there, if it is time; that it cannot tell keeps nobody from writing."""
-    before = target.ledger.audited(target.name)
+    before = target.ledger.audits.last(target.name)
     if not audit_due(before, every, target.now):
         return None, None
     if full_audit_due(before, target.calendar.url, target.now):

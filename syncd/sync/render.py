@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes entries of meetings and of the links that ``mint`` makes; ``push`` puts them into calendars."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
 
 from syncd.errors import BadEvent
 from syncd.ical.render import render, with_revision
-from syncd.model import Entry, Link, Profile
+from syncd.model import Entry, Link, Meeting, Profile
 from syncd.plan.addresses import ways_in
 from syncd.plan.entries import Erase, Render, entry_changes, revision_of
 from syncd.plan.links import LinkKey, Origin
-from syncd.sync.ports import Ledger, Progress
+from syncd.sync.ports import Progress, RenderLedger
 
 BATCH = 200
 """Entries that are rendered between two transactions."""
@@ -30,40 +30,47 @@ def summary(problems: Sequence[str]) -> str | None:
     return "; ".join(problems[:3]) or None
 
 
-def render_entries(ledger: Ledger, profile: Profile, now: datetime, progress: Progress) -> Rendering:
+def render_entries(ledger: RenderLedger, profile: Profile, now: datetime, progress: Progress) -> Rendering:
     """Make a profile's entries agree with its meetings and links.
 
     An entry that cannot be rendered any more stays as it was.
     """
-    sources, links = ledger.sources(profile.accounts), ledger.links(profile.accounts)
-    changes = entry_changes(sources, links, ledger.entries(profile.key), profile)
+    sources, links = ledger.meetings.origins(profile.accounts), ledger.links.of(profile.accounts)
+    changes = entry_changes(sources, links, ledger.entries.of(profile.key), profile)
     problems: list[str] = []
     for first in range(0, len(changes), BATCH):
         rendered: list[tuple[Entry, bytes]] = []
         for change in changes[first : first + BATCH]:
             if isinstance(change, Render):
+                source = sources[change.event]
+                meeting = ledger.meetings.get(source.account, change.event)
+                versions = ledger.entries.versions(change.event)
                 try:
-                    rendered.append(_render_one(ledger, profile, change, sources[change.event], links))
+                    rendered.append(render_one(change, meeting, source, links, versions, profile))
                 except BadEvent as error:
                     problems.append(str(error))
         erased = [change.event for change in changes[first : first + BATCH] if isinstance(change, Erase)]
-        ledger.save_entries(profile.key, rendered, erased, now)
+        ledger.entries.save(profile.key, rendered, erased, now)
         progress("entries", first + len(rendered), len(changes))
     return Rendering(len(changes) - len(problems), tuple(problems))
 
 
-def _render_one(
-    ledger: Ledger,
-    profile: Profile,
+def render_one(
     change: Render,
+    meeting: Meeting | None,
     source: Origin,
     links: Mapping[LinkKey, Link],
+    versions: Iterable[tuple[int, str]],
+    profile: Profile,
 ) -> tuple[Entry, bytes]:
-    meeting = ledger.meeting(source.account, change.event)
+    """An entry and its iCalendar bytes (empty where every occurrence is cancelled). Pure.
+
+    ``versions`` are the (revision, digest) that the event has had. Raises BadEvent if it cannot be rendered.
+    """
     if meeting is None:
         raise BadEvent(change.event, "it left the ledger while it was rendered; it is looked at again")
     drawn = render(meeting, ways_in(meeting, source, profile, links), profile, 0)
     digest = drawn.digest if drawn else ""
-    revision = revision_of(digest, ledger.versions(change.event))
+    revision = revision_of(digest, versions)
     entry = Entry(change.event, change.inputs, digest, revision, source.start, source.end)
     return entry, with_revision(drawn.body, revision) if drawn else b""

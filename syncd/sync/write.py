@@ -6,9 +6,8 @@ added to it is merged in.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -16,33 +15,14 @@ from msgspec.structs import replace
 from syncd.errors import Changed, UidTaken
 from syncd.ical.mark import read_mark
 from syncd.ical.merge import merge
-from syncd.model import Audited, Decision, Entry, Found, Placement, Profile, Stored
+from syncd.model import Decision, Entry, Found, Placement, Profile, RunKey, Stored
 from syncd.plan.calendar import Adopt, Create, Forget, Leave, Look, Update, Write, after_conflict, meeting_of
-from syncd.plan.deletions import Delete, Guard, Hold
-from syncd.sync.ports import Calendar
-from syncd.sync.ports import Ledger as SyncLedger
+from syncd.plan.deletions import Delete
+from syncd.sync.ports import Calendar, PushLedger
 
 log = logging.getLogger(__name__)
 
 ROUNDS = 3
-
-
-class Ledger(SyncLedger, Protocol):
-    """What a push needs of the ledger besides."""
-
-    # fmt: off
-    def placements(self, calendar: str) -> dict[str, Placement]: ...
-    def placed_body(self, calendar: str, event: str) -> bytes: ...
-    def save_placement(self, placement: Placement, body: bytes, decided: Decision | None = None) -> None: ...
-    def forget_placement(
-        self, calendar: str, event: str, decided: Decision | None = None, *, lost_at: datetime | None = None
-    ) -> None: ...
-    def audited(self, calendar: str) -> Audited | None: ...
-    def save_audit(self, calendar: str, audited: Audited, leftovers: dict[str, bool]) -> None: ...
-    def leftovers(self, calendar: str) -> dict[str, bool]: ...
-    def guard(self, name: str, accounts: Sequence[str], since: datetime) -> Guard: ...
-    def save_hold(self, name: str, hold: Hold | None, at: datetime) -> None: ...
-    # fmt: on
 
 
 class Target(Struct, frozen=True):
@@ -54,7 +34,7 @@ class Target(Struct, frozen=True):
     name: str
     calendar: Calendar
     profile: Profile
-    ledger: Ledger
+    ledger: PushLedger
     now: datetime
     keep: bool = False
     restore: bool = False
@@ -76,18 +56,18 @@ def apply(target: Target, action: Write, wanted: Mapping[str, Entry], placed: Ma
         case Delete(event, counts):
             return _delete(target, placed[event], counts=counts)
         case Forget(event):
-            target.ledger.forget_placement(target.name, event)
+            target.ledger.placements.forget(target.name, event)
             return "forgotten"
 
 
 def _body(target: Target, entry: Entry) -> bytes:
-    return target.ledger.body(target.profile.key, entry.event)
+    return target.ledger.entries.body(target.profile.key, entry.event)
 
 
 def _create(target: Target, entry: Entry) -> str:
     href, body = f"syncd-{entry.event}.ics", _body(target, entry)
     # Whoever is killed between the PUT and its record must still find the object if the meeting goes meanwhile.
-    target.ledger.save_placement(replace(_placement(target, entry, href, None), digest="", state="placing"), b"")
+    target.ledger.placements.save(replace(_placement(target, entry, href, None), digest="", state="placing"), b"")
     try:
         stored = target.calendar.create(href, body)
     except UidTaken as error:
@@ -137,14 +117,14 @@ def _resolve(target: Target, entry: Entry, href: str, there: Placement | None, *
 
 def _merge(target: Target, entry: Entry, body: bytes, found: Found, there: Placement | None) -> str:
     """Put our entry with what a user added to the object, unless it says all that already."""
-    base = target.ledger.placed_body(target.name, entry.event)
+    base = target.ledger.placements.body(target.name, entry.event)
     merged = merge(base, found.body, body, keep=target.keep)
     edited = merged.body != body
     if not merged.needed:
         note = replace(_placement(target, entry, found.href, found.etag), edited=edited)
         known = there is not None and there.state == "placed"
         decided = None if known else _decision(target, entry.event, "adopted", "it was there already")
-        target.ledger.save_placement(note, body, decided)
+        target.ledger.placements.save(note, body, decided)
         return "noted" if known else "adopted"
     stored = target.calendar.update(found.href, merged.body, found.etag)
     mark = read_mark(merged.body)  # its SEQUENCE is above theirs
@@ -169,12 +149,12 @@ def _delete(target: Target, there: Placement, *, counts: bool) -> str:
             word, why = "left", "the meeting is gone, but its entry is not ours alone any more"
     decided = _decision(target, there.event, word, why)
     lost_at = target.now if counts and word == "deleted" else None
-    target.ledger.forget_placement(target.name, there.event, decided, lost_at=lost_at)
+    target.ledger.placements.forget(target.name, there.event, decided, lost_at=lost_at)
     return word
 
 
 def _decision(target: Target, event: str, word: str, why: str) -> Decision:
-    return Decision(event, target.now, "push", target.name, word, why)
+    return Decision(event, target.now, RunKey("push", target.name), word, why)
 
 
 def _placement(target: Target, entry: Entry, href: str, etag: str | None) -> Placement:
@@ -194,7 +174,7 @@ def _placed(
     target: Target, entry: Entry, stored: Stored, body: bytes, word: str, why: str, *, edited: bool = False
 ) -> str:
     place = replace(_placement(target, entry, stored.href, stored.etag), edited=edited)
-    target.ledger.save_placement(place, body, _decision(target, entry.event, word, why))
+    target.ledger.placements.save(place, body, _decision(target, entry.event, word, why))
     return word
 
 
@@ -203,7 +183,7 @@ def _removed(target: Target, entry: Entry, there: Placement) -> str:
     if there.state != "removed":
         note = replace(there, etag=None, digest=meeting_of(entry), state="removed", edited=False)
         why = "somebody deleted it in the calendar; it comes back when the meeting changes"
-        target.ledger.save_placement(note, b"", _decision(target, entry.event, "removed", why))
+        target.ledger.placements.save(note, b"", _decision(target, entry.event, "removed", why))
     return "removed"
 
 
@@ -213,8 +193,8 @@ def _leave(
     """Note that the calendar has somebody else's copy, so that it is not looked at until one of both changes."""
     note = replace(_placement(target, entry, href, etag), state="left")
     if there and there.state == "left":
-        target.ledger.save_placement(note, b"")
+        target.ledger.placements.save(note, b"")
         return "noted"
-    target.ledger.save_placement(note, b"", _decision(target, entry.event, "left", why))
+    target.ledger.placements.save(note, b"", _decision(target, entry.event, "left", why))
     log.info("caldav.%s: event %s is left alone: %s", target.name, entry.event, why)
     return "left"

@@ -18,7 +18,7 @@ class PublishedFeeds:
     def __init__(self, config: Config, ledger: Ledger) -> None:
         self._config = config
         self._ledger = ledger
-        self._installation = ledger.secret("installation")
+        self._installation = ledger.secrets.get("installation")
 
     def configure(self, config: Config) -> None:
         """Use another configuration from now on."""
@@ -29,19 +29,19 @@ class PublishedFeeds:
 
         It is ready once it was built, which needs a complete listing of all of its accounts.
         """
-        feed = next((each for each in self._ledger.feeds().values() if each.token_sha256 == token_sha256), None)
+        feed = next((each for each in self._ledger.feeds.all().values() if each.token_sha256 == token_sha256), None)
         if feed is None:
             return None
         if feed.built is None or feed_profile(self._config, self._installation, feed) is None:
             return FeedState(feed.name, "", ready=False)
-        return FeedState(feed.name, _version(feed, self._ledger.edition(feed)), ready=True)
+        return FeedState(feed.name, _version(feed, self._ledger.feeds.edition(feed)), ready=True)
 
     def body(self, name: str) -> tuple[str, bytes]:
         """A feed's version and its iCalendar text, from one read. Raises Refused if the feed was revoked meanwhile."""
-        feed = self._ledger.feeds().get(name)
+        feed = self._ledger.feeds.all().get(name)
         if feed is None:
             raise Refused("the feed was revoked this moment")
-        rows = self._ledger.edition_bodies(feed)
+        rows = self._ledger.feeds.edition_bodies(feed)
         version = _version(feed, [(digest, revision) for digest, revision, _ in rows])
         return version, join_feed((body for *_, body in rows), name=_title(feed))
 

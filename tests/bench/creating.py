@@ -37,7 +37,7 @@ def clock() -> datetime:
 def render(config: Config) -> None:
     """Pull, and render the entries of the one calendar."""
     remotes = connect(config, clock)
-    with Ledger(config.state) as ledger:
+    with Ledger.open(config.state) as ledger:
         jobs = Jobs(config, ledger, remotes, clock)
         jobs.pull("alice")
         render_entries(ledger, jobs.profiles["team"], clock(), lambda _name, _done, _total: None)
@@ -75,7 +75,7 @@ class Work:
         config = replace(self._config, state=state)
         remotes = connect(config, clock)
         before = self._puts()
-        with Ledger(config.state) as ledger:
+        with Ledger.open(config.state) as ledger:
             jobs = Jobs(config, ledger, remotes, clock, workers=IN_FLIGHT)
             taken = cost(lambda: jobs.push("team"))
         remotes.close()

@@ -24,7 +24,7 @@ def main() -> None:
     remotes = connect(config, clock)
     source = remotes.sources["alice"]
     assert isinstance(source, OpenTalk)
-    with Ledger(config.state) as ledger:
+    with Ledger.open(config.state) as ledger:
         jobs = Jobs(config, ledger, with_calendars(remotes), clock, workers=1)
         source.identity()
 

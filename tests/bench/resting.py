@@ -22,7 +22,7 @@ def main() -> None:
         begun, cpu = datetime.now(UTC), time.process_time()
         time.sleep(seconds)
         spent = time.process_time() - cpu
-        standings = house._ledger.standings()
+        standings = house._ledger.history.standings()
         pulled = [each for (kind, _), each in standings.items() if kind == "pull" and each.latest.ended > begun]
     say(json.dumps({"cpu": spent / seconds * 100, "accounts": len(pulled)}))
 

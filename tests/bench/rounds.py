@@ -44,7 +44,7 @@ def main() -> None:
     config = load(Path(sys.argv[1]), {}, WAYS)
     remotes = connect(config, clock)
     sources = {name: source for name, source in remotes.sources.items() if isinstance(source, OpenTalk)}
-    with Ledger(config.state) as ledger, ThreadPoolExecutor(len(sources)) as pool:
+    with Ledger.open(config.state) as ledger, ThreadPoolExecutor(len(sources)) as pool:
         daemon = Daemon(config, ledger, with_calendars(remotes), clock, StopRequest())
         daemon.start()
 

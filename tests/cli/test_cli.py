@@ -213,8 +213,8 @@ def test_a_name_is_confirmed_for_the_calendar_and_the_feed_that_bear_it(town: To
 
 
 def codes(town: Town) -> list[str]:
-    with Ledger(town.folder / "state", read_only=True) as ledger:
-        return [link.code for link in ledger.links().values() if link.code]
+    with Ledger.open(town.folder / "state", read_only=True) as ledger:
+        return [link.code for link in ledger.links.all().values() if link.code]
 
 
 def test_explain_tells_why_an_entry_looks_as_it_does_and_no_secret(town: Town) -> None:

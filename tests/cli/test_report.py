@@ -9,13 +9,13 @@ import pytest
 from syncd.cli import report
 from syncd.cli.events import event_json, event_lines, events_csv, parse_date
 from syncd.ledger.lock import Syncing
-from syncd.model import CallIn, Override, Run, Standing, When
+from syncd.model import CallIn, Override, Run, RunKey, RunKind, Standing, When
 from tests.support.configuration import configure
 from tests.support.meetings import DAY, NOW, meeting
 
 
-def run(kind: str, name: str, state: str = "ok", **counts: int) -> Run:
-    return Run(kind, name, NOW, state, counts=counts)
+def run(kind: RunKind, name: str, state: str = "ok", **counts: int) -> Run:
+    return Run(RunKey(kind, name), NOW, state, counts=counts)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ def run(kind: str, name: str, state: str = "ok", **counts: int) -> Run:
         ([run("pull", "work", changed=1), run("push", "team", created=1)], 0),
         ([run("pull", "work"), run("push", "team", "held", held=9)], 4),
         ([run("pull", "work"), run("push", "team", "retrying", failed=3)], 1),
-        ([run("pull", "work"), run("mint", "openmeetings", "needs_login"), run("push", "team", created=1)], 1),
+        ([run("pull", "work"), run("maker", "openmeetings", "needs_login"), run("push", "team", created=1)], 1),
         ([run("pull", "work", "needs_login"), run("push", "team")], 77),
         ([run("pull", "work", "retrying"), run("push", "team")], 69),
         ([run("pull", "work", "retrying"), run("pull", "home", "needs_login"), run("push", "team", "retrying")], 77),
@@ -39,12 +39,13 @@ def test_the_exit_code_tells_what_a_sync_could_do(runs: list[Run], code: int) ->
 
 def test_status_has_the_agreed_shape_and_hides_nothing_that_needs_a_person(tmp_path: Path) -> None:
     config = configure(tmp_path, openmeetings=False)
-    held = Run("push", "team", NOW, "held", message="would delete 30 of 40: syncd confirm team")
-    pulled = Run("pull", "work", NOW, counts={"meetings": 42}, next_try=NOW + timedelta(minutes=5))
+    held = Run(RunKey("push", "team"), NOW, "held", message="would delete 30 of 40: syncd confirm team")
+    pulled = Run(RunKey("pull", "work"), NOW, counts={"meetings": 42}, next_try=NOW + timedelta(minutes=5))
     status = report.status_json(
         config,
-        {("push", "team"): Standing(held, NOW - DAY), ("pull", "work"): Standing(pulled, NOW)},
-        {("account", "work"): 42, ("calendar", "team"): 40, ("account", "gone"): 3},
+        {RunKey("push", "team"): Standing(held, NOW - DAY), RunKey("pull", "work"): Standing(pulled, NOW)},
+        {"work": 42, "gone": 3},
+        {"team": 40},
         {"phone": ("work",)},
         {"phone": 40},
         Syncing(1, NOW - DAY, daemon=True),

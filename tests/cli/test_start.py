@@ -76,7 +76,7 @@ def test_what_needs_no_configuration_imports_click_and_no_command(words: tuple[s
     ids=" ".join,
 )
 def test_what_reads_the_ledger_imports_no_server_and_no_daemon(config: Path, words: tuple[str, ...]) -> None:
-    with Ledger(config.parent / "state"):
+    with Ledger.open(config.parent / "state"):
         pass
     assert not imported("--config", str(config), *words) & (SERVERS | DAEMON | ENTRIES)
 

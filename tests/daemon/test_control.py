@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from stat import S_IMODE, S_ISSOCK
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -33,12 +34,12 @@ from syncd.errors import (
     SyncdError,
     Unavailable,
 )
-from syncd.model import Run
+from syncd.model import Run, RunKey, RunKind
 from syncd.web.server import Served, unix_socket
 
 NOW = datetime(2026, 11, 22, 8, tzinfo=UTC)
-PULL = Run("pull", "work", NOW, counts={"changed": 3})
-PUSH = Run("push", "team", NOW, state="held", message="would delete 30 of 40", next_try=NOW)
+PULL = Run(RunKey("pull", "work"), NOW, counts={"changed": 3})
+PUSH = Run(RunKey("push", "team"), NOW, state="held", message="would delete 30 of 40", next_try=NOW)
 SECRET = "s3cret-token"
 PATIENCE = 60
 PROBLEMS = [
@@ -52,8 +53,7 @@ PROBLEMS = [
 ]
 RUNS = st.builds(
     Run,
-    st.text(),
-    st.text(),
+    st.builds(RunKey, st.sampled_from(get_args(RunKind)), st.text()),
     st.datetimes(timezones=st.just(UTC)),
     state=st.text(),
     counts=st.dictionaries(st.text(), st.integers(0, 2**53)),
@@ -155,7 +155,7 @@ def test_whatever_runs_and_names_there_are_they_arrive_as_they_were(
 
 
 def test_what_a_newer_daemon_says_besides_does_not_matter(tmp_path: Path) -> None:
-    run = b'{"kind":"pull","name":"work","ended":"2026-11-22T08:00:00Z","counts":{"changed":3},"new":[1]}'
+    run = b'{"key":["pull","work"],"ended":"2026-11-22T08:00:00Z","counts":{"changed":3},"new":[1]}'
     with stranger(tmp_path, Response(b"[" + run + b"]")) as line:
         assert line.sync() == [PULL]
 

@@ -48,7 +48,7 @@ class SlowSource(MemorySource):
 def test_a_stop_waits_for_the_step_in_hand_which_may_still_ring_others(tmp_path: Path) -> None:
     config, source, calendar = configure(tmp_path, openmeetings=False), SlowSource(), MemoryCalendar("team")
     remotes = Servers({"work": source}, None, {"team": calendar}, lambda: None)
-    with Ledger(tmp_path / "state") as ledger:
+    with Ledger.open(tmp_path / "state") as ledger:
         daemon = Daemon(config, ledger, remotes, clock, StopRequest())
         daemon.start()
         assert source.begun.wait(PATIENCE)
@@ -58,7 +58,7 @@ def test_a_stop_waits_for_the_step_in_hand_which_may_still_ring_others(tmp_path:
         stopping.join(PATIENCE)
         assert not stopping.is_alive()
         assert source.asked["full snapshot"] == 1
-        assert ledger.sizes()["account", "work"] == 1
+        assert ledger.meetings.counts()["work"] == 1
 
 
 def test_accounts_on_a_slow_host_hold_no_account_on_another_up(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_accounts_on_a_slow_host_hold_no_account_on_another_up(tmp_path: Path) -
     other = MemorySource(meeting())
     urls = {**dict.fromkeys(slow, 'url = "https://slow.example.org"'), "other": 'url = "https://other.example.org"'}
     config = configure(tmp_path, accounts=urls, calendars={})
-    with Ledger(config.state) as ledger:
+    with Ledger.open(config.state) as ledger:
         for name, source in (*slow.items(), ("other", other)):
             source.person = Identity("https://id.example.org", name, f"u-{name}", "Alice", "Adams")
         daemon = Daemon(config, ledger, Servers({**slow, "other": other}, None, {}, lambda: None), clock, StopRequest())
@@ -98,13 +98,13 @@ def test_commands_ask_a_daemon_that_lists_the_whole_window_for_them(tmp_path: Pa
         MemoryCalendar("team"),
     )
     remotes = Servers({"work": source}, None, {"team": calendar}, lambda: None)
-    with Ledger(tmp_path / "state") as ledger:
+    with Ledger.open(tmp_path / "state") as ledger:
         daemon = Daemon(config, ledger, remotes, clock, StopRequest())
         daemon.start()
         try:
             daemon.sync()
             source.meetings["e2"] = meeting("e2", day=20)
-            runs = {(run.kind, run.name): run for run in daemon.sync()}
+            runs = {(run.key.kind, run.key.name): run for run in daemon.sync()}
             assert runs["pull", "work"].counts["changed"] == 1
             assert runs["pull", "work"].scope == "window"
             assert sorted(calendar.objects) == ["syncd-e1.ics", "syncd-e2.ics"]

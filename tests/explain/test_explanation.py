@@ -16,13 +16,14 @@ from syncd.errors import LedgerError, Unavailable
 from syncd.explain.explanation import choices, explanation
 from syncd.explain.facts import Destination, Explanation, Pending, SeenBy
 from syncd.ledger.ledger import Ledger
-from syncd.model import Decision, Feed, Override, Placement, Profile, Run, When
+from syncd.model import Decision, Feed, Override, Placement, Profile, Run, RunKey, When
 from syncd.plan.calendar import Forget
 from syncd.plan.deletions import Delete, Hold
 from syncd.sync.feed import build_feed
 from tests.support.configuration import configuration_text, read_configuration
 from tests.support.meetings import DAY, HOUR, NOW, meeting
 from tests.support.pipeline import House, silent
+from tests.support.tables import rows
 
 CONFIG = configuration_text(calendars={"team": 'accounts = ["work"]'}, feeds=False)
 
@@ -35,7 +36,7 @@ class Desk:
         self.house = House(*(meeting(event, number) for number, event in enumerate(meetings, 1)), folder=folder)
         self.ledger = self.house.ledger
         self.configure()
-        self.house.profile = calendar_profile(self.config, self.ledger.secret("installation"), "team")
+        self.house.profile = calendar_profile(self.config, self.ledger.secrets.get("installation"), "team")
 
     def configure(self, *changes: tuple[str, str]) -> Config:
         text = CONFIG
@@ -46,23 +47,23 @@ class Desk:
         return self.config
 
     def explain(self, event: str) -> Explanation:
-        with Ledger(self.folder, read_only=True) as ledger:
+        with Ledger.open(self.folder, read_only=True) as ledger:
             return explanation(self.config, ledger, event, self.house.now)
 
     def lines(self, event: str) -> list[str]:
         return [" ".join(line.split()) for line in lines(self.explain(event))]
 
     def add_feed(self) -> Profile:
-        self.ledger.save_feed(Feed("phone", "0" * 64, ("work",), "owner", False, "", NOW))
+        self.ledger.feeds.add(Feed("phone", "0" * 64, ("work",), "owner", False, "", NOW))
         return self.profile_of_feed()
 
     def profile_of_feed(self) -> Profile:
-        profile = feed_profile(self.config, self.ledger.secret("installation"), self.ledger.feeds()["phone"])
+        profile = feed_profile(self.config, self.ledger.secrets.get("installation"), self.ledger.feeds.all()["phone"])
         assert profile
         return profile
 
     def build_feed(self) -> Run | None:
-        return build_feed(self.ledger.feeds()["phone"], self.profile_of_feed(), self.ledger, self.house.now, silent)
+        return build_feed(self.ledger.feeds.all()["phone"], self.profile_of_feed(), self.ledger, self.house.now, silent)
 
     def fail_push(self) -> None:
         for verb in ("create", "update", "delete"):
@@ -134,8 +135,8 @@ def work(desk: Desk, step: str, href: str) -> None:
         case "build":
             desk.build_feed()
         case "confirm":
-            desk.ledger.confirm("team")
-            desk.ledger.confirm("feed/phone")
+            desk.ledger.deletions.confirm("team")
+            desk.ledger.deletions.confirm("feed/phone")
         case "later":
             house.now += 8 * HOUR
         case "edit" if found := house.calendar.objects.get(href):
@@ -179,7 +180,7 @@ def check_foresight(desk: Desk) -> None:
     feeds = {event: each["feed"] for event, each in stands.items() if each}
     built = desk.build_feed()
     assert built
-    shown = desk.ledger.shown(desk.ledger.feeds()["phone"])
+    shown = desk.ledger.feeds.content(desk.ledger.feeds.all()["phone"])
     for event, stand in feeds.items():
         after = stand.next.after
         stays = stand.shown or bool(after and after.digest)
@@ -223,10 +224,10 @@ def test_a_pull_notes_which_fields_changed_and_never_what_they_say(desk: Desk) -
     desk.house.change("e1", title="A secret title", password="s3cret")
     desk.house.now += DAY
     desk.house.pull()
-    new, changed = desk.ledger.decisions("e1")
-    assert new == Decision("e1", NOW, "pull", "work", "new")
-    assert changed == Decision("e1", NOW + DAY, "pull", "work", "changed", "title, password")
-    assert len(desk.ledger.decisions("e2")) == 1
+    new, changed = desk.ledger.history.decisions("e1")
+    assert new == Decision("e1", NOW, RunKey("pull", "work"), "new")
+    assert changed == Decision("e1", NOW + DAY, RunKey("pull", "work"), "changed", "title, password")
+    assert len(desk.ledger.history.decisions("e2")) == 1
 
 
 def test_a_pull_notes_what_is_gone_and_what_came_back(desk: Desk) -> None:
@@ -235,7 +236,7 @@ def test_a_pull_notes_what_is_gone_and_what_came_back(desk: Desk) -> None:
     desk.house.pull()
     desk.house.source.meetings["e1"] = away
     desk.house.pull()
-    assert [each.word for each in desk.ledger.decisions("e1")] == ["new", "gone", "new"]
+    assert [each.word for each in desk.ledger.history.decisions("e1")] == ["new", "gone", "new"]
 
 
 def test_a_link_notes_who_was_asked_and_what_came_of_it(desk: Desk) -> None:
@@ -244,7 +245,11 @@ def test_a_link_notes_who_was_asked_and_what_came_of_it(desk: Desk) -> None:
     desk.house.pull()
     desk.house.mint()
     told = {
-        event: {(each.name, each.word, each.why) for each in desk.ledger.decisions(event) if each.kind == "mint"}
+        event: {
+            (each.run.name, each.word, each.why)
+            for each in desk.ledger.history.decisions(event)
+            if each.run.kind in ("mint", "maker")
+        }
         for event in ("e1", "e2", "e3")
     }
     hashed = ("openmeetings", "hash", "made")
@@ -263,24 +268,23 @@ def test_housekeeping_forgets_old_decisions_but_the_latest_of_what_is_still_ther
         desk.house.pull()
     desk.house.source.meetings.pop("e3")
     desk.house.pull()
-    with desk.ledger._transaction() as db:
-        for table in ("link", "entry", "placement"):
-            db.execute(f"DELETE FROM {table} WHERE event = 'e3'")
-    assert len(desk.ledger.decisions("e3")) == 5
+    for table in ("link", "entry", "placement"):
+        desk.ledger.database.write(lambda db, table=table: db.execute(f"DELETE FROM {table} WHERE event = 'e3'"))  # type: ignore[misc]
+    assert len(desk.ledger.history.decisions("e3")) == 5
     desk.house.now = NOW + 33 * DAY - HOUR
     desk.ledger.sweep(desk.house.now)
-    kept = [(each.kind, each.word, each.at) for each in desk.ledger.decisions("e1")]
+    kept = [(each.run.kind, each.word, each.at) for each in desk.ledger.history.decisions("e1")]
     assert kept == [
         ("mint", "invite", NOW),
-        ("mint", "hash", NOW),
+        ("maker", "hash", NOW),
         ("push", "created", NOW),
         ("pull", "changed", NOW + 3 * DAY),
     ]
-    assert [each.word for each in desk.ledger.decisions("e2")] == ["new", "invite", "hash", "created"]
-    assert [each.word for each in desk.ledger.decisions("e3")] == ["gone"]
+    assert [each.word for each in desk.ledger.history.decisions("e2")] == ["new", "invite", "hash", "created"]
+    assert [each.word for each in desk.ledger.history.decisions("e3")] == ["gone"]
     desk.house.now = NOW + 34 * DAY + HOUR
     desk.ledger.sweep(desk.house.now)
-    assert desk.ledger.decisions("e3") == []
+    assert desk.ledger.history.decisions("e3") == []
 
 
 def test_an_entry_that_waits_to_be_written_says_what_changed_since(desk: Desk) -> None:
@@ -343,8 +347,8 @@ def test_a_held_deletion_says_what_it_waits_for_until_it_is_confirmed(tmp_path: 
         assert f"next its deletion is held, one of 10: waits for `syncd confirm {waits}`" in foreseen
         assert f"next its deletion is held, one of 10: waits for `syncd confirm {waits}`" in said
     assert "An event that no account has any more" in said
-    desk.ledger.confirm("team")
-    desk.ledger.confirm("feed/phone")
+    desk.ledger.deletions.confirm("team")
+    desk.ledger.deletions.confirm("feed/phone")
     assert desk.lines("e1").count("next it is deleted: the meeting is gone") == 2
     desk.house.push()
     desk.build_feed()
@@ -450,7 +454,7 @@ def test_no_code_of_any_link_is_ever_printed(desk: Desk) -> None:
     desk.house.change("e1", room="another", password="s3cret2")
     desk.house.pull()
     said = "\n".join(lines(desk.explain("e1")))
-    codes = [link.code for link in desk.ledger.links().values() if link.code]
+    codes = [link.code for link in desk.ledger.links.all().values() if link.code]
     assert len(codes) == 6
     assert not [secret for secret in [*codes, "s3cret", "https://", "0" * 64] if secret in said]
 
@@ -470,7 +474,7 @@ def test_events_are_found_by_any_table_that_mentions_them(desk: Desk) -> None:
 
 def test_a_ledger_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="there is no ledger"):
-        Ledger(tmp_path / "state", read_only=True)
+        Ledger.open(tmp_path / "state", read_only=True)
     assert not (tmp_path / "state").exists()
 
 
@@ -478,9 +482,9 @@ def test_explaining_writes_nothing(desk: Desk) -> None:
     desk.house.sync()
     desk.house.change("e1", title="Other")
     desk.house.pull()
-    before = [desk.ledger._rows(f"SELECT * FROM {table}") for table in ("entry", "placement", "decision", "run")]
+    before = [rows(desk.ledger, f"SELECT * FROM {table}") for table in ("entry", "placement", "decision", "run")]
     desk.explain("e1")
     assert before == [
-        desk.ledger._rows(f"SELECT * FROM {table}") for table in ("entry", "placement", "decision", "run")
+        rows(desk.ledger, f"SELECT * FROM {table}") for table in ("entry", "placement", "decision", "run")
     ]
     assert timedelta(0) == desk.house.now - NOW

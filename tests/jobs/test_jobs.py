@@ -1,24 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 import logging
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
-from sqlite_utils import Database
 
 from syncd.daemon.daemon import Daemon
 from syncd.daemon.signals import StopRequest
 from syncd.errors import BadAnswer, LedgerBusy, LoginRefused, NeedsYou, SyncdError, Unavailable
 from syncd.jobs.jobs import Jobs
 from syncd.jobs.servers import Servers
+from syncd.ledger.database import Database
 from syncd.ledger.ledger import Ledger
-from syncd.model import Identity, Run
+from syncd.model import Identity, Run, RunKey
 from tests.support.configuration import configure
 from tests.support.meetings import HOUR, NOW, meeting
 from tests.support.memory_servers import MemoryCalendar, MemoryMinter, MemorySource
 from tests.support.single_thread import SingleThread
+from tests.support.tables import full_disk
 
 MINUTE = timedelta(minutes=1)
 ACCOUNTS = tuple(f"a{number}" for number in range(20))
@@ -45,7 +47,7 @@ class Office:
             dict.fromkeys(accounts, ""),
             {name: f'url = "https://dav.example.org/{name}/"\naccounts = {list(accounts)}' for name in CALENDARS},
         )
-        self.ledger = Ledger(self.config.state)
+        self.ledger = Ledger.open(self.config.state)
         self.rung: list[tuple[str, str]] = []
         remotes = Servers(self.sources, self.minter, self.calendars, lambda: None)
         self.jobs = Jobs(
@@ -121,7 +123,7 @@ def test_an_outage_is_one_line_for_all_calendars_of_a_host_and_one_when_it_ends(
     office.mend_calendars()
     assert {run.state for run in office.push()} == {"ok"}
     assert lines() == ["I https://dav.example.org answers again after 10800 s"]
-    assert office.rung == [("push", name) for name in CALENDARS[1:]]
+    assert office.rung == [RunKey("push", name) for name in CALENDARS[1:]]
 
 
 def test_an_outage_of_many_accounts_is_one_line_too(office: Office, lines: Callable[[], list[str]]) -> None:
@@ -131,7 +133,7 @@ def test_an_outage_of_many_accounts_is_one_line_too(office: Office, lines: Calla
     assert lines() == [f"W https://meet.example.org is in trouble; 20 accounts wait for it: {DOWN}"]
     office.mend_accounts()
     assert office.jobs.pull("a7").state == "ok"
-    assert {*office.rung} == {("pull", name) for name in ACCOUNTS} - {("pull", "a7")}
+    assert {*office.rung} == {RunKey("pull", name) for name in ACCOUNTS} - {RunKey("pull", "a7")}
     office.pull()
     assert lines() == ["I https://meet.example.org answers again after 0 s"]
 
@@ -139,9 +141,9 @@ def test_an_outage_of_many_accounts_is_one_line_too(office: Office, lines: Calla
 def test_who_waits_for_a_host_has_a_run_of_its_own_that_says_so(office: Office) -> None:
     office.break_accounts(DOWN)
     office.pull()
-    standings = office.ledger.standings()
-    assert {standings["pull", name].latest.state for name in ACCOUNTS} == {"retrying"}
-    assert {standings["pull", name].latest.next_try for name in ACCOUNTS} == {NOW + 10 * MINUTE}
+    standings = office.ledger.history.standings()
+    assert {standings[RunKey("pull", name)].latest.state for name in ACCOUNTS} == {"retrying"}
+    assert {standings[RunKey("pull", name)].latest.next_try for name in ACCOUNTS} == {NOW + 10 * MINUTE}
 
 
 def test_the_wait_for_a_host_doubles_with_its_rounds_up_to_a_quarter_of_an_hour(office: Office) -> None:
@@ -181,7 +183,7 @@ def test_retry_after_is_not_overridden_by_a_change_that_rings_a_push_but_by_a_pe
         office.pull()
         assert {(run.state, run.next_try) for run in office.push()} == {("retrying", NOW + HOUR)}
     assert office.written() == before
-    runs = {(run.kind, run.name): run.state for run in office.jobs.run_all()}
+    runs = {(run.key.kind, run.key.name): run.state for run in office.jobs.run_all()}
     assert {runs["push", name] for name in CALENDARS} == {"ok"}
 
 
@@ -190,12 +192,12 @@ def test_retry_after_of_openmeetings_is_kept_to_while_invites_are_made(office: O
     office.minter.broken = BUSY
     office.jobs.mint()
     office.minter.broken = None
-    runs = {run.name: run for run in office.jobs.mint()}
+    runs = {run.key.name: run for run in office.jobs.mint()}
     assert (runs["openmeetings"].state, runs["openmeetings"].next_try) == ("retrying", NOW + HOUR)
     assert office.minter.made == []
     assert sum(len(source.invites) for source in office.sources.values()) == 20
     office.now += HOUR
-    assert {run.name: run.state for run in office.jobs.mint()}["openmeetings"] == "ok"
+    assert {run.key.name: run.state for run in office.jobs.mint()}["openmeetings"] == "ok"
     assert len(office.minter.made) == 20
 
 
@@ -216,7 +218,7 @@ def test_trouble_that_is_an_accounts_own_is_told_for_it_alone(
 ) -> None:
     for name in ("a1", "a2"):
         office.sources[name].broken["full snapshot"] = error
-    assert [run.name for run in office.pull() if run.state != "ok"] == ["a1", "a2"]
+    assert [run.key.name for run in office.pull() if run.state != "ok"] == ["a1", "a2"]
     office.pull()
     assert lines() == [f"W pull a1: {error}", f"W pull a2: {error}"]
     office.mend_accounts()
@@ -229,12 +231,12 @@ def test_an_account_that_fails_alone_does_not_let_its_host_flap(office: Office, 
     office.sources["a1"].broken = dict.fromkeys(("snapshot", "full snapshot"), BadAnswer("answered HTML"))
     waits = []
     for _ in range(5):
-        waits.append(next(run.next_try - office.now for run in office.pull() if run.name == "a1" and run.next_try))
+        waits.append(next(run.next_try - office.now for run in office.pull() if run.key.name == "a1" and run.next_try))
         office.now += HOUR
     told = lines()
     assert [line[0] for line in told] == ["W", "I", "W"]
     assert told[-1] == "W pull a1: answered HTML"
-    assert office.rung == [("pull", "a1")]
+    assert office.rung == [RunKey("pull", "a1")]
     assert waits == [10 * MINUTE, *[15 * MINUTE] * 4]
     office.mend_accounts()
     office.pull()
@@ -265,41 +267,41 @@ def test_a_disk_that_is_full_makes_no_links_outside_and_heals(office: Office) ->
     office.now += 5 * MINUTE
     office.pull()
     made = len(office.minter.made)
-    pages = office.ledger._rows("PRAGMA page_count")[0][0]
-    office.ledger._rows(f"PRAGMA max_page_count={pages}")
-    for _ in range(3):
-        (run,) = office.jobs.mint()
-        assert (run.name, run.state) == ("links", "needs_you")
-    assert len(office.minter.made) == made
-    office.ledger._rows("PRAGMA max_page_count=1000000")
+    with full_disk(office.ledger):
+        for _ in range(3):
+            (run,) = office.jobs.mint()
+            assert (run.key.kind, run.state) == ("links", "needs_you")
+        assert len(office.minter.made) == made
     office.jobs.mint()
     assert len(office.minter.made) == made + 20
 
 
-class Locked(Ledger):
-    """A ledger that another program may hold locked."""
+T = TypeVar("T")
+
+
+class LockedDatabase(Database):
+    """A database that another program may hold locked."""
 
     locked = False
 
-    @contextmanager
-    def _transaction(self) -> Iterator[Database]:
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self.locked:
             raise LedgerBusy("another program holds it locked; it is tried again")
-        with super()._transaction() as db:
-            yield db
+        return super().write(work)
 
 
 def test_what_a_locked_ledger_could_not_note_of_the_links_is_not_told_for_ever(tmp_path: Path) -> None:
     office = Office(tmp_path, ACCOUNTS[:1])
     office.ledger.close()
-    office.ledger = ledger = Locked(office.config.state)
+    database = LockedDatabase(office.config.state)
+    office.ledger = ledger = Ledger(database)
     remotes = Servers(office.sources, office.minter, office.calendars, lambda: None)
     jobs = Jobs(office.config, ledger, remotes, lambda: office.now, workers=1)
     jobs.pull("a0")
-    ledger.locked = True
+    database.locked = True
     assert [run.state for run in jobs.mint()] == ["retrying"]
-    assert [(run.kind, run.name) for run in jobs.unnoted] == [("mint", "links")]
-    ledger.locked = False
+    assert [run.key for run in jobs.unnoted] == [("links", "all")]
+    database.locked = False
     jobs.mint()
     assert jobs.unnoted == []
     ledger.close()
@@ -308,9 +310,9 @@ def test_what_a_locked_ledger_could_not_note_of_the_links_is_not_told_for_ever(t
 def test_links_of_all_servers_are_made_side_by_side_on_one_ledger(tmp_path: Path) -> None:
     office = Office(tmp_path, workers=4)
     try:
-        runs = {(run.kind, run.name): run for run in office.jobs.run_all()}
+        runs = {(run.key.kind, run.key.name): run for run in office.jobs.run_all()}
         assert {run.state for run in runs.values()} == {"ok"}
-        assert runs["mint", "openmeetings"].counts == {"hashes": 20}
+        assert runs["maker", "openmeetings"].counts == {"hashes": 20}
         assert all(len(calendar.objects) == 20 for calendar in office.calendars.values())
         assert office.jobs.mint() == []
     finally:
@@ -332,4 +334,4 @@ def test_the_daemon_does_at_once_what_waits_for_a_host_that_answers_again(office
     daemon._pulls["a3"].run_soon()
     scheduler.run()
     assert office.listed() == asked + 20 + 20  # each is listed and its invite is made
-    assert office.ledger.standings()["pull", "a9"].latest.state == "ok"
+    assert office.ledger.history.standings()[RunKey("pull", "a9")].latest.state == "ok"

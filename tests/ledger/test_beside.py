@@ -21,9 +21,10 @@ from uuid import uuid4
 import pytest
 
 from syncd.cli.main import main
+from syncd.ledger.accounts import SignIns
 from syncd.ledger.database import FILE
-from syncd.ledger.ledger import Ledger, SignIns
-from syncd.model import Link
+from syncd.ledger.ledger import Ledger
+from syncd.model import Link, RunKey
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 PATIENCE = 60
@@ -60,9 +61,9 @@ class Sharer:
 
     def write(self, folder: Path, thread: int, event: str) -> None:
         """Write one row, with the ledger open from then on."""
-        self._ledger = ledger = self._ledger or Ledger(folder)
+        self._ledger = ledger = self._ledger or Ledger.open(folder)
         link = Link("hash", event, "guest", "code", "depends", made=True, at=NOW)
-        self._threads[thread].submit(ledger.save_link, link, "somebody").result(PATIENCE)
+        self._threads[thread].submit(ledger.links.save, [(link, RunKey("maker", "somebody"))]).result(PATIENCE)
 
     def close(self) -> None:
         """Leave the ledger, and go on living."""
@@ -209,7 +210,7 @@ def test_two_processes_with_two_connections_each_lose_nothing_in_any_order(
 COMMANDS = {
     ("feed", "add", "tablet", "--account", "alice"): 0,
     ("feed", "revoke", "phone"): 0,
-    ("feed", "list"): 0,
+    RunKey("feed", "list"): 0,
     ("status",): 0,
     ("status", "--json"): 0,
     ("explain", "e0"): 0,
@@ -284,5 +285,5 @@ def test_a_daemon_keeps_its_files_whatever_is_done_beside_it(processes: list[Pro
             daemon.kill()
             daemon.wait()
     assert events(folder) == {"e0"}
-    with Ledger(folder, read_only=True) as ledger:
-        assert ("pull", "alice") in ledger.standings()
+    with Ledger.open(folder, read_only=True) as ledger:
+        assert RunKey("pull", "alice") in ledger.history.standings()

@@ -12,15 +12,17 @@ from msgspec.structs import replace
 from sqlite_utils import Database, Migrations
 
 from syncd.errors import LedgerBusy, LedgerError, NeedsYou
+from syncd.ledger.accounts import SignIns
 from syncd.ledger.database import FILE
-from syncd.ledger.ledger import Ledger, SignIns
+from syncd.ledger.ledger import Ledger
 from syncd.ledger.lock import sync_lock, syncing
 from syncd.ledger.schema import m001_first
-from syncd.model import Entry, Feed, Identity, Link, Meeting, Placement, Run
+from syncd.model import Entry, Feed, Identity, Link, Meeting, Placement, Run, RunKey
 from syncd.plan.deletions import Hold
 from syncd.plan.pull import Drop, Keep, known_as
 from syncd.plan.timing import Listed
 from tests.support.meetings import NOW, meeting
+from tests.support.tables import full_disk, rows
 
 ALICE = Identity("https://id.example.org", "s1", "u1", "Alice", "Adams")
 
@@ -30,7 +32,7 @@ def keep(each: Meeting) -> Keep:
 
 
 def run(kind: str = "pull", name: str = "work", **fields: object) -> Run:
-    return Run(kind, name, **({"ended": NOW} | fields))  # type: ignore[arg-type]
+    return Run(RunKey(kind, name), **({"ended": NOW} | fields))  # type: ignore[arg-type]
 
 
 def test_what_is_saved_is_read_back_by_another_process(tmp_path: Path) -> None:
@@ -38,79 +40,80 @@ def test_what_is_saved_is_read_back_by_another_process(tmp_path: Path) -> None:
     entry = Entry("e1", "in", "digest", 3, NOW, None)
     placed = Placement("team", "e1", "syncd-e1.ics", '"1"', 3, "digest", NOW, None)
     feed = Feed("phone", "0" * 64, ("work",), "owner", False, "my phone", NOW)
-    with Ledger(tmp_path) as ledger:
-        ledger.identify("work", ALICE, ("work",))
-        ledger.save_pull("work", [keep(each)], run())
-        ledger.save_link(link, "work")
-        ledger.save_entries("p", [(entry, b"BEGIN")], [], NOW)
-        ledger.save_placement(placed, b"BEGIN")
-        assert ledger.save_feed(feed)
-        ledger.build(feed, "p", ())
+    with Ledger.open(tmp_path) as ledger:
+        ledger.accounts.identify("work", ALICE, ("work",))
+        ledger.meetings.save_pull("work", [keep(each)], run())
+        ledger.links.save([(link, RunKey("mint", "work"))])
+        ledger.entries.save("p", [(entry, b"BEGIN")], [], NOW)
+        ledger.placements.save(placed, b"BEGIN")
+        assert ledger.feeds.add(feed)
+        ledger.feeds.build(feed, "p", ())
     feed = replace(feed, built="p")
-    with Ledger(tmp_path, read_only=True) as ledger:
-        assert ledger.identity("work") == ALICE
-        assert ledger.meeting("work", "e1") == each
-        assert dict(ledger.known("work")) == {"e1": known_as(each)}
-        assert ledger.links() == {("invite", "e1", "guest"): link}
-        assert ledger.entries("p") == {"e1": entry}
-        assert ledger.body("p", "e1") == b"BEGIN"
-        assert ledger.edition(feed) == [("digest", 3)]
-        assert ledger.edition_bodies(feed) == [("digest", 3, b"BEGIN")]
-        assert ledger.placements("team") == {"e1": placed}
-        assert ledger.feeds() == {"phone": feed}
-        assert ledger.versions("e1") == [(3, "digest")]
-        assert ledger.sizes() == {("account", "work"): 1, ("calendar", "team"): 1, ("profile", "p"): 1}
+    with Ledger.open(tmp_path, read_only=True) as ledger:
+        assert ledger.accounts.identity("work") == ALICE
+        assert ledger.meetings.get("work", "e1") == each
+        assert dict(ledger.meetings.of("work")) == {"e1": known_as(each)}
+        assert ledger.links.all() == {("invite", "e1", "guest"): link}
+        assert ledger.entries.of("p") == {"e1": entry}
+        assert ledger.entries.body("p", "e1") == b"BEGIN"
+        assert ledger.feeds.edition(feed) == [("digest", 3)]
+        assert ledger.feeds.edition_bodies(feed) == [("digest", 3, b"BEGIN")]
+        assert ledger.placements.of("team") == {"e1": placed}
+        assert ledger.feeds.all() == {"phone": feed}
+        assert ledger.entries.versions("e1") == [(3, "digest")]
+        assert ledger.meetings.counts() == {"work": 1}
+        assert ledger.placements.counts() == {"team": 1}
 
 
 def test_the_ledger_is_its_owners_alone_and_survives_a_power_cut(tmp_path: Path) -> None:
     folder = tmp_path / "state"
-    with Ledger(folder) as ledger:
-        ledger.save_run(run())
-        assert ledger._rows("PRAGMA synchronous") == [(2,)]
-        assert ledger._rows("PRAGMA journal_mode") == [("wal",)]
+    with Ledger.open(folder) as ledger:
+        ledger.history.save(run())
+        assert rows(ledger, "PRAGMA synchronous") == [(2,)]
+        assert rows(ledger, "PRAGMA journal_mode") == [("wal",)]
         for path in folder.iterdir():
             assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_a_pull_is_saved_whole_or_not_at_all(tmp_path: Path) -> None:
-    with Ledger(tmp_path) as ledger:
-        ledger.save_pull("work", [keep(meeting("e1"))], run())
+    with Ledger.open(tmp_path) as ledger:
+        ledger.meetings.save_pull("work", [keep(meeting("e1"))], run())
         broken = Keep(meeting("e2"), None)  # type: ignore[arg-type]
         with pytest.raises(AttributeError):
-            ledger.save_pull("work", [Drop("e1"), broken], run())
-        assert dict(ledger.known("work")).keys() == {"e1"}
-        assert ledger._rows("SELECT count(*) FROM run") == [(1,)]
+            ledger.meetings.save_pull("work", [Drop("e1"), broken], run())
+        assert dict(ledger.meetings.of("work")).keys() == {"e1"}
+        assert rows(ledger, "SELECT count(*) FROM run") == [(1,)]
 
 
 def test_another_person_behind_a_known_name_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with Ledger(tmp_path) as ledger:
-        ledger.identify("work", ALICE, ("work",))
+    with Ledger.open(tmp_path) as ledger:
+        ledger.accounts.identify("work", ALICE, ("work",))
         with pytest.raises(NeedsYou, match=r"opentalk\.work: another person"):
-            ledger.identify("work", Identity("https://id.example.org", "s2", "u2", "Bob", "Burton"), ("work",))
-        assert ledger.identity("work") == ALICE
+            ledger.accounts.identify("work", Identity("https://id.example.org", "s2", "u2", "Bob", "Burton"), ("work",))
+        assert ledger.accounts.identity("work") == ALICE
 
 
 def test_reading_never_creates_a_ledger(tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="there is no ledger"):
-        Ledger(tmp_path / "none", read_only=True)
+        Ledger.open(tmp_path / "none", read_only=True)
     assert not (tmp_path / "none").exists()
 
 
 def test_a_reader_cannot_write(tmp_path: Path) -> None:
-    Ledger(tmp_path).close()
-    with Ledger(tmp_path, read_only=True) as ledger, pytest.raises(LedgerError, match="cannot be written"):
-        ledger.save_run(run())
+    Ledger.open(tmp_path).close()
+    with Ledger.open(tmp_path, read_only=True) as ledger, pytest.raises(LedgerError, match="cannot be written"):
+        ledger.history.save(run())
 
 
 def test_a_rehearsal_leaves_no_trace(tmp_path: Path) -> None:
-    with Ledger(tmp_path) as ledger:
-        ledger.save_pull("work", [keep(meeting("e1"))], run())
-        with ledger.rehearsal() as copy:
-            assert dict(copy.known("work")).keys() == {"e1"}
-            copy.save_pull("work", [Drop("e1")], run())
-            assert dict(copy.known("work")) == {}
-        assert dict(ledger.known("work")).keys() == {"e1"}
+    with Ledger.open(tmp_path) as ledger:
+        ledger.meetings.save_pull("work", [keep(meeting("e1"))], run())
+        with Ledger.in_memory(ledger) as copy:
+            assert dict(copy.meetings.of("work")).keys() == {"e1"}
+            copy.meetings.save_pull("work", [Drop("e1")], run())
+            assert dict(copy.meetings.of("work")) == {}
+        assert dict(ledger.meetings.of("work")).keys() == {"e1"}
 
 
 def test_only_one_process_syncs_and_the_other_is_told_which(tmp_path: Path) -> None:
@@ -126,125 +129,123 @@ def test_only_one_process_syncs_and_the_other_is_told_which(tmp_path: Path) -> N
 def test_a_damaged_ledger_and_one_of_a_newer_syncd_are_named(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"this is not a database, however long it is" * 100)
     with pytest.raises(LedgerError, match="damaged"):
-        Ledger(tmp_path)
+        Ledger.open(tmp_path)
     (tmp_path / FILE).unlink()
-    with Ledger(tmp_path) as ledger:
-        ledger._db().execute(
+    with Ledger.open(tmp_path) as ledger:
+        ledger.database._reader().execute(
             "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('syncd', 'm999', 'later')"
         )
     with pytest.raises(LedgerError, match="newer syncd"):
-        Ledger(tmp_path)
+        Ledger.open(tmp_path)
 
 
 def test_a_full_disk_is_named_and_what_was_there_stays(tmp_path: Path) -> None:
-    with Ledger(tmp_path) as ledger:
-        ledger.save_pull("work", [keep(meeting("e1"))], run())
-        pages = int(str(ledger._rows("PRAGMA page_count")[0][0]))
-        ledger._rows(f"PRAGMA max_page_count={pages}")
+    with Ledger.open(tmp_path) as ledger:
+        ledger.meetings.save_pull("work", [keep(meeting("e1"))], run())
         many = [keep(meeting(f"e{n}", title="x" * 200)) for n in range(500)]
-        with pytest.raises(LedgerError, match="disk is full"):
-            ledger.save_pull("work", many, run())
-        assert dict(ledger.known("work")).keys() == {"e1"}
+        with full_disk(ledger), pytest.raises(LedgerError, match="disk is full"):
+            ledger.meetings.save_pull("work", many, run())
+        assert dict(ledger.meetings.of("work")).keys() == {"e1"}
 
 
 def test_a_hold_is_confirmed_for_exactly_what_was_shown(tmp_path: Path) -> None:
-    with Ledger(tmp_path) as ledger:
-        ledger.save_hold("team", Hold(("e1", "e2"), 6), NOW)
-        guard = ledger.guard("team", ("work",), NOW)
+    with Ledger.open(tmp_path) as ledger:
+        ledger.deletions.save_hold("team", Hold(("e1", "e2"), 6), NOW)
+        guard = ledger.deletions.guard("team", ("work",), NOW)
         assert sorted(guard.held) == ["e1", "e2"]
         assert not guard.confirmed
-        assert ledger.confirm("team") == 2
-        guard = ledger.guard("team", ("work",), NOW)
+        assert ledger.deletions.confirm("team") == 2
+        guard = ledger.deletions.guard("team", ("work",), NOW)
         assert sorted(guard.confirmed) == ["e1", "e2"]
         assert not guard.held
-        ledger.save_hold("team", Hold(("e3",), 6), NOW)
-        assert ledger.guard("team", ("work",), NOW).confirmed == frozenset()
-        ledger.save_hold("team", None, NOW)
-        assert ledger.confirm("team") == 0
+        ledger.deletions.save_hold("team", Hold(("e3",), 6), NOW)
+        assert ledger.deletions.guard("team", ("work",), NOW).confirmed == frozenset()
+        ledger.deletions.save_hold("team", None, NOW)
+        assert ledger.deletions.confirm("team") == 0
 
 
 def test_standings_tell_the_latest_run_and_the_last_good_one(tmp_path: Path) -> None:
     later = NOW + timedelta(hours=1)
-    with Ledger(tmp_path) as ledger:
-        ledger.save_run(run(counts={"meetings": 4}))
-        ledger.save_run(run(ended=later, state="retrying", message="down"))
-        ledger.save_run(run(ended=later, state="retrying", message="still down"))
-        standing = ledger.standings()["pull", "work"]
+    with Ledger.open(tmp_path) as ledger:
+        ledger.history.save(run(counts={"meetings": 4}))
+        ledger.history.save(run(ended=later, state="retrying", message="down"))
+        ledger.history.save(run(ended=later, state="retrying", message="still down"))
+        standing = ledger.history.standings()[RunKey("pull", "work")]
         assert standing.latest.message == "still down"
         assert standing.last_success == NOW
-        assert ledger.failures("pull", "work") == 2
+        assert ledger.history.failures(RunKey("pull", "work")) == 2
 
 
 def test_housekeeping_forgets_old_runs_but_the_last_good_ones_and_what_is_gone_without_a_trace(tmp_path: Path) -> None:
-    with Ledger(tmp_path) as ledger:
+    with Ledger.open(tmp_path) as ledger:
         for days in (41, 40):
-            ledger.save_run(run("push", "team", ended=NOW - timedelta(days=days), counts={"created": 1}))
-        ledger.save_pull("work", [], run(ended=NOW - timedelta(days=40), scope="everything"))
-        ledger.save_pull("work", [keep(meeting("e1")), keep(meeting("e2"))], run())
-        ledger.save_placement(Placement("team", "e1", "syncd-e1.ics", None, 0, "x", NOW, None), b"")
-        ledger.save_pull("work", [Drop("e1"), Drop("e2")], run())
+            ledger.history.save(run("push", "team", ended=NOW - timedelta(days=days), counts={"created": 1}))
+        ledger.meetings.save_pull("work", [], run(ended=NOW - timedelta(days=40), scope="everything"))
+        ledger.meetings.save_pull("work", [keep(meeting("e1")), keep(meeting("e2"))], run())
+        ledger.placements.save(Placement("team", "e1", "syncd-e1.ics", None, 0, "x", NOW, None), b"")
+        ledger.meetings.save_pull("work", [Drop("e1"), Drop("e2")], run())
         ledger.sweep(NOW)
-        assert len(ledger._rows("SELECT id FROM run WHERE kind = 'push'")) == 1, "the last good one is kept"
-        assert ledger.last_listed("work").everything == NOW - timedelta(days=40)
-        assert ledger.guard("team", ("work",), NOW).gone == {"e1"}
+        assert len(rows(ledger, "SELECT id FROM run WHERE kind = 'push'")) == 1, "the last good one is kept"
+        assert ledger.history.last_listed("work").everything == NOW - timedelta(days=40)
+        assert ledger.deletions.guard("team", ("work",), NOW).gone == {"e1"}
 
 
 def test_deletions_of_a_day_that_nobody_asked_for_are_counted(tmp_path: Path) -> None:
-    with Ledger(tmp_path) as ledger:
+    with Ledger.open(tmp_path) as ledger:
         for event, days in (("e1", 0), ("e2", 0), ("e3", 2)):
-            ledger.forget_placement("team", event, lost_at=NOW - timedelta(days=days))
-        ledger.forget_placement("team", "e4")
-        ledger.forget_placement("other", "e5", lost_at=NOW)
-        assert ledger.guard("team", ("work",), NOW - timedelta(days=1)).lately == 2
+            ledger.placements.forget("team", event, lost_at=NOW - timedelta(days=days))
+        ledger.placements.forget("team", "e4")
+        ledger.placements.forget("other", "e5", lost_at=NOW)
+        assert ledger.deletions.guard("team", ("work",), NOW - timedelta(days=1)).lately == 2
 
 
 def test_what_a_pull_dropped_is_gone_until_it_comes_back(tmp_path: Path) -> None:
-    with Ledger(tmp_path) as ledger:
-        ledger.save_pull("work", [keep(meeting("e1")), keep(meeting("e2"))], run())
-        ledger.save_pull("work", [Drop("e1")], run())
-        guard = ledger.guard("team", ("work",), NOW)
+    with Ledger.open(tmp_path) as ledger:
+        ledger.meetings.save_pull("work", [keep(meeting("e1")), keep(meeting("e2"))], run())
+        ledger.meetings.save_pull("work", [Drop("e1")], run())
+        guard = ledger.deletions.guard("team", ("work",), NOW)
         assert sorted(guard.gone) == ["e1"]
         assert not guard.emptied
-        assert ledger.guard("team", ("other",), NOW).gone == frozenset()
-        ledger.save_pull("work", [Drop("e2")], run())
-        assert ledger.guard("team", ("work",), NOW).emptied == {"e1", "e2"}
-        ledger.save_pull("work", [keep(meeting("e1"))], run())
-        assert ledger.guard("team", ("work",), NOW).gone == {"e2"}
+        assert ledger.deletions.guard("team", ("other",), NOW).gone == frozenset()
+        ledger.meetings.save_pull("work", [Drop("e2")], run())
+        assert ledger.deletions.guard("team", ("work",), NOW).emptied == {"e1", "e2"}
+        ledger.meetings.save_pull("work", [keep(meeting("e1"))], run())
+        assert ledger.deletions.guard("team", ("work",), NOW).gone == {"e2"}
 
 
 def test_a_renamed_account_takes_everything_along(tmp_path: Path) -> None:
-    with Ledger(tmp_path) as ledger:
-        ledger.identify("work", ALICE, ("work",))
-        ledger.save_pull("work", [keep(meeting("e1")), keep(meeting("e2"))], run())
-        ledger.save_pull("work", [Drop("e2")], run())
-        ledger.save_link(Link("hash", "e1", "work", "code", "d", True, NOW), "openmeetings")
-        ledger.identify("job", ALICE, ("job",))
-        assert dict(ledger.known("job")).keys() == {"e1"}
-        assert ledger.guard("team", ("job",), NOW).gone == {"e2"}
-        assert ("hash", "e1", "job") in ledger.links()
-        assert ledger.identity("work") is None
+    with Ledger.open(tmp_path) as ledger:
+        ledger.accounts.identify("work", ALICE, ("work",))
+        ledger.meetings.save_pull("work", [keep(meeting("e1")), keep(meeting("e2"))], run())
+        ledger.meetings.save_pull("work", [Drop("e2")], run())
+        ledger.links.save([(Link("hash", "e1", "work", "code", "d", True, NOW), RunKey("maker", "openmeetings"))])
+        ledger.accounts.identify("job", ALICE, ("job",))
+        assert dict(ledger.meetings.of("job")).keys() == {"e1"}
+        assert ledger.deletions.guard("team", ("job",), NOW).gone == {"e2"}
+        assert ("hash", "e1", "job") in ledger.links.all()
+        assert ledger.accounts.identity("work") is None
 
 
 def test_the_connections_of_threads_that_ended_are_closed(tmp_path: Path) -> None:
-    with Ledger(tmp_path) as ledger:
+    with Ledger.open(tmp_path) as ledger:
         for _ in range(20):
-            thread = threading.Thread(target=ledger.sizes)
+            thread = threading.Thread(target=ledger.meetings.counts)
             thread.start()
             thread.join()
-        assert len(ledger._opened) <= 3
+        assert len(ledger.database._opened) <= 3
 
 
 def test_several_accounts_are_one_source_and_the_first_provides_it(tmp_path: Path) -> None:
-    with Ledger(tmp_path) as ledger:
-        ledger.save_pull("a", [keep(meeting("e1", title="as a sees it"))], run())
-        ledger.save_pull("b", [keep(meeting("e1", title="as b sees it")), keep(meeting("e2"))], run())
-        sources = ledger.sources(("b", "a"))
+    with Ledger.open(tmp_path) as ledger:
+        ledger.meetings.save_pull("a", [keep(meeting("e1", title="as a sees it"))], run())
+        ledger.meetings.save_pull("b", [keep(meeting("e1", title="as b sees it")), keep(meeting("e2"))], run())
+        sources = ledger.meetings.origins(("b", "a"))
         assert {event: source.accounts for event, source in sources.items()} == {"e1": ("b", "a"), "e2": ("b",)}
 
 
 def test_the_tables_can_be_read_with_ordinary_tools(tmp_path: Path) -> None:
-    with Ledger(tmp_path) as ledger:
-        ledger.save_pull("work", [keep(meeting("e1", title="Jour fixe"))], run())
+    with Ledger.open(tmp_path) as ledger:
+        ledger.meetings.save_pull("work", [keep(meeting("e1", title="Jour fixe"))], run())
     connection = sqlite3.connect(tmp_path / FILE)
     content = connection.execute("SELECT content FROM meeting").fetchone()[0]
     connection.close()
@@ -260,29 +261,29 @@ def test_a_ledger_of_the_first_version_is_brought_up_and_keeps_its_runs(tmp_path
     old.conn.commit()
     old.close()
     with pytest.raises(LedgerError, match="older syncd's"):
-        Ledger(tmp_path, read_only=True)
-    with Ledger(tmp_path) as ledger:
-        assert ledger.last_listed("work") == Listed(NOW, NOW)
-        assert ledger.standings()["pull", "work"].latest.scope == "everything"
+        Ledger.open(tmp_path, read_only=True)
+    with Ledger.open(tmp_path) as ledger:
+        assert ledger.history.last_listed("work") == Listed(NOW, NOW)
+        assert ledger.history.standings()[RunKey("pull", "work")].latest.scope == "everything"
 
 
 def test_of_quiet_runs_only_the_latest_is_kept(tmp_path: Path) -> None:
-    with Ledger(tmp_path) as ledger:
+    with Ledger.open(tmp_path) as ledger:
         for minute in range(10):
             moment = NOW + timedelta(minutes=minute)
-            ledger.save_run(Run("pull", "work", moment, scope="soon", counts={"meetings": 7}))
-        ledger.save_run(Run("pull", "work", moment, scope="window", counts={"changed": 1}))
-        ledger.save_run(Run("pull", "work", moment, "retrying", message="down"))
-        assert ledger._rows("SELECT count(*) FROM run") == [(3,)]
-        assert ledger.standings()["pull", "work"].last_success == moment
+            ledger.history.save(Run(RunKey("pull", "work"), moment, scope="soon", counts={"meetings": 7}))
+        ledger.history.save(Run(RunKey("pull", "work"), moment, scope="window", counts={"changed": 1}))
+        ledger.history.save(Run(RunKey("pull", "work"), moment, "retrying", message="down"))
+        assert rows(ledger, "SELECT count(*) FROM run") == [(3,)]
+        assert ledger.history.standings()[RunKey("pull", "work")].last_success == moment
 
 
 def test_nothing_is_written_into_a_ledger_that_was_moved_away(tmp_path: Path) -> None:
-    with Ledger(tmp_path) as ledger:
-        ledger.save_run(run())
+    with Ledger.open(tmp_path) as ledger:
+        ledger.history.save(run())
         (tmp_path / FILE).rename(tmp_path / "elsewhere")
         with pytest.raises(LedgerError, match="moved"):
-            ledger.save_run(run())
+            ledger.history.save(run())
 
 
 def test_sign_ins_are_kept_and_forgotten_and_looking_for_one_makes_no_ledger(tmp_path: Path) -> None:
@@ -298,8 +299,8 @@ def test_sign_ins_are_kept_and_forgotten_and_looking_for_one_makes_no_ledger(tmp
 
 def test_runs_of_a_clock_that_was_wrong_count_until_the_next(tmp_path: Path) -> None:
     later = NOW + timedelta(days=400)
-    with Ledger(tmp_path) as ledger:
-        ledger.save_pull("work", [], run(ended=later, scope="everything"))
-        ledger.save_pull("work", [], run(scope="everything", counts={"changed": 1}))
-        assert ledger.last_listed("work") == Listed(NOW, NOW)
-        assert ledger.standings()["pull", "work"].last_success == NOW
+    with Ledger.open(tmp_path) as ledger:
+        ledger.meetings.save_pull("work", [], run(ended=later, scope="everything"))
+        ledger.meetings.save_pull("work", [], run(scope="everything", counts={"changed": 1}))
+        assert ledger.history.last_listed("work") == Listed(NOW, NOW)
+        assert ledger.history.standings()[RunKey("pull", "work")].last_success == NOW

@@ -5,6 +5,7 @@
 calendars, two feeds of the same profile. It is read here with sqlite3 alone.
 """
 
+import itertools
 import shutil
 import sqlite3
 from collections import Counter
@@ -55,7 +56,7 @@ def opened(tmp_path: Path) -> Path:
     """A copy of the old ledger that this version of syncd has opened."""
     path = tmp_path / FILE
     shutil.copy(OLD, path)
-    with Ledger(tmp_path):
+    with Ledger.open(tmp_path):
         pass
     return path
 
@@ -79,7 +80,13 @@ def test_the_old_ledger_is_sound_and_holds_what_it_should() -> None:
 @pytest.mark.parametrize("table", COUNTS)
 def test_opening_an_old_ledger_loses_no_row_and_no_value(opened: Path, table: str) -> None:
     sql = f"SELECT {columns(table)} FROM {table}"
-    assert Counter(rows(opened, sql)) == Counter(rows(OLD, sql))
+    assert Counter(rows(opened, sql)) == Counter(map(renamed, rows(OLD, sql)))
+
+
+def renamed(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A row as it is now: what OpenMeetings made has a kind of its own, so that an account may have its name."""
+    at = next((at for at, pair in enumerate(itertools.pairwise(row)) if pair == ("mint", "openmeetings")), None)
+    return row if at is None else (*row[:at], "maker", *row[at + 1 :])
 
 
 def test_an_old_ledger_is_sound_after_it_was_opened(opened: Path) -> None:
@@ -118,6 +125,7 @@ def test_of_every_kind_of_row_each_state_is_there(opened: Path) -> None:
     assert rows(opened, "SELECT DISTINCT kind FROM run ORDER BY 1") == [
         ("feed",),
         ("housekeeping",),
+        ("maker",),
         ("mint",),
         ("pull",),
         ("push",),

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
+import sqlite3
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -10,13 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.errors import LedgerError
-from syncd.ledger.ledger import Rehearsal
+from syncd.ledger.database import MemoryDatabase
+from syncd.ledger.ledger import Ledger
 from syncd.model import meeting_digest
 from syncd.opentalk.client import OpenTalk
 from syncd.opentalk.wire import Listing
 from syncd.sync.pull import ListingSettings, pull
 from tests.support.opentalk_json import event_json, exception_json, series_json, time_json
 from tests.support.served_opentalk import NOW, ServedOpenTalk
+from tests.support.tables import rows
 
 IDS = [f"{number:08}-0000-4000-8000-000000000000" for number in range(3)]
 ONCE = {name: event_json(id=name) for name in IDS}
@@ -82,19 +85,22 @@ def test_what_the_asker_has_is_read_once_more_and_then_only_if_it_changes() -> N
     assert listed([ONCE[IDS[0]]], 1, {IDS[0]: "another"}, seen).same == set()
 
 
-class FullLedger(Rehearsal):
-    """A ledger that takes nothing while it is ``full``."""
+T = TypeVar("T")
+
+
+class FullDatabase(MemoryDatabase):
+    """A database that takes nothing while it is ``full``."""
 
     full = False
 
-    def save_pull(self, *args: Any) -> None:
+    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self.full:
             raise LedgerError("the disk is full")
-        super().save_pull(*args)
+        return super().write(work)
 
 
-def contents(ledger: Rehearsal) -> list[tuple[Any, ...]]:
-    return ledger._rows("SELECT event, digest, starts, ends, unlisted, content FROM meeting ORDER BY event")
+def contents(ledger: Ledger) -> list[tuple[Any, ...]]:
+    return rows(ledger, "SELECT event, digest, starts, ends, unlisted, content FROM meeting ORDER BY event")
 
 
 def test_pulls_by_an_account_that_remembers_are_those_of_one_that_does_not(server: ServedOpenTalk) -> None:
@@ -115,11 +121,12 @@ def test_pulls_by_an_account_that_remembers_are_those_of_one_that_does_not(serve
         lambda: server.opentalk.patch(weekly, description="Agenda"),
         lambda: None,
     ]
-    with FullLedger(Path("one")) as one, FullLedger(Path("other")) as other:
+    databases = FullDatabase(Path("one")), FullDatabase(Path("other"))
+    with Ledger(databases[0]) as one, Ledger(databases[1]) as other:
         for number, edit in enumerate(edits):
             edit()
             for full in (number % 3 == 2, False, False):
-                one.full = other.full = full
+                databases[0].full = databases[1].full = full
                 counts = [
                     pulled(account, ledger)
                     for account, ledger in ((remembering, one), (server.account(per_page=2), other))
@@ -129,7 +136,7 @@ def test_pulls_by_an_account_that_remembers_are_those_of_one_that_does_not(serve
         assert pulled(remembering, one)["meetings"] == len(contents(one)) > 1
 
 
-def pulled(account: OpenTalk, ledger: FullLedger) -> dict[str, int]:
+def pulled(account: OpenTalk, ledger: Ledger) -> dict[str, int]:
     try:
         return dict(pull("work", account, ledger, WISHES, NOW).counts)
     except LedgerError:
@@ -139,13 +146,14 @@ def pulled(account: OpenTalk, ledger: FullLedger) -> dict[str, int]:
 @pytest.mark.parametrize("full", [True, False])
 def test_what_could_not_be_saved_is_not_taken_for_what_the_ledger_has(server: ServedOpenTalk, full: bool) -> None:
     account, name = server.account(), server.create()
-    with FullLedger(Path("memory")) as ledger:
+    database = FullDatabase(Path("memory"))
+    with Ledger(database) as ledger:
         for _ in range(3):
             pulled(account, ledger)
         server.opentalk.patch(name, title="Another")
-        for ledger.full in (full, full, False):
+        for database.full in (full, full, False):
             pulled(account, ledger)
-        saved = ledger.meeting("work", name)
+        saved = ledger.meetings.get("work", name)
         assert saved is not None
         assert saved.title == "Another"
         server.opentalk.delete(name)

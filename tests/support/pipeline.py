@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from syncd.ledger.ledger import Ledger, Rehearsal
+from syncd.ledger.ledger import Ledger
 from syncd.model import Meeting, Profile, Run
 from syncd.plan.links import WAYS
 from syncd.plan.pull import Keep, known_as
@@ -29,7 +29,7 @@ class House:
         self.now = NOW
         self.tick = timedelta(0)
         self.progress: Progress = silent
-        self.ledger: Ledger = Ledger(folder) if folder else Rehearsal(Path("memory"))
+        self.ledger: Ledger = Ledger.open(folder) if folder else Ledger.in_memory()
         self.source = MemorySource(*meetings)
         self.minter = MemoryMinter()
         self.calendar = MemoryCalendar()
@@ -74,7 +74,7 @@ class House:
             name, calendar or self.calendar, self.profile, self.ledger, self.now, keep=self.keep, restore=self.restore
         )
         run = push(target, LISTING.window(self.now), self.progress, self._told, workers=1)
-        self.ledger.save_run(run)
+        self.ledger.history.save(run)
         return run
 
     def _told(self, word: str, event: str) -> None:

@@ -30,6 +30,7 @@ from syncd.ledger.lock import Syncing
 from syncd.model import Meeting, Snapshot, Standing, Visitor, Window, overlaps
 from syncd.plan.pull import KnownMeeting, known_as
 from tests.support.memory_servers import MemoryCalendar, MemoryMinter, MemorySource
+from tests.support.tables import HastyDatabase, full_disk
 
 
 class Time:
@@ -221,8 +222,7 @@ class Simulation:
         self.accounts = {name: Account(name, self.weather) for name in config.accounts}
         self.calendars = {name: WeatheredCalendar(name, self.weather) for name in config.calendars}
         self.minter = Minter(self.weather)
-        self.ledger = Ledger(config.state, patience=0.0)
-        self.ledger._rows("PRAGMA synchronous=OFF")  # no power is cut here
+        self.ledger = Ledger(HastyDatabase(config.state, patience=0.0))
         self.heap = Heap(self.time)
         self.looks = 0
         self._connected = connected or Servers(self.accounts, self.minter, {}, lambda: None)
@@ -274,18 +274,21 @@ class Simulation:
 
     def status(self) -> report.Json:
         """``syncd status --json``."""
-        standings = self.ledger.standings()
+        standings = self.ledger.history.standings()
         for run in self.daemon.unnoted():
-            noted = standings.get((run.kind, run.name))
-            standings[run.kind, run.name] = Standing(run, noted.last_success if noted else None)
-        sizes, installation = self.ledger.sizes(), self.ledger.secret("installation")
-        profiles = {name: feed_profile(self.config, installation, feed) for name, feed in self.ledger.feeds().items()}
+            noted = standings.get(run.key)
+            standings[run.key] = Standing(run, noted.last_success if noted else None)
+        installation = self.ledger.secrets.get("installation")
+        profiles = {
+            name: feed_profile(self.config, installation, feed) for name, feed in self.ledger.feeds.all().items()
+        }
         return report.status_json(
             self.config,
             standings,
-            sizes,
+            self.ledger.meetings.counts(),
+            self.ledger.placements.counts(),
             {name: profile.accounts if profile else None for name, profile in profiles.items()},
-            {name: sizes.get(("profile", profile.key), 0) for name, profile in profiles.items() if profile},
+            {name: len(self.ledger.feeds.content(feed)) for name, feed in self.ledger.feeds.all().items()},
             Syncing(1, self._begun, daemon=True),
         )
 
@@ -343,9 +346,5 @@ class Simulation:
     @contextmanager
     def full(self) -> Iterator[None]:
         """The disk that the ledger lies on is full."""
-        pages = self.ledger._rows("PRAGMA page_count")[0][0]
-        self.ledger._rows(f"PRAGMA max_page_count={pages}")
-        try:
+        with full_disk(self.ledger):
             yield
-        finally:
-            self.ledger._rows("PRAGMA max_page_count=4294967294")

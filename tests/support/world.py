@@ -23,7 +23,7 @@ from syncd.ical.mark import read_mark
 from syncd.ical.recurrence import occurrences
 from syncd.jobs.jobs import Jobs
 from syncd.jobs.servers import Servers
-from syncd.ledger.ledger import Ledger, Rehearsal
+from syncd.ledger.ledger import Ledger
 from syncd.model import Feed, Found, Identity, Invite, Meeting, Override, Seen, Snapshot, Stored, Visitor, Window
 from syncd.model import meeting_digest as digest_of_meeting
 from syncd.plan.links import WAYS
@@ -319,7 +319,7 @@ class World:
         self.version = 1
         self.past, self.ahead = 3 * DAY, 30 * DAY
         self.stop_after: int | None = None
-        self.ledger: Ledger = Rehearsal(Path("memory"))
+        self.ledger: Ledger = Ledger.in_memory()
         self.jobs: Jobs
         self.shown: set[str] = set()
         self.dropped: list[datetime] = []
@@ -388,11 +388,11 @@ class World:
                 raise Stopped("syncd is ending")
 
     def _subscribe(self) -> None:
-        self.ledger.save_feed(replace(FEED, accounts=self.configured("phone")))
+        self.ledger.feeds.add(replace(FEED, accounts=self.configured("phone")))
 
     def lose_ledger(self) -> None:
         self.ledger.close()
-        self.ledger = Rehearsal(Path("memory"))
+        self.ledger = Ledger.in_memory()
         self.minter.made.clear()
         for account in self.accounts.values():
             account.given.clear()
@@ -421,15 +421,15 @@ class World:
 
     def possible(self, event: str, what: str) -> set[str]:
         """The digests of a meeting as the source has it, and as the ledger has it still."""
-        source, here = self.ledger.sources(self.configured(what)).get(event), self.seen_by(event, what)
+        source, here = self.ledger.meetings.origins(self.configured(what)).get(event), self.seen_by(event, what)
         return {*([source.digest] if source else ()), *([digest_of_meeting(here[1])] if here else ())}
 
     def feed_bodies(self) -> dict[str, bytes]:
         """What the feed shows, by UID."""
-        feed = self.ledger.feeds()["phone"]
+        feed = self.ledger.feeds.all()["phone"]
         if feed.built is None:
             return {}
-        bodies = [body for *_, body in self.ledger.edition_bodies(feed)]
+        bodies = [body for *_, body in self.ledger.feeds.edition_bodies(feed)]
         result = {uid_of(body): body for body in bodies}
         assert len(result) == len(bodies), "the feed shows an event twice"
         return result

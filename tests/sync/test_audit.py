@@ -86,8 +86,8 @@ def test_what_somebody_deleted_is_forgotten_with_its_meeting(house: House) -> No
     house.push()
     del house.source.meetings["e3"]
     house.sync()
-    assert "e3" not in house.ledger.placements("team")
-    assert house.ledger.guard("team", ("work",), NOW - DAY).lately == 0
+    assert "e3" not in house.ledger.placements.of("team")
+    assert house.ledger.deletions.guard("team", ("work",), NOW - DAY).lately == 0
 
 
 def test_what_somebody_brought_back_from_the_trash_is_ours_again(house: House) -> None:
@@ -98,7 +98,7 @@ def test_what_somebody_brought_back_from_the_trash_is_ours_again(house: House) -
     house.calendar.user_puts(href("e3"), was)
     house.now += HOUR
     house.push()
-    assert house.ledger.placements("team")["e3"].state == "placed"
+    assert house.ledger.placements.of("team")["e3"].state == "placed"
     settled(house)
 
 
@@ -203,16 +203,16 @@ def test_what_a_lost_ledger_left_is_told_and_not_touched(house: House) -> None:
 def test_the_cursor_is_kept_only_when_all_that_was_seen_was_worked_off(house: House) -> None:
     house.now += HOUR
     house.push()
-    known = house.ledger.audited("team")
+    known = house.ledger.audits.last("team")
     assert known
     assert known.cursor
     house.calendar.user_puts(href("e3"), house.shown()["e3"].replace(b"Agenda", b"Else"))
     house.now += HOUR
     house.calendar.fail(Unavailable("calendar memory is down"), verb="fetch")
-    assert (house.push().state, house.ledger.audited("team")) == ("retrying", known)
+    assert (house.push().state, house.ledger.audits.last("team")) == ("retrying", known)
     house.calendar.fail(Refused("calendar memory refuses it"), verb="update")
     assert house.push().state == "needs_you"
-    after = house.ledger.audited("team")
+    after = house.ledger.audits.last("team")
     assert after
     assert (after.at, after.cursor) == (house.now, None)
     assert settled(house) == {"updated": 1, "entries": 10}

@@ -9,6 +9,7 @@ from syncd.model import Feed, Override, Run
 from syncd.sync.feed import build_feed
 from tests.support.meetings import DAY, NOW, meeting
 from tests.support.pipeline import House, silent
+from tests.support.tables import rows
 
 PHONE = Feed("phone", "0" * 64, ("work",), "owner", False, "", NOW)
 
@@ -20,16 +21,16 @@ class Reader:
         self.house = House(*(meeting(f"e{number}", number) for number in range(1, 21)))
         self.ledger = self.house.ledger
         for name in names or ("phone",):
-            self.ledger.save_feed(replace(PHONE, name=name, token_sha256=name))
+            self.ledger.feeds.add(replace(PHONE, name=name, token_sha256=name))
 
     def build(self, name: str = "phone") -> Run | None:
-        feed = self.ledger.feeds()[name]
+        feed = self.ledger.feeds.all()[name]
         run = build_feed(feed, self.house.profile, self.ledger, self.house.now, silent)
-        self.ledger.sweep_entries([self.house.profile.key])
+        self.ledger.entries.sweep([self.house.profile.key])
         return run
 
     def events(self, name: str = "phone") -> set[str]:
-        rows = self.ledger.edition_bodies(self.ledger.feeds()[name])
+        rows = self.ledger.feeds.edition_bodies(self.ledger.feeds.all()[name])
         text = join_feed((body for *_, body in rows), name="x").decode()
         return {line.removeprefix("UID:") for line in text.splitlines() if line.startswith("UID:")}
 
@@ -61,15 +62,15 @@ def state(run: Run | None) -> tuple[str, int]:
 def test_a_feed_is_not_built_before_its_account_was_listed() -> None:
     reader = Reader()
     assert reader.build() is None
-    assert reader.ledger.feeds()["phone"].built is None
+    assert reader.ledger.feeds.all()["phone"].built is None
 
 
 def test_a_few_meetings_that_go_leave_the_feed_and_nothing_of_them_stays(reader: Reader) -> None:
     reader.lose(3)
     assert state(reader.build()) == ("ok", 0)
     assert reader.events() == ALL - {"e1", "e2", "e3"}
-    assert reader.ledger._rows("SELECT count(*) FROM entry") == [(17,)]
-    assert reader.ledger._rows("SELECT count(*) FROM released") == [(0,)]
+    assert rows(reader.ledger, "SELECT count(*) FROM entry") == [(17,)]
+    assert rows(reader.ledger, "SELECT count(*) FROM released") == [(0,)]
 
 
 def test_too_much_that_goes_is_held_until_a_person_lets_exactly_that_pass(reader: Reader) -> None:
@@ -80,11 +81,11 @@ def test_too_much_that_goes_is_held_until_a_person_lets_exactly_that_pass(reader
         assert run
         assert run.message == "would drop 8 of 20: syncd confirm phone"
         assert reader.events() == ALL
-    assert reader.ledger.confirm("feed/phone") == 8
+    assert reader.ledger.deletions.confirm("feed/phone") == 8
     reader.lose(1, first=9)
     assert state(reader.build()) == ("ok", 0)
     assert reader.events() == {f"e{number}" for number in range(10, 21)}
-    assert reader.ledger.confirm("feed/phone") == 0
+    assert reader.ledger.deletions.confirm("feed/phone") == 0
 
 
 def test_small_portions_are_held_too_and_a_day_later_they_are_not(reader: Reader) -> None:
@@ -94,7 +95,7 @@ def test_small_portions_are_held_too_and_a_day_later_they_are_not(reader: Reader
     reader.lose(2, first=5)
     assert state(reader.build()) == ("held", 2)
     assert len(reader.events()) == 16
-    reader.ledger.confirm("feed/phone")
+    reader.ledger.deletions.confirm("feed/phone")
     reader.build()
     reader.house.now += 2 * DAY
     reader.lose(2, first=7)
@@ -110,9 +111,9 @@ def test_a_meeting_that_comes_back_while_it_is_held_is_shown_as_it_is_now(reader
     reader.house.pull()
     assert state(reader.build()) == ("ok", 0)
     assert reader.events() == ALL
-    bodies = [body for *_, body in reader.ledger.edition_bodies(reader.ledger.feeds()["phone"])]
+    bodies = [body for *_, body in reader.ledger.feeds.edition_bodies(reader.ledger.feeds.all()["phone"])]
     assert any(b"Back again" in body for body in bodies)
-    assert reader.ledger.guard("feed/phone", ("work",), NOW).held == frozenset()
+    assert reader.ledger.deletions.guard("feed/phone", ("work",), NOW).held == frozenset()
 
 
 def test_each_feed_is_asked_for_on_its_own() -> None:
@@ -123,15 +124,15 @@ def test_each_feed_is_asked_for_on_its_own() -> None:
     reader.lose(8)
     for name in ("phone", "tablet"):
         reader.build(name)
-    reader.ledger.confirm("feed/phone")
+    reader.ledger.deletions.confirm("feed/phone")
     assert state(reader.build()) == ("ok", 0)
     assert state(reader.build("tablet")) == ("held", 8)
     assert len(reader.events()) == 12
     assert reader.events("tablet") == ALL
-    reader.ledger.confirm("feed/tablet")
+    reader.ledger.deletions.confirm("feed/tablet")
     reader.build("tablet")
     assert len(reader.events("tablet")) == 12
-    assert reader.ledger._rows("SELECT count(*) FROM entry") == [(12,)]
+    assert rows(reader.ledger, "SELECT count(*) FROM entry") == [(12,)]
     reader.ledger.close()
 
 
@@ -143,7 +144,7 @@ def test_a_feed_shows_its_former_profile_until_the_new_one_is_rendered_and_keeps
     assert reader.events() == ALL
     assert state(reader.build()) == ("held", 8)
     assert reader.events() == ALL
-    profiles = reader.ledger._rows("SELECT DISTINCT profile FROM entry")
+    profiles = rows(reader.ledger, "SELECT DISTINCT profile FROM entry")
     assert profiles == [(reader.house.profile.key,)]
 
 
@@ -170,13 +171,13 @@ def test_a_series_whose_last_occurrence_was_cancelled_leaves_and_comes_back(read
 def test_a_revoked_feed_leaves_no_trace(reader: Reader) -> None:
     reader.lose(8)
     reader.build()
-    assert reader.ledger.revoke_feed("phone")
-    reader.ledger.sweep_entries([])
+    assert reader.ledger.feeds.revoke("phone")
+    reader.ledger.entries.sweep([])
     for table in ("entry", "feed", "released", "hold", "lost"):
-        assert reader.ledger._rows(f"SELECT count(*) FROM {table}") == [(0,)], table
+        assert rows(reader.ledger, f"SELECT count(*) FROM {table}") == [(0,)], table
 
 
 def test_a_renamed_account_keeps_its_feed(reader: Reader) -> None:
     person = reader.house.source.person
-    reader.ledger.identify("office", person, ("office",))
-    assert reader.ledger.feeds()["phone"].accounts == ("office",)
+    reader.ledger.accounts.identify("office", person, ("office",))
+    assert reader.ledger.feeds.all()["phone"].accounts == ("office",)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from threading import Barrier, Event
@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from syncd.errors import LedgerError, LoginRefused, NeedsYou, Refused, Stopped, SyncdError, Unavailable
-from syncd.ledger.ledger import Ledger, Rehearsal
-from syncd.model import Audience, Identity, Invite, Link, Meeting, Profile, Run, Visitor
+from syncd.ledger.ledger import Ledger
+from syncd.ledger.links import Links
+from syncd.model import Audience, Identity, Invite, Link, Meeting, Profile, Run, RunKey, Visitor
 from syncd.plan.links import WAYS
 from syncd.plan.pull import Keep, known_as
 from syncd.sync.mint import mint
@@ -20,6 +21,7 @@ from syncd.sync.outages import Outages
 from tests.support.meetings import DAY, NOW, meeting
 from tests.support.memory_servers import MemoryMinter, MemorySource
 from tests.support.pipeline import silent
+from tests.support.tables import full_disk
 
 PATIENCE = 20.0
 
@@ -48,14 +50,14 @@ class Town:
             installation="0123",
             versions=("1",),
         )
-        hosts = {("mint", name): "https://meet.example.org" for name in accounts}
+        hosts = {RunKey("mint", name): "https://meet.example.org" for name in accounts}
         self.outages = Outages(hosts, lambda: self.now)
 
     def pull(self, name: str) -> None:
         source = self.sources[name]
-        self.ledger.identify(name, source.identity(), tuple(self.sources))
+        self.ledger.accounts.identify(name, source.identity(), tuple(self.sources))
         kept = [Keep(each, known_as(each)) for each in source.meetings.values()]
-        self.ledger.save_pull(name, kept, Run("pull", name, self.now))
+        self.ledger.meetings.save_pull(name, kept, Run(RunKey("pull", name), self.now))
 
     def mint(self) -> dict[str, Run]:
         runs = mint(
@@ -68,11 +70,11 @@ class Town:
             self.outages,
             workers=self.workers,
         )
-        return {run.name: run for run in runs}
+        return {run.key.name: run for run in runs}
 
     def links(self) -> dict[str, set[str]]:
         """The events that have a link of a kind."""
-        links = self.ledger.links().values()
+        links = self.ledger.links.all().values()
         return {kind: {link.event for link in links if link.kind == kind and link.code} for kind in ("invite", "hash")}
 
 
@@ -82,13 +84,13 @@ EVENTS = {each.id for each in WEEK}
 
 @pytest.fixture(params=[1, 8], ids=["one after the other", "side by side"])
 def town(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Town]:
-    with Ledger(tmp_path) as ledger:
+    with Ledger.open(tmp_path) as ledger:
         yield Town(ledger, {"alice": WEEK}, workers=request.param)
 
 
 @pytest.fixture
 def memory() -> Iterator[Ledger]:
-    with Rehearsal(Path("memory")) as ledger:
+    with Ledger.in_memory() as ledger:
         yield ledger
 
 
@@ -167,7 +169,7 @@ class Telling(MemorySource):
 
 
 def test_an_openmeetings_that_hangs_keeps_no_invite_waiting(tmp_path: Path) -> None:
-    with Ledger(tmp_path) as ledger:
+    with Ledger.open(tmp_path) as ledger:
         town = Town(ledger, {"alice": WEEK}, workers=8)
         source = Telling(*WEEK)
         source.person = town.sources["alice"].person
@@ -209,7 +211,7 @@ def test_whoever_has_a_meeting_each_link_is_made_once_and_nearest_first(
         name: [meeting(event, int(event[1:]), own=own) for event, own in events.items()]
         for name, events in having.items()
     }
-    with Rehearsal(Path("memory")) as ledger:
+    with Ledger.in_memory() as ledger:
         town = Town(ledger, accounts)
         if dead:
             town.sources[dead].broken["invite"] = Unavailable("down")
@@ -236,7 +238,7 @@ def test_whoever_has_a_meeting_each_link_is_made_once_and_nearest_first(
 def test_many_threads_make_nothing_twice(tmp_path: Path) -> None:
     many = [meeting(f"e{number}", 1 + number / 10) for number in range(40)]
     foreign = [replace(each, own=False) for each in many]
-    with Ledger(tmp_path) as ledger:
+    with Ledger.open(tmp_path) as ledger:
         town = Town(ledger, {"a": foreign, "b": foreign[::2] + many[1::2], "c": many}, workers=8)
         town.mint()
         made = Counter(event for source in town.sources.values() for event in source.invites)
@@ -262,7 +264,7 @@ class Together(MemorySource):
 
 def test_accounts_are_worked_off_side_by_side(tmp_path: Path) -> None:
     barrier = Barrier(3)
-    with Ledger(tmp_path) as ledger:
+    with Ledger.open(tmp_path) as ledger:
         town = Town(ledger, {name: [meeting(f"of-{name}")] for name in "abc"}, workers=8)
         for name, source in town.sources.items():
             waiting = Together(barrier, *source.meetings.values())
@@ -289,7 +291,9 @@ def test_another_person_behind_the_login_makes_no_link(town: Town, audience: Aud
 def test_an_account_of_which_nobody_is_known_makes_no_link(memory: Ledger) -> None:
     town = Town(memory, {"alice": WEEK})
     town.sources["new"] = MemorySource(meeting("of-new"))
-    memory.save_pull("new", [Keep(meeting("of-new"), known_as(meeting("of-new")))], Run("pull", "new", NOW))
+    memory.meetings.save_pull(
+        "new", [Keep(meeting("of-new"), known_as(meeting("of-new")))], Run(RunKey("pull", "new"), NOW)
+    )
     town.profile = replace(town.profile, accounts=("alice", "new"), urls=("https://meet.example.org",) * 2)
     assert town.mint()["new"].state == "needs_you"
     assert town.sources["new"].asked["invite"] == 0
@@ -312,23 +316,21 @@ def test_a_refusal_is_one_meetings_alone(town: Town, broken: str) -> None:
 
 def test_nothing_is_made_that_a_full_ledger_could_not_note(memory: Ledger) -> None:
     town = Town(memory, {"alice": WEEK})
-    pages = memory._rows("PRAGMA page_count")[0][0]
-    memory._rows(f"PRAGMA max_page_count={pages}")
-    for _ in range(3):
-        with pytest.raises(LedgerError):
-            town.mint()
+    with full_disk(memory):
+        for _ in range(3):
+            with pytest.raises(LedgerError):
+                town.mint()
     assert (town.minter.made, town.sources["alice"].invites) == ([], {})
-    memory._rows("PRAGMA max_page_count=1000000")
     town.mint()
     assert town.links() == {"invite": EVENTS, "hash": EVENTS}
 
 
 def test_a_run_without_wishes_writes_nothing_and_asks_nobody(town: Town) -> None:
     town.mint()
-    before = town.ledger._db().conn.total_changes
+    before = town.ledger.database._reader().total_changes
     town.sources["alice"].broken["invite"] = town.minter.broken = Unavailable("down")
     assert town.mint() == {}
-    assert town.ledger._db().conn.total_changes == before
+    assert town.ledger.database._reader().total_changes == before
 
 
 def test_a_stop_ends_all_lines_and_what_was_made_is_kept(town: Town) -> None:
@@ -387,15 +389,17 @@ def test_what_one_account_has_no_right_to_make_the_next_one_makes_and_nobody_ask
     assert town.mint()["a"].counts["none"] == 7
 
 
-class Broken(Ledger):
-    """A ledger that takes no link."""
+class BrokenLinks(Links):
+    """A table that takes no link."""
 
-    def save_link(self, link: Link, by: str) -> None:  # noqa: ARG002
-        raise LedgerError("the disk is full")
+    def save(self, links: Iterable[tuple[Link, RunKey]]) -> None:
+        if [*links]:
+            raise LedgerError("the disk is full")
 
 
 def test_a_ledger_that_breaks_ends_all_lines_before_each_has_made_something(tmp_path: Path) -> None:
-    with Broken(tmp_path) as ledger:
+    with Ledger.open(tmp_path) as ledger:
+        ledger.links = BrokenLinks(ledger.database)
         town = Town(ledger, {name: [meeting(f"of-{name}")] for name in "abcdefgh"}, workers=2)
         with pytest.raises(LedgerError):
             town.mint()

@@ -5,13 +5,14 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from syncd.sync.outages import Job, Outages, host_of
+from syncd.model import RunKey
+from syncd.sync.outages import Outages, host_of
 from tests.support.meetings import DAY, HOUR, NOW
 
 HOST, OTHER = "https://dav.example.org", "https://om.example.org"
-TEAM = [("push", f"team{number}") for number in range(5)]
-LINKS = ("mint", "openmeetings")
-FEED = ("feed", "phone")
+TEAM = [RunKey("push", f"c{number}") for number in range(5)]
+LINKS = RunKey("maker", "openmeetings")
+FEED = RunKey("feed", "phone")
 JOBS = st.sampled_from([*TEAM, LINKS, FEED])
 
 
@@ -20,7 +21,7 @@ class Time:
 
     def __init__(self) -> None:
         self.now = NOW
-        hosts: dict[Job, str] = {**dict.fromkeys(TEAM, HOST), LINKS: OTHER}
+        hosts: dict[RunKey, str] = {**dict.fromkeys(TEAM, HOST), LINKS: OTHER}
         self.outages = Outages(hosts, lambda: self.now)
 
 
@@ -124,10 +125,10 @@ class Weather(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.time = Time()
-        self.out: dict[str | None, set[Job]] = {}
+        self.out: dict[str | None, set[RunKey]] = {}
 
     @rule(job=JOBS)
-    def fail(self, job: Job) -> None:
+    def fail(self, job: RunKey) -> None:
         host, held = self.time.outages.host(job), self.time.outages.held(job)
         match self.time.outages.failed(job):
             case "begins":
@@ -141,7 +142,7 @@ class Weather(RuleBasedStateMachine):
         assert self.time.outages.rounds(job) >= 1
 
     @rule(job=JOBS)
-    def answer(self, job: Job) -> None:
+    def answer(self, job: RunKey) -> None:
         host, held = self.time.outages.host(job), self.time.outages.held(job)
         ended = self.time.outages.answered(job)
         assert (ended is not None) == (host in self.out and held is None)
@@ -149,7 +150,7 @@ class Weather(RuleBasedStateMachine):
             assert {*ended.waiting} == self.out.pop(host) - {job}
 
     @rule(job=JOBS, seconds=st.integers(1, 7200))
-    def hold(self, job: Job, seconds: int) -> None:
+    def hold(self, job: RunKey, seconds: int) -> None:
         until = self.time.now + timedelta(seconds=seconds)
         self.time.outages.hold(job, until)
         assert job == FEED or (self.time.outages.held(job) or until) >= until

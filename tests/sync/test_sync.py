@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from syncd.errors import LoginRefused, NeedsYou, Refused, Stopped, Unavailable
 from syncd.ical.mark import read_mark
-from syncd.model import Meeting, Override, Run, When, overlaps
+from syncd.model import Meeting, Override, Run, RunKey, When, overlaps
 from syncd.sync.pull import pull
 from tests.support.meetings import DAY, HOUR, meeting
 from tests.support.memory_servers import MemoryCalendar
@@ -56,11 +56,11 @@ def test_after_any_change_one_sync_makes_the_calendar_agree_and_the_next_does_no
     house.source.meetings = {each.id: each for each in after}
     house.now += days * DAY
     if house.sync().counts["held"]:
-        house.ledger.confirm("team")
+        house.ledger.deletions.confirm("team")
         house.sync()
     first = house.shown()
-    entries = house.ledger.entries(house.profile.key)
-    assert {event: house.ledger.body(house.profile.key, event) for event in first} == first
+    entries = house.ledger.entries.of(house.profile.key)
+    assert {event: house.ledger.entries.body(house.profile.key, event) for event in first} == first
     window = LISTING.window(house.now)
     live = [entry for entry in entries.values() if entry.digest]
     assert {entry.event for entry in live if overlaps(entry.start, entry.end, window)} <= set(first)
@@ -79,14 +79,14 @@ def test_a_quiet_poll_costs_one_listing_and_one_row() -> None:
     house.sync()
     house.source.asked.clear()
     house.calendar.log.clear()
-    before = house.ledger._db().conn.total_changes
+    before = house.ledger.database._reader().total_changes
     run = house.pull()
     assert run.counts == {"meetings": 29, "changed": 0, "gone": 0, "asked": 0, "unreadable": 0}
     assert house.source.asked == {"snapshot": 1}
-    assert house.ledger._db().conn.total_changes - before == 1
+    assert house.ledger.database._reader().total_changes - before == 1
     assert house.mint() == []
     assert house.render().changed == 0
-    assert house.ledger._db().conn.total_changes - before == 1
+    assert house.ledger.database._reader().total_changes - before == 1
     assert house.calendar.log == []
 
 
@@ -146,7 +146,7 @@ def test_a_dead_openmeetings_delays_no_meeting_and_the_link_follows() -> None:
     house = House(meeting("e1"), meeting("e2", 2))
     house.minter.broken = Unavailable("OpenMeetings cannot be reached")
     house.pull()
-    runs = {run.name: run for run in house.mint()}
+    runs = {run.key.name: run for run in house.mint()}
     assert (runs["openmeetings"].state, runs["work"].state) == ("retrying", "ok")
     assert house.push().counts["created"] == 2
     house.minter.broken = None
@@ -159,7 +159,7 @@ def test_a_refused_openmeetings_login_is_tried_once_a_run() -> None:
     house = House(*(meeting(f"e{number}", number) for number in range(1, 9)))
     house.minter.broken = LoginRefused("OpenMeetings: the password is wrong")
     house.pull()
-    runs = {run.name: run for run in house.mint()}
+    runs = {run.key.name: run for run in house.mint()}
     assert runs["openmeetings"].state == "needs_login"
     assert house.source.asked["invite"] == 8
 
@@ -270,7 +270,7 @@ def test_too_many_deletions_are_held_until_a_person_confirms_them() -> None:
     assert (run.state, run.counts["held"], run.counts["deleted"]) == ("held", 20, 0)
     assert run.message == "would delete 20 of 20: syncd confirm team"
     assert len(house.shown()) == 20
-    house.ledger.confirm("team")
+    house.ledger.deletions.confirm("team")
     run = house.sync()
     assert (run.state, run.counts["deleted"], house.shown()) == ("ok", 20, {})
 
@@ -311,11 +311,11 @@ def test_a_confirmation_stands_until_it_is_carried_out() -> None:
     house.sync()
     house.source.meetings.clear()
     house.sync()
-    house.ledger.confirm("team")
+    house.ledger.deletions.confirm("team")
     house.calendar.fail(Unavailable("down"), verb="delete", times=3)
     assert (house.push().state, len(house.shown())) == ("retrying", 20)
     assert house.push().counts["deleted"] == 20
-    guard = house.ledger.guard("team", ("work",), house.now - DAY)
+    guard = house.ledger.deletions.guard("team", ("work",), house.now - DAY)
     assert guard.lately == 0
 
 
@@ -343,7 +343,7 @@ def test_what_a_stopped_push_deleted_counts_for_the_day() -> None:
     house.progress = stop_after_four
     run = house.push()
     assert (run.state, run.counts["deleted"]) == ("retrying", 4)
-    assert house.ledger.guard("team", ("work",), house.now - DAY).lately == 4
+    assert house.ledger.deletions.guard("team", ("work",), house.now - DAY).lately == 4
 
 
 def test_an_edit_of_the_configuration_deletes_nothing() -> None:
@@ -369,7 +369,7 @@ def test_sequence_never_goes_down_in_any_calendar() -> None:
 
 def test_an_account_that_cannot_be_asked_does_not_keep_the_next_one_from_giving_its_link() -> None:
     house = House(meeting("e1"))
-    house.ledger.save_pull("other", house.as_kept(), Run("pull", "other", house.now))
+    house.ledger.meetings.save_pull("other", house.as_kept(), Run(RunKey("pull", "other"), house.now))
     house.profile = replace(house.profile, accounts=("other", "work"), urls=("https://a.example.org",) * 2)
     house.sync()
     assert house.source.asked["invite"] == 1
@@ -436,7 +436,7 @@ def test_what_cannot_be_read_further_away_is_told_by_the_listings_of_the_next_da
     house = House(meeting("e1", 1), meeting("e2", 30))
     house.source.unreadable["e2"] = "its rule is none"
     house.sync()
-    told = house.ledger.standings()["pull", "work"].latest
+    told = house.ledger.history.standings()[RunKey("pull", "work")].latest
     house.now += timedelta(minutes=1)
     house.source.unreadable.clear()  # it is not listed
     run = pull("work", house.source, house.ledger, LISTING, house.now, soon=True)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger's table of links: ways in, each made once and kept."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from syncd.ledger.database import Database, marks, moment_of, text_of
+from syncd.ledger.history import insert_decision
+from syncd.model import Decision, Link, RunKey
+from syncd.plan.links import LinkKey
+
+PROBE = 16 << 10
+"""Bytes that must find room before links are made."""
+
+
+class Links:
+    """Links by (kind, event, whose)."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def all(self) -> dict[LinkKey, Link]:
+        """All links."""
+        return _by_key(self._database.stream("SELECT kind, event, whose, code, depends, made, at FROM link"))
+
+    def of(self, accounts: Sequence[str]) -> dict[LinkKey, Link]:
+        """The links of all meetings of these accounts."""
+        rows = self._database.stream(
+            "SELECT DISTINCT kind, link.event, whose, code, depends, made, at FROM meeting JOIN link "
+            f"ON link.event = meeting.event WHERE account IN ({marks(accounts)})",
+            accounts,
+        )
+        return _by_key(rows)
+
+    def save(self, links: Iterable[tuple[Link, RunKey]]) -> None:
+        """Record links at once, each with the run that asked for it: what was made must never be forgotten."""
+        saved = list(links)
+
+        def work(db: sqlite3.Connection) -> None:
+            for link, run in saved:
+                _save(db, link, run)
+
+        if saved:
+            self._database.write(work)
+
+    def probe(self) -> None:
+        """Raise what would keep the ledger from taking a few links: they are made where nobody takes them back.
+
+        The pages that it fills are free again afterwards, and written all the same.
+        """
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("INSERT INTO secret (name, value) VALUES ('probe', ?)", ("-" * PROBE,))
+            db.execute("DELETE FROM secret WHERE name = 'probe'")
+
+        self._database.write(work)
+
+
+def _save(db: sqlite3.Connection, link: Link, run: RunKey) -> None:
+    db.execute(
+        "INSERT INTO link (kind, event, whose, code, depends, made, at) VALUES (?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (kind, event, whose) DO UPDATE SET code = excluded.code, depends = excluded.depends, "
+        "made = excluded.made, at = excluded.at",
+        (link.kind, link.event, link.whose, link.code, link.depends, int(link.made), text_of(link.at)),
+    )
+    word = "none" if link.code is None else link.kind
+    why = "none to be had" if link.code is None else "made" if link.made else "found"
+    insert_decision(db, Decision(link.event, link.at, run, word, why))
+
+
+def _by_key(rows: Iterable[Any]) -> dict[LinkKey, Link]:
+    return {
+        (kind, event, whose): Link(kind, event, whose, code, depends, bool(made), moment_of(at))
+        for kind, event, whose, code, depends, made, at in rows
+    }
