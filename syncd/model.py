@@ -71,13 +71,14 @@ class SharedFolder(Struct, frozen=True, gc=False):
     password: str
 
 
-class Meeting(Struct, frozen=True, kw_only=True, gc=False):
+class Meeting(Struct, frozen=True, kw_only=True, dict=True):
     """What one account sees of one event, as far as we publish it.
 
     ``start`` and ``end`` are ``None`` for time-independent events; for a series they are its first
     occurrence. ``recurrence`` are RFC 5545 lines with their names (``RRULE:...``). ``own`` means that
     the account made the event. ``updated`` says when OpenTalk last touched the event; it moves without
-    a change and stays still with one, so it is not part of the digest.
+    a change and stays still with one, so it is not part of the digest. ``ical.recurrence`` keeps beside
+    these fields what it read in ``recurrence``.
     """
 
     id: str

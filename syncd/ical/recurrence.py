@@ -6,7 +6,7 @@ the start itself where the rule does not match it. All-day meetings recur by dat
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
 from heapq import merge
@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from dateutil.rrule import rrulestr  # type: ignore[import-untyped]
 from msgspec import Struct
+from msgspec.structs import replace
 
 from syncd.ical import zones
 from syncd.model import Meeting, Override, When, Window
@@ -27,6 +28,7 @@ MOST_OCCURRENCES = 20_000
 EARLIEST, LATEST = datetime(2, 1, 1), datetime(9998, 1, 1)  # noqa: DTZ001 -- wall time
 """Some write the last second of 9999 for "forever", which is too late for some zones."""
 
+_READ = "recurrence"
 _NAME = re.compile(r"(RRULE|EXRULE|RDATE|EXDATE)(?=[:;])", re.IGNORECASE)
 _ANY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*[:;]")
 _DATES = re.compile(r"(RDATE|EXDATE)((?:;[A-Z-]+=(?:\"[^\"]*\"|[^:;\"]*))*):(.+)", re.IGNORECASE)
@@ -68,9 +70,15 @@ class RecurrenceRule(Struct, frozen=True):
 
 
 class Recurrence(Struct, frozen=True):
-    """Recurrence lines, typed. ``rdates`` and ``exdates`` are dates if ``all_day``, else instants in UTC."""
+    """Recurrence lines, typed. ``rdates`` and ``exdates`` are dates if ``all_day``, else instants in UTC.
+
+    ``first`` is the first date that a rule gives, or without a rule the first of ``rdates``. Calendars need it as
+    DTSTART, which they always show (RFC 5545, 3.8.5.3), but OpenTalk's start need not match the rule. COUNT goes on
+    counting from it, and INTERVAL has the same beat from it. Excluded dates count as dates here.
+    """
 
     all_day: bool
+    first: Day
     rrules: tuple[RecurrenceRule, ...] = ()
     exrules: tuple[RecurrenceRule, ...] = ()
     rdates: tuple[Day, ...] = ()
@@ -108,6 +116,27 @@ def day_of(when: When) -> date:
     return when.utc.date() if when.utc.time() == time() else when.utc.astimezone(zone(when.zone)).date()
 
 
+def read(meeting: Meeting) -> Recurrence | None:
+    """What the recurrence lines of a meeting say; ``None`` if it has none, or no time.
+
+    They are parsed once for a meeting: what they say stays beside it, is no part of it, and goes with it. In the
+    ledger it is not, because times in a zone depend on the time zone database. Raises ValueError as ``parse``.
+    """
+    if not meeting.recurrence or meeting.start is None:
+        return None
+    beside: dict[str, Recurrence] = vars(meeting)
+    if _READ not in beside:
+        beside[_READ] = parse(meeting.recurrence, meeting.start, meeting.all_day)
+    return beside[_READ]
+
+
+def with_overrides(meeting: Meeting, overrides: Iterable[Override]) -> Meeting:
+    """The meeting with other overrides; its recurrence is the same, and is not parsed again."""
+    changed = replace(meeting, overrides=tuple(overrides))
+    vars(changed).update(vars(meeting))
+    return changed
+
+
 def parse(lines: Sequence[str], start: When, all_day: bool) -> Recurrence:
     """Read the lines of ``normalise``; ``start`` is the meeting's.
 
@@ -124,15 +153,15 @@ def parse(lines: Sequence[str], start: When, all_day: bool) -> Recurrence:
             dates[found[1].upper()] += _parse_dates(found[2], found[3], start, all_day)
         else:
             raise ValueError("its recurrence has a line that is neither a rule nor a list of dates")
-    recurrence = Recurrence(
+    rdates = tuple(sorted(set(dates["RDATE"])))
+    return Recurrence(
         all_day,
+        first=_first((day for rule in rules["RRULE"] for day in _first_of(rule, start, all_day)), rdates),
         rrules=tuple(rules["RRULE"]),
         exrules=tuple(rules["EXRULE"]),
-        rdates=tuple(sorted(set(dates["RDATE"]))),
+        rdates=rdates,
         exdates=tuple(sorted(set(dates["EXDATE"]))),
     )
-    first(recurrence, start)
-    return recurrence
 
 
 def _parse_rule(value: str, start: When, all_day: bool) -> RecurrenceRule:
@@ -187,18 +216,11 @@ def _parse_date(text: str, name: str, all_day: bool, *, late: bool = False) -> D
     return day_of(When(instant, name)) if found and found[3] else naive.date()
 
 
-def first(recurrence: Recurrence, start: When) -> Day:
-    """The first date that a rule gives; calendars need it as DTSTART, which they always show (RFC 5545, 3.8.5.3).
-
-    OpenTalk's start need not match the rule. COUNT goes on counting from this date, and INTERVAL has the same
-    beat from it, so nothing else has to change. Excluded dates count as dates here. Without a rule it is the
-    first of ``rdates``. Raises ValueError if there is none.
-    """
-    days = [day for rule in recurrence.rrules for day in _first_of(rule, start, recurrence.all_day)]
-    days = days or list(recurrence.rdates[:1])
-    if not days:
+def _first(days: Iterable[Day], rdates: Sequence[Day]) -> Day:
+    found = min(days, default=None) or next(iter(rdates), None)
+    if found is None:
         raise ValueError("its recurrence yields no date")
-    return min(days)
+    return found
 
 
 def _first_of(rule: RecurrenceRule, start: When, all_day: bool) -> list[Day]:
@@ -234,8 +256,8 @@ def _local(day: Day, start: When) -> datetime:
     return datetime.combine(day, time())
 
 
-def _kept(recurrence: Recurrence, start: When) -> Iterator[Day]:
-    """All dates in order, each once, without the excluded ones."""
+def days(recurrence: Recurrence, start: When) -> Iterator[Day]:
+    """All its dates in order, each once, without the excluded ones; overrides do not count."""
     excluded = merge(*(_days(rule, start, recurrence.all_day) for rule in recurrence.exrules), recurrence.exdates)
     not_before = next(excluded, None)
     previous: Day | None = None
@@ -256,7 +278,7 @@ def last_end(meeting: Meeting) -> datetime | None:
     if meeting.start is None:
         return None
     lasts = _duration(meeting.start, meeting.end, meeting.all_day)
-    recurrence = parse(meeting.recurrence, meeting.start, meeting.all_day) if meeting.recurrence else None
+    recurrence = read(meeting)
     if recurrence is None:
         day: Day = day_of(meeting.start) if meeting.all_day else meeting.start.utc
         return _instant(day) + lasts
@@ -311,14 +333,13 @@ def occurrences(meeting: Meeting, window: Window) -> list[tuple[Day, Day]]:
         return []
     lasts = _duration(meeting.start, meeting.end, meeting.all_day)
     first_day: Day = day_of(meeting.start) if meeting.all_day else meeting.start.utc
-    days: Iterator[Day] = iter([first_day])
-    if meeting.recurrence:
-        days = _kept(parse(meeting.recurrence, meeting.start, meeting.all_day), meeting.start)
+    recurrence = read(meeting)
+    begins = days(recurrence, meeting.start) if recurrence else iter([first_day])
     moved = {
         day_of(override.original) if meeting.all_day else override.original.utc: _moved(meeting, override)
         for override in meeting.overrides
     }
-    plain = takewhile(lambda day: _instant(day) <= window.until, days)
+    plain = takewhile(lambda day: _instant(day) <= window.until, begins)
     spans = [(day, day + lasts) for day in plain if day not in moved] + [span for span in moved.values() if span]
     touching = (span for span in spans if _instant(span[0]) <= window.until and _instant(span[1]) >= window.since)
     return sorted(touching, key=lambda span: _instant(span[0]))

@@ -19,7 +19,7 @@ from syncd.ical.description import calls, describe
 from syncd.ical.lines import PRODID, line, one_line, shorten, text
 from syncd.ical.recurrence import Day, Recurrence
 from syncd.ical.words import words
-from syncd.model import Meeting, Override, Profile, WaysIn, When, Window
+from syncd.model import Meeting, Override, Profile, WaysIn, When
 
 _SUMMARY_OCTETS = 1000
 _SEQUENCE = re.compile(rb"^SEQUENCE:[0-9]+", re.MULTILINE)
@@ -93,11 +93,11 @@ def _draw(meeting: Meeting, ways: WaysIn, profile: Profile) -> tuple[bytes, list
     if meeting.start is None:
         return None
     span, series = Span(meeting.start, meeting.end or meeting.start, meeting.all_day), None
-    if meeting.recurrence:
-        series = _series(meeting, meeting.start)
-        if not _any_left(meeting, series):
+    if parsed := recurrence.read(meeting):
+        series = _series(meeting, parsed)
+        if not _any_left(meeting, meeting.start, series):
             return None
-        span = _from_first(span, series.recurrence)
+        span = _from_first(span, parsed.first)
     master = [*_times(span, series=series is not None)]
     spans, events = [span], []
     if series:
@@ -112,14 +112,13 @@ def _draw(meeting: Meeting, ways: WaysIn, profile: Profile) -> tuple[bytes, list
     return b"".join(head), [b"".join(master + _content(meeting, None, ways, profile)), *events]
 
 
-def _series(meeting: Meeting, start: When) -> Series:
+def _series(meeting: Meeting, parsed: Recurrence) -> Series:
     """The recurrence with each of its occurrences told once.
 
     A cancelled one is an EXDATE, never an override; an override of an excluded occurrence shows nothing at
     OpenTalk, and nothing here; of two of one occurrence the later counts (two RECURRENCE-IDs of one value
     are refused by some servers).
     """
-    parsed = recurrence.parse(meeting.recurrence, start, meeting.all_day)
     overrides: dict[Day, Override] = {}
     for override in meeting.overrides:
         original = override.original
@@ -129,21 +128,19 @@ def _series(meeting: Meeting, start: When) -> Series:
     return Series(parsed, moved, tuple(sorted(gone)))
 
 
-def _any_left(meeting: Meeting, series: Series) -> bool:
+def _any_left(meeting: Meeting, start: When, series: Series) -> bool:
     """Whether any occurrence is left to show; an object without one is refused or breaks (Nextcloud)."""
     if series.moved or not (series.gone or series.recurrence.exrules):
         return True
-    end = recurrence.last_end(meeting)
-    since = datetime.min.replace(tzinfo=UTC)
-    return end is None or bool(recurrence.occurrences(meeting, Window(since, end)))
+    left = (day for day in recurrence.days(series.recurrence, start) if day not in series.gone)
+    return next(left, None) is not None or recurrence.last_end(meeting) is None
 
 
-def _from_first(span: Span, parsed: Recurrence) -> Span:
+def _from_first(span: Span, first: Day) -> Span:
     """The span of the first occurrence: calendars always show DTSTART, OpenTalk only what matches the rule.
 
     Both ends are in one zone, as one rule moves both.
     """
-    first = recurrence.first(parsed, span.start)
     if isinstance(first, datetime):
         start, zone = first, span.start.zone
         lasts = span.end.utc - span.start.utc

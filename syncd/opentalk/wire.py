@@ -222,19 +222,16 @@ class Listing:
     def _meeting(self, event: Event) -> Meeting:
         start = self._when(event.starts_at)
         end = _not_before(start, self._when(event.ends_at))
-        all_day = bool(event.is_all_day)
         lines = recurrence.normalise(event.recurrence_pattern or ()) if start else ()
-        if lines and start:
-            recurrence.parse(lines, start, all_day)
         room, phone = event.room, event.room.call_in
         folder = event.shared_folder.read if event.shared_folder else None
-        return Meeting(
+        meeting = Meeting(
             id=event.id,
             title=event.title or "",
             description=event.description or "",
             start=start,
             end=end,
-            all_day=all_day,
+            all_day=bool(event.is_all_day),
             recurrence=tuple(map(self._same, lines)),
             room=room.id,
             password=room.password or None,
@@ -249,6 +246,8 @@ class Listing:
             created=event.created_at.astimezone(UTC),
             updated=event.updated_at.astimezone(UTC),
         )
+        recurrence.read(meeting)
+        return meeting
 
     def _override(self, exception: EventException) -> Override:
         original = self._when(exception.original_starts_at)
@@ -322,7 +321,8 @@ def _not_before(start: When | None, end: When | None) -> When | None:
 
 def _joined(meeting: Meeting, overrides: dict[datetime, Override]) -> Meeting:
     lasts = meeting.end.utc - meeting.start.utc if meeting.start and meeting.end else _NOTHING
-    return replace(meeting, overrides=tuple(_settled(overrides[original], lasts) for original in sorted(overrides)))
+    settled = (_settled(overrides[original], lasts) for original in sorted(overrides))
+    return recurrence.with_overrides(meeting, settled)
 
 
 def _settled(override: Override, lasts: timedelta) -> Override:

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from msgspec import Struct
-from msgspec.structs import replace
 
-from syncd.ical.recurrence import last_end
+from syncd.ical.recurrence import last_end, with_overrides
 from syncd.model import (
     Meeting,
     Override,
@@ -72,7 +71,7 @@ def with_overrides_outside(meeting: Meeting, known: Meeting, window: Window) -> 
     outside = [each for each in known.overrides if each.original not in listed and _is_outside(each, window)]
     if not outside:
         return meeting
-    return replace(meeting, overrides=tuple(sorted((*meeting.overrides, *outside), key=_by_original)))
+    return with_overrides(meeting, sorted((*meeting.overrides, *outside), key=_by_original))
 
 
 def _is_outside(override: Override, window: Window) -> bool:

@@ -3,15 +3,28 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 
+import msgspec
 import pytest
 import recurring_ical_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from icalendar import Calendar, Event, vDDDLists, vRecur
+from msgspec.structs import replace
 
-from syncd.ical.recurrence import MOST_OCCURRENCES, day_of, first, last_end, normalise, occurrences, parse, zone
-from syncd.model import Meeting, Override, When, Window
-from tests.support.meetings import BERLIN, HOUR, at, meeting
+from syncd.ical.recurrence import (
+    MOST_OCCURRENCES,
+    day_of,
+    last_end,
+    normalise,
+    occurrences,
+    parse,
+    read,
+    with_overrides,
+    zone,
+)
+from syncd.model import Meeting, Override, When, Window, meeting_digest
+from tests.support.icalendar_text import rendered
+from tests.support.meetings import BERLIN, HOUR, CountedLines, at, meeting
 
 MONDAY = at(2026, 10, 5, 7)
 
@@ -125,12 +138,12 @@ def test_the_date_of_whole_days_is_that_of_utc_midnight_or_else_of_the_zone() ->
 
 def test_the_first_date_is_the_first_that_the_rule_gives() -> None:
     fridays = parse(normalise(["FREQ=WEEKLY;BYDAY=FR;COUNT=4"]), MONDAY, all_day=False)
-    assert first(fridays, MONDAY) == datetime(2026, 10, 9, 7, tzinfo=UTC)
+    assert fridays.first == datetime(2026, 10, 9, 7, tzinfo=UTC)
     monthly = ["FREQ=MONTHLY;BYMONTHDAY=1", "RDATE;TZID=Europe/Berlin:20261015T100000"]
-    assert first(parse(normalise(monthly), MONDAY, all_day=False), MONDAY) == datetime(2026, 11, 1, 8, tzinfo=UTC)
+    assert parse(normalise(monthly), MONDAY, all_day=False).first == datetime(2026, 11, 1, 8, tzinfo=UTC)
     only = parse(["RDATE:20261015T100000Z,20261013T100000Z"], MONDAY, all_day=False)
-    assert first(only, MONDAY) == datetime(2026, 10, 13, 10, tzinfo=UTC)
-    assert first(parse(["RRULE:FREQ=DAILY"], at(2026, 10, 5), all_day=True), at(2026, 10, 5)) == date(2026, 10, 5)
+    assert only.first == datetime(2026, 10, 13, 10, tzinfo=UTC)
+    assert parse(["RRULE:FREQ=DAILY"], at(2026, 10, 5), all_day=True).first == date(2026, 10, 5)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +160,7 @@ def test_the_first_date_is_the_first_that_the_rule_gives() -> None:
 def test_moving_the_start_to_the_first_date_changes_no_date(rule: str, day: int) -> None:
     start = at(2026, 10, day, 7)
     weekly = series(rule, start=start)
-    moved = first(parse(weekly.recurrence, start, all_day=False), start)
+    moved = parse(weekly.recurrence, start, all_day=False).first
     assert isinstance(moved, datetime)
     end = datetime(2060, 1, 1, tzinfo=UTC)
     assert begins(weekly, start.utc, end) == begins(series(rule, start=When(moved, BERLIN)), start.utc, end)
@@ -232,7 +245,7 @@ def test_occurrences_are_those_that_calendars_show(
         recurrence = parse(normalise([rule + end, f"EXDATE:{hole}"]), start, all_day=False)
     except ValueError:
         return
-    begin = first(recurrence, start)
+    begin = recurrence.first
     assert isinstance(begin, datetime)
     event = Event()
     event.add("UID", "series")
@@ -246,3 +259,26 @@ def test_occurrences_are_those_that_calendars_show(
     shown = recurring_ical_events.of(calendar).between(start.utc, until)
     expected = sorted(found["DTSTART"].dt.astimezone(UTC) for found in shown)
     assert begins(series(rule + end, f"EXDATE:{hole}", start=start), start.utc, until) == expected
+
+
+def test_a_series_is_parsed_once_however_often_it_is_asked_for() -> None:
+    lines = CountedLines(("RRULE:FREQ=WEEKLY;BYDAY=MO,TU;COUNT=9", "EXDATE;TZID=Europe/Berlin:20261006T090000"))
+    cancelled = Override(original=at(2026, 10, 12, 7), cancelled=True)
+    of = replace(series(overrides=[cancelled]), recurrence=lines)
+    assert last_end(of) == datetime(2026, 11, 2, 9, tzinfo=UTC)
+    entry = rendered(of)
+    assert rendered(with_overrides(of, ())).body != entry.body == rendered(of).body
+    assert read(of) is read(with_overrides(of, ()))
+    assert lines.times == 1
+
+
+def test_what_was_read_of_a_series_is_no_part_of_it() -> None:
+    of = series("RRULE:FREQ=DAILY;COUNT=3")
+    before = meeting_digest(of), msgspec.json.encode(of)
+    assert read(of) == parse(of.recurrence, MONDAY, all_day=False)
+    assert of == series("RRULE:FREQ=DAILY;COUNT=3")
+    assert (meeting_digest(of), msgspec.json.encode(of)) == before
+    later = replace(of, start=at(2026, 10, 6, 7))
+    assert begins(later, MONDAY.utc, MONDAY.utc + timedelta(days=2))[0] == datetime(2026, 10, 6, 7, tzinfo=UTC)
+    assert read(replace(of, recurrence=())) is None
+    assert read(replace(of, start=None, end=None)) is None

@@ -8,11 +8,13 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import force_setattr, replace
 
 from syncd.errors import BadAnswer
-from syncd.model import CallIn, Meeting, Override, SharedFolder, When
+from syncd.model import CallIn, Meeting, Override, SharedFolder, When, Window
 from syncd.opentalk.wire import Listing, read_invites
-from tests.support.meetings import at
+from syncd.plan.pull import known_as, with_overrides_outside
+from tests.support.meetings import CountedLines, at
 from tests.support.opentalk_json import ID, event_json, exception_json, series_json, time_json
 from tests.support.replay import recorded
 
@@ -217,3 +219,17 @@ def test_an_occurrence_keeps_its_own_end() -> None:
     assert moved.end == moved.start
     longer = read(series_json(), exception_json(21, ends_at=time_json("2025-07-21T09:00:00Z"))).overrides[0]
     assert (longer.start, longer.end) == (None, When(moved.original.utc + timedelta(hours=2), "Europe/Berlin"))
+
+
+def test_the_recurrence_of_an_event_is_parsed_once_until_it_is_in_the_ledger() -> None:
+    for items in ([series_json()], [exception_json(21), series_json()]):
+        listed = read(*items)
+        lines = CountedLines(listed.recurrence)
+        force_setattr(listed, "recurrence", lines)
+        assert known_as(listed).end is None
+        hidden = Override(original=at(2025, 9, 1, 7), cancelled=True)
+        window = Window(listed.created, listed.created + timedelta(days=50))
+        whole = with_overrides_outside(listed, replace(listed, overrides=(hidden,)), window)
+        assert hidden in whole.overrides
+        assert known_as(whole).end is None
+        assert lines.times == 0

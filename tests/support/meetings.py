@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Meetings such as an account lists them, of which a test changes what it is about, and the moment it takes place."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from syncd.model import Meeting, When
@@ -31,3 +32,13 @@ def meeting(event: str = "e1", day: float = 1, **fields: object) -> Meeting:
         "updated": NOW - 5 * DAY,
     }
     return Meeting(**(usual | fields))  # type: ignore[arg-type]
+
+
+class CountedLines(tuple[str, ...]):
+    """Lines of a recurrence that count how often they are gone through."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.times += 1
+        return super().__iter__()
