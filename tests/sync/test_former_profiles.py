@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A profile of another shape has another key: all entries are rendered anew, and nobody notices."""
+
+import re
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from syncd.config.profiles import calendar_profile
+from syncd.ledger.database import FILE
+from syncd.ledger.ledger import Ledger
+from syncd.model import Feed
+from syncd.sync.feed import build_feed
+from syncd.sync.render import render_entries
+from tests.support.configuration import PASSWORD, read_configuration
+from tests.support.meetings import NOW, meeting
+from tests.support.pipeline import House, silent
+
+OLD = Path(__file__).parents[1] / "ledgers" / "before-tables-by-name.sqlite"
+KEYS = {"own": "65dfc1cdf3c02677c9ac96513a8208f9", "team": "6ce5a39855edbdfffdf6489aff666fa9"}
+"""Under which keys the old ledger has the entries of its calendars, read in it by hand."""
+
+CONFIGURATION = f"""
+[opentalk.alice]
+url = "http://127.0.0.1:41117"
+username = "alice"
+{PASSWORD}
+[opentalk.bob]
+url = "http://127.0.0.1:41117"
+username = "bob"
+{PASSWORD}
+[openmeetings]
+url = "http://127.0.0.1:40583/openmeetings"
+username = "syncd"
+{PASSWORD}
+[caldav.own]
+url = "https://dav.example.org/own/"
+username = "alice"
+accounts = ["alice"]
+{PASSWORD}
+[caldav.team]
+url = "https://dav.example.org/team/"
+username = "alice"
+accounts = ["alice", "bob"]
+{PASSWORD}
+"""
+"""Of the syncd that wrote the old ledger."""
+
+
+def test_nothing_is_written_and_feeds_show_the_same_under_a_new_key(tmp_path: Path) -> None:
+    house = House(*(meeting(f"e{number}", number) for number in range(1, 6)), folder=tmp_path)
+    house.ledger.feeds.add(Feed("phone", "0" * 64, ("work",), "owner", True, "", NOW))
+    house.sync()
+    build_feed(house.ledger.feeds.all()["phone"], house.profile, house.ledger, NOW, silent)
+    before, objects = edition(house), dict(house.calendar.objects)
+    with closing(sqlite3.connect(tmp_path / FILE)) as database, database:
+        database.execute("UPDATE entry SET profile = 'former', inputs = 'work digest code hash'")
+        database.execute("UPDATE feed SET built = 'former'")
+    assert edition(house) == before
+    house.calendar.log.clear()
+    run = house.push()
+    assert (run.state, run.done, house.calendar.objects) == ("ok", {}, objects)
+    assert edition(house) == before
+    built = build_feed(house.ledger.feeds.all()["phone"], house.profile, house.ledger, NOW, silent)
+    assert built
+    assert (built.state, edition(house)) == ("ok", before)
+    house.ledger.close()
+
+
+def edition(house: House) -> list[tuple[str, int, bytes]]:
+    """What the feed shows."""
+    found = house.ledger.feeds.edition_bodies(house.ledger.feeds.all()["phone"])
+    assert len(found) == 5
+    return found
+
+
+@pytest.mark.parametrize("calendar", KEYS)
+def test_entries_of_an_old_ledger_say_the_same_to_the_byte(tmp_path: Path, calendar: str) -> None:
+    shutil.copy(OLD, tmp_path / FILE)
+    config = read_configuration(tmp_path, CONFIGURATION)
+    with Ledger.open(tmp_path) as ledger:
+        profile = calendar_profile(config, ledger.secrets.get("installation"), calendar)
+        assert profile.key not in KEYS.values()
+        assert render_entries(ledger, profile, NOW, silent).problems == ()
+        old, new = contents(ledger, KEYS[calendar]), contents(ledger, profile.key)
+    assert len(old) >= 7
+    assert {event: new[event] for event in old} == old
+
+
+def contents(ledger: Ledger, profile: str) -> dict[str, tuple[str, bytes]]:
+    """Digest and bytes of the entries of a profile by event, without the revision."""
+    return {
+        event: (entry.digest, re.sub(rb"SEQUENCE:[0-9]+", b"SEQUENCE:", ledger.entries.body(profile, event)))
+        for event, entry in ledger.entries.of(profile).items()
+    }
