@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenMeetings: where entry hashes come from."""
+"""Apache OpenMeetings, the link maker that creates entry hashes."""

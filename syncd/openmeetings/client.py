@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An Apache OpenMeetings that makes entry hashes for meetings, over its REST services.
+"""Makes entry hashes for meetings, with the REST services of an Apache OpenMeetings.
 
-The server keeps a visitor on the session that asked for the hash, not on the hash: a second hash of the same
-session renames everybody who got the first, and opening a link turns its session into the visitor's, without a
-right to anything. So every hash has a login of its own, and no two are made at once. Links that were made must
-never be fetched from here: a GET enters the room, and uses a link up.
+The server stores the visitor in the session that requested the hash, not with the hash: a second hash of the same
+session renames everybody who got the first, and opening a link makes its session the visitor's, without rights. So
+every hash is made in a session of its own, one at a time. A link must never be fetched from here: a GET enters the
+room and uses the link up.
 """
 
 import json
@@ -36,32 +36,32 @@ NAME = "openmeetings"
 EXTERNAL_TYPE = "syncd"
 ROOM_TYPE = "CONFERENCE"
 NAME_LENGTH = 255
-"""What OpenMeetings calls our group of rooms and visitors; their type; the UTF-16 units of a room's name."""
+"""The external type of our rooms and visitors; the type of a room; the most UTF-16 units in a room's name."""
 
 DEADLINE = 25.0
-"""Seconds for an answer: since 9.0.0 a wrong password is answered after 6 to 15 of them."""
+"""Seconds for a whole answer: since 9.0.0 a wrong password is answered after 6 to 15 seconds."""
 
-GUARDED = "openmeetings: something before the server refuses us: let this machine reach its services"
+BLOCKED = "openmeetings: something before the server refuses us: let this machine reach its services"
 REFUSALS = {
-    401: GUARDED,
-    403: GUARDED,
+    401: BLOCKED,
+    403: BLOCKED,
     404: "openmeetings: its services are not there (404): openmeetings.url must end with the context's path, as in "
     "https://om.example.org/openmeetings",
     405: "openmeetings: a service has another method (405): its version is not one that syncd knows",
-    407: GUARDED,
+    407: BLOCKED,
 }
 
 
 class _WrongMethod(NeedsYou):
-    """The service has another method in this version."""
+    """The service has another HTTP method in this version."""
 
 
 class OpenMeetings:
     """An OpenMeetings account with the rights Login and SOAP at ``url``, which ends with the context's path.
 
-    ``room`` is the number of the room for everything; ``None`` makes a room of its own for every event, for
-    ``capacity`` people (the server's own default is 4). ``deadline`` bounds an answer, in seconds. The password
-    is read for every login. Nothing is asked until a method is called; threads may share it, and take turns.
+    ``room`` is the number of the room for all events; with ``None`` every event gets a room of its own, for
+    ``capacity`` people (the server's default is 4). ``deadline`` bounds an answer, in seconds. The password is read
+    for every login. Constructing it sends nothing. Threads may share it; their requests wait for each other.
     """
 
     def __init__(
@@ -81,16 +81,16 @@ class OpenMeetings:
         self._password = password
         self._room = room
         self._capacity = capacity
-        self._remote = HttpClient(NAME, ca_file=ca_file, deadline=deadline, connections=1, clock=clock)
-        self._turn = threading.Lock()
+        self._client = HttpClient(NAME, ca_file=ca_file, deadline=deadline, connections=1, clock=clock)
+        self._lock = threading.Lock()
         self._login_method = "POST"
         self._wrong_password = False
 
     def hash(self, event: str, name: str, visitor: Visitor) -> str:
-        """Make the entry hash by which ``visitor`` enters the room of ``event``, as often as they like.
+        """Make the entry hash with which ``visitor`` enters the room of ``event``, any number of times.
 
-        ``name`` is the meeting's title; a room made now is called that. Raises LoginRefused, NeedsYou,
-        Unavailable, and Refused if the server takes everything but this event.
+        ``name`` is the meeting's title; a room that is made gets this name. Raises LoginRefused, NeedsYou,
+        Unavailable, and Refused if the server refuses this event alone.
         """
 
         def make(sid: str) -> str:
@@ -103,13 +103,13 @@ class OpenMeetings:
             raise Refused(f"event {event}: {error}") from None
 
     def check(self) -> None:
-        """Find out whether hashes could be made: account, rights, room; one is made and never opened.
+        """Raise whatever would keep hashes from being made: account, rights, room. One is made and never opened.
 
-        It is for one use only, so that the server forgets its session after half an hour.
+        It is for a single use, so that the server forgets its session after half an hour.
         """
 
         def probe(sid: str) -> None:
-            if self._room is None:  # asks for a room that nobody has, and makes none without ``room=``
+            if self._room is None:  # looks up a room that does not exist; without ``room=`` none is made
                 self._send("GET", f"room/{ROOM_TYPE}/{EXTERNAL_TYPE}/check", {"sid": sid})
             else:
                 self._require_room(sid, self._room)
@@ -119,19 +119,20 @@ class OpenMeetings:
 
     def close(self) -> None:
         """Close the connection."""
-        self._remote.close()
+        self._client.close()
 
     def _logged_in(self, ask: Callable[[str], T]) -> T:
-        """Let ``ask`` use a session of its own, and a second one if the first turned out to be none."""
-        with self._turn:
-            with suppress(NotAllowed):  # once more then: the session may have ended between two requests
+        """Call ``ask`` with a new session; if that turned out to have ended, once more with another."""
+        with self._lock:
+            with suppress(NotAllowed):  # the session may have ended between two requests
                 return ask(self._login())
             return ask(self._login())
 
     def _login(self) -> str:
-        """A new session. The password was moved out of the URL in 9.0.0, from GET to POST.
+        """Log in and return the id of the new session.
 
-        The server's Allow names both, so only trying tells them apart; the better one is tried first.
+        Before 9.0.0 this is a GET with the password in the URL, since then a POST. Either version names both methods
+        in Allow, so only trying shows which it is; POST is tried first.
         """
         if self._wrong_password:
             raise LoginRefused(LOGIN_ERRORS[WRONG_PASSWORD])
@@ -153,13 +154,13 @@ class OpenMeetings:
         return self._send("GET", "user/login", params=fields)
 
     def _room_of(self, sid: str, event: str, name: str) -> int:
-        """The room of an event, made if there is none.
+        """The number of an event's room, which is made if there is none.
 
-        The type is said twice: the server looks a room up by that of the path and makes it of the other.
+        The type is sent twice: the server looks a room up by the one in the path and makes it with the other.
         """
         room = {
             "type": ROOM_TYPE,
-            "name": _cut(name),
+            "name": _shortened(name),
             "capacity": self._capacity,
             "externalId": event,
             "externalType": EXTERNAL_TYPE,
@@ -172,7 +173,7 @@ class OpenMeetings:
         return int(str(found["id"]))
 
     def _require_room(self, sid: str, room: int) -> None:
-        """Asked for a room that it does not have, the server fails with a Java message; a hash it would make."""
+        """Raise NeedsYou if there is no such room; the server would make a hash for it all the same."""
         try:
             self._send("GET", f"room/{room}", {"sid": sid})
         except Refused:
@@ -182,7 +183,7 @@ class OpenMeetings:
         user = {
             "externalId": external_id,
             "externalType": EXTERNAL_TYPE,
-            "firstname": visitor.firstname,  # never null: it would be the name "null"
+            "firstname": visitor.firstname,  # never null, which would become the name "null"
             "lastname": visitor.lastname,
         }
         options = {
@@ -203,12 +204,12 @@ class OpenMeetings:
         params: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
     ) -> Json:
-        """Ask a service: its JSON, ``{}`` if it says nothing; every other status becomes one of our exceptions.
+        """Send a request to a service and return its JSON, ``{}`` for an empty answer; raise for every other status.
 
-        Errors come in four shapes: 200 with the type ERROR, which is for the caller; 500 with the same JSON;
-        500 with a page of the servlet container; 400, 404, 405 and 415 with nothing at all.
+        Errors come in four forms: 200 with the type ERROR, which the caller reads; 500 with the same JSON; 500 with
+        an HTML page of the servlet container; 400, 404, 405 and 415 without a body.
         """
-        answer = self._remote.send(method, f"{self._services}/{path}", params=params, form=form)
+        answer = self._client.send(method, f"{self._services}/{path}", params=params, form=form)
         match answer.status:
             case 200:
                 return decode(answer, Json, NAME)
@@ -228,6 +229,6 @@ class OpenMeetings:
                 raise BadAnswer(f"openmeetings does not take a request as its other versions do ({status})")
 
 
-def _cut(name: str) -> str:
-    """A name as long as the database takes it; Java counts in UTF-16 units, of which no half pair is left."""
+def _shortened(name: str) -> str:
+    """A name cut to the length of the database's column, which Java counts in UTF-16 units; no pair is cut in half."""
     return name.encode("utf-16-le")[: 2 * NAME_LENGTH].decode("utf-16-le", "ignore")

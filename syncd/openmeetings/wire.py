@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What OpenMeetings' services answer, as values or as one of our exceptions. Pure: nothing is asked here."""
+"""Reads the answers of OpenMeetings' services, into values or our exceptions. Pure: no request is sent here."""
 
 from typing import Any
 
@@ -23,13 +23,14 @@ LOGIN_ERRORS = {
 
 
 class NotAllowed(LoginRefused):
-    """``error.notallowed``: a right is missing, or the session ended or became a visitor's; nobody can tell which."""
+    """``error.notallowed``: a right is missing, or the session has ended or become a visitor's."""
 
 
 def read_result(answer: Json) -> tuple[str, str]:
-    """Type and message of a ``serviceResult``.
+    """The type and message of a ``serviceResult``. Raises BadAnswer.
 
-    Jettison makes numbers of what looks like one, and Java exceptions without a text leave the message out.
+    Jettison writes a text that looks like a number as a number, and leaves out the message of a Java exception that
+    has no text.
     """
     result = answer.get("serviceResult")
     if not isinstance(result, dict):
@@ -38,21 +39,21 @@ def read_result(answer: Json) -> tuple[str, str]:
 
 
 def read_code(message: str) -> str:
-    """The message of a success, which is what was asked for."""
+    """The message of a success, which is the session id or the hash. Raises BadAnswer if it is empty."""
     if not message:
         raise BadAnswer("openmeetings answered success without a result")
     return message
 
 
 def login_error(key: str) -> SyncdError:
-    """What a refused login means, by the key of its message."""
+    """The exception for a refused login, by the key of its message."""
     if key in LOGIN_ERRORS:
         return LoginRefused(LOGIN_ERRORS[key])
     return Unavailable("openmeetings cannot check the login now; its own log says why")
 
 
 def service_error(message: str) -> SyncdError:
-    """What a service's error means. Its text is not told on: it may quote what we sent."""
+    """The exception for a service's error. The message is not passed on: it may quote what we sent."""
     if message == "error.notallowed":
         return NotAllowed(RIGHTS)
     return Refused("openmeetings refuses it for a reason of its own; its log says which")

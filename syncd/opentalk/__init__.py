@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where meetings come from: an OpenTalk controller and its identity provider."""
+"""OpenTalk, the source of meetings: its controller and its identity provider."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the address that people type to the places a client needs: API, identity provider, client id.
+"""Discovers an OpenTalk's API, identity provider and client id from the address that people open in the browser.
 
-It asks without a login and sends no secret. What it learnt over https never leads to http, except on this
-machine: a password would follow.
+It sends no secret. An address that was found over https is never one without TLS, except on this machine, because
+passwords will be sent there.
 """
 
 from ipaddress import ip_address
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Addresses(Struct, frozen=True):
-    """What the configuration says: the web app's address, and the others where they are given."""
+    """The configured addresses: the web app's, and others where discovery is not to look for them."""
 
     web: str
     controller: str | None = None
@@ -27,11 +27,11 @@ class Addresses(Struct, frozen=True):
     client_id: str | None = None
 
 
-class Places(Struct, frozen=True):
-    """Where everything is; ``api`` has no slash at its end.
+class Endpoints(Struct, frozen=True):
+    """The discovered addresses; ``api`` has no slash at its end.
 
-    The identity provider need not let devices sign in (RFC 8628), nor end what they began: RFC 7009's
-    revocation, OpenID Connect's logout. ``None`` is also what would be reached without TLS.
+    Optional are device authorization (RFC 8628), revocation (RFC 7009) and OpenID Connect's logout. They are ``None``
+    where the identity provider has none, or none with TLS.
     """
 
     api: str
@@ -83,63 +83,63 @@ class _OpenID(Struct, frozen=True):
     end_session_endpoint: str | None = None
 
 
-def discover(remote: HttpClient, known: Addresses) -> Places:
-    """Follow the chain that OpenTalk's own clients follow.
+def discover(client: HttpClient, configured: Addresses) -> Endpoints:
+    """Discover as OpenTalk's own clients do: web app, controller, identity provider.
 
-    Raises NeedsYou, which names the key that helps, Unavailable and BadAnswer.
+    Raises NeedsYou, which names the key to set, Unavailable and BadAnswer.
     """
-    web = known.web.rstrip("/")
-    controller = known.controller or _controller(remote, web)
-    api = _api(remote, controller.rstrip("/"))
-    login = _read(_get(remote, f"{api}/auth/login"), _Login)
+    web = configured.web.rstrip("/")
+    controller = configured.controller or _controller(client, web)
+    api = _api(client, controller.rstrip("/"))
+    login = _read(_get(client, f"{api}/auth/login"), _Login)
     if login is None:
         raise NeedsYou(
-            f"{remote.name}: there is no OpenTalk API at {_host(api)}; set {remote.name}.controller to the address "
+            f"{client.name}: there is no OpenTalk API at {_host(api)}; set {client.name}.controller to the address "
             "of the controller"
         )
-    issuer = known.issuer or _safe(remote, login.oidc.url, api, "issuer")
-    client_id = known.client_id or _client_id(remote, login.oidc.name)
-    place = issuer.rstrip("/") + "/.well-known/openid-configuration"  # not a join, that would drop the realm
-    openid = _read(_get(remote, place), _OpenID)
+    issuer = configured.issuer or _safe(client, login.oidc.url, api, "issuer")
+    client_id = configured.client_id or _client_id(client, login.oidc.name)
+    url = issuer.rstrip("/") + "/.well-known/openid-configuration"  # urljoin would drop the realm
+    openid = _read(_get(client, url), _OpenID)
     if openid is None:
-        raise NeedsYou(f"{remote.name}: there is no identity provider at {_host(issuer)}; set {remote.name}.issuer")
-    token_endpoint = _safe(remote, openid.token_endpoint, issuer, "issuer")
+        raise NeedsYou(f"{client.name}: there is no identity provider at {_host(issuer)}; set {client.name}.issuer")
+    token_endpoint = _safe(client, openid.token_endpoint, issuer, "issuer")
     others = (openid.device_authorization_endpoint, openid.revocation_endpoint, openid.end_session_endpoint)
-    return Places(
+    return Endpoints(
         api, issuer, client_id, token_endpoint, *(each if _is_safe(each, issuer) else None for each in others)
     )
 
 
-def _controller(remote: HttpClient, web: str) -> str:
-    found = _read(_get(remote, f"{web}/.well-known/opentalk/client"), _Client)
-    return _safe(remote, found.opentalk_controller.base_url, web, "controller") if found else web
+def _controller(client: HttpClient, web: str) -> str:
+    found = _read(_get(client, f"{web}/.well-known/opentalk/client"), _Client)
+    return _safe(client, found.opentalk_controller.base_url, web, "controller") if found else web
 
 
-def _api(remote: HttpClient, controller: str) -> str:
-    found = _read(_get(remote, f"{controller}/.well-known/opentalk/api"), _Api)
+def _api(client: HttpClient, controller: str) -> str:
+    found = _read(_get(client, f"{controller}/.well-known/opentalk/api"), _Api)
     base = found.opentalk_api.v1.base_url if found else "v1"
     if urlsplit(base).scheme:
-        return _safe(remote, base, controller, "controller").rstrip("/")
+        return _safe(client, base, controller, "controller").rstrip("/")
     return f"{controller}/{base.strip('/')}"
 
 
-def _client_id(remote: HttpClient, name: str) -> str:
+def _client_id(client: HttpClient, name: str) -> str:
     if name == "default":
         raise NeedsYou(
-            f"{remote.name}: this OpenTalk does not tell its client id; set {remote.name}.client_id (often 'Frontend')"
+            f"{client.name}: this OpenTalk does not tell its client id; set {client.name}.client_id (often 'Frontend')"
         )
     return name
 
 
-def _get(remote: HttpClient, url: str) -> Answer:
-    answer = remote.send("GET", url)
+def _get(client: HttpClient, url: str) -> Answer:
+    answer = client.send("GET", url)
     if answer.status == 429 or answer.status >= 500:  # noqa: PLR2004
-        raise unavailable(answer, f"{remote.name} ({_host(url)})")
+        raise unavailable(answer, f"{client.name} ({_host(url)})")
     return answer
 
 
 def _read(answer: Answer, kind: type[T]) -> T | None:
-    """What was answered, or ``None`` if it is not there: a web app answers unknown addresses with its first page."""
+    """Decode an answer; ``None`` if it is another document: a web app answers unknown paths with its first page."""
     if answer.status != 200:  # noqa: PLR2004
         return None
     try:
@@ -148,17 +148,17 @@ def _read(answer: Answer, kind: type[T]) -> T | None:
         return None
 
 
-def _safe(remote: HttpClient, found: str, source: str, key: str) -> str:
+def _safe(client: HttpClient, found: str, source: str, key: str) -> str:
     if not _is_safe(found, source):
         raise NeedsYou(
-            f"{remote.name}: {_host(source)} leads to {_host(found)} without TLS, where no password is sent; "
-            f"set {remote.name}.{key} to its https address"
+            f"{client.name}: {_host(source)} leads to {_host(found)} without TLS, where no password is sent; "
+            f"set {client.name}.{key} to its https address"
         )
     return found
 
 
 def _is_safe(found: str | None, source: str) -> bool:
-    """Whether an address does not lead from TLS to where there is none."""
+    """Whether an address has TLS, is on this machine, or was itself found without TLS."""
     return not found or urlsplit(source).scheme != "https" or urlsplit(found).scheme == "https" or _is_loopback(found)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens for an OpenTalk account, as httpx drives it: every request gets a bearer token that is still good.
+"""Adds a valid bearer token to every request of an OpenTalk account, as an ``httpx.Auth``.
 
-It sends nothing itself: the requests that it yields go the way of the one that needs a token. It knows no
-password or refresh token longer than it takes to use it, unless it was refused.
+It sends nothing itself: httpx sends the requests that it yields with the same client as the one that needs a token.
+A password or refresh token is not stored longer than it takes to use it, unless it was refused.
 """
 
 import threading
@@ -21,38 +21,38 @@ from syncd.transport import USER_AGENT, Answer, read, unavailable
 HEADERS = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", "Accept": "application/json"}
 
 Flow = Generator[httpx.Request, httpx.Response, None]
-Asking = Generator[httpx.Request, httpx.Response, Answer]
-Getting = Generator[httpx.Request, httpx.Response, Tokens]
+AnswerFlow = Generator[httpx.Request, httpx.Response, Answer]
+TokenFlow = Generator[httpx.Request, httpx.Response, Tokens]
 
 
 class Logins(Protocol):
-    """Where refresh tokens are kept, by the account's name in the configuration; other processes use it too."""
+    """The stored refresh tokens, by the account's name in the configuration. Other processes use them, too."""
 
     def refresh_token(self, account: str) -> str | None:
-        """What is kept now; ``None`` if nobody is signed in."""
+        """The stored token; ``None`` if nobody is signed in."""
 
     def save_refresh_token(self, account: str, token: str | None) -> None:
-        """Keep this one instead, for good when it returns; ``None`` forgets it."""
+        """Store this token instead, durably; ``None`` deletes it."""
 
 
 class Grant(httpx.Auth):
-    """The access token of an account, its renewal, and OpenTalk's sessions. How tokens are come by, others say.
+    """The access token of an account, its renewal, and OpenTalk's sessions; subclasses obtain the tokens.
 
     ``login_url`` is OpenTalk's ``/v1/auth/login``. Threads share one token, and one of them renews it.
 
-    A request that gets 401 or 500 is sent a second time with a new token: Keycloak's expired and revoked
-    tokens make OpenTalk 0.30 answer 500. OpenTalk up to 0.29 wants the id token of every refresh posted
-    before the access token is used; a token that it refused because of that stays refused. A server that
-    showed this is posted to from then on.
+    A request that gets 401 or 500 is sent a second time with a new token: OpenTalk 0.30 answers 500 to expired and
+    revoked tokens of Keycloak. OpenTalk up to 0.29 demands that the id token of every refresh is posted before the
+    access token is used, and never accepts a token that it refused for this reason. Once a server has answered so,
+    id tokens are posted.
 
-    Tokens of another person than before are not used: what is deleted at their sight would be somebody's.
+    Tokens of another person than before are not used: their account would lack the meetings, which would be deleted.
     """
 
     requires_response_body = True
 
     def __init__(self, client: Client, *, token_endpoint: str, login_url: str, clock: Callable[[], datetime]) -> None:
         self.claims: Claims | None = None
-        """Whom the id tokens are about; ``None`` before the first request."""
+        """The person whom the id tokens identify; ``None`` before the first request."""
         self._client = client
         self._token_endpoint = token_endpoint
         self._login_url = login_url
@@ -63,11 +63,14 @@ class Grant(httpx.Auth):
         self._posts_sessions = False
 
     @abstractmethod
-    def _fresh(self) -> Getting:
-        """New tokens."""
+    def _new_tokens(self) -> TokenFlow:
+        """Obtain new tokens."""
 
     def auth_flow(self, request: httpx.Request) -> Flow:
-        """The conversation that one request takes. Raises LoginRefused, NeedsYou, Unavailable and BadAnswer."""
+        """Yield a request with its token, and the requests that this takes (see ``httpx.Auth``).
+
+        Raises LoginRefused, NeedsYou, Unavailable and BadAnswer.
+        """
         token = yield from self._token(None)
         request.headers["Authorization"] = f"Bearer {token}"
         response = yield request
@@ -79,17 +82,17 @@ class Grant(httpx.Auth):
             yield request
 
     def _token(self, stale: str | None) -> Generator[httpx.Request, httpx.Response, str]:
-        """An access token, another than ``stale``."""
+        """A valid access token that is not ``stale``."""
         with self._lock:
             tokens = self._tokens
             if tokens is None or tokens.access_token == stale or self._until is None or self._clock() >= self._until:
-                tokens = yield from self._renewed()
+                tokens = yield from self._renew()
             return tokens.access_token
 
-    def _renewed(self) -> Getting:
-        self._until = None  # whatever fails below, these tokens are not used again
-        asked = self._clock()
-        fresh = yield from self._fresh()
+    def _renew(self) -> TokenFlow:
+        self._until = None  # whatever fails below, the old tokens are not used again
+        requested = self._clock()
+        fresh = yield from self._new_tokens()
         if fresh.id_token:
             claims = claims_of(fresh.id_token, self._client.name)
             if self.claims not in (None, claims):
@@ -100,24 +103,24 @@ class Grant(httpx.Auth):
             self.claims = claims
         if self._posts_sessions:
             yield from self._post_session(fresh.id_token)
-        self._tokens, self._until = fresh, asked + fresh.usable
+        self._tokens, self._until = fresh, requested + fresh.usable
         return fresh
 
-    def _refreshed(self, refresh_token: str) -> Generator[httpx.Request, httpx.Response, Tokens | None]:
-        """New tokens, or ``None`` if the refresh token is not good any more."""
-        answer = yield from self._ask(grant_type="refresh_token", refresh_token=refresh_token)
+    def _refresh(self, refresh_token: str) -> Generator[httpx.Request, httpx.Response, Tokens | None]:
+        """New tokens, or ``None`` if the refresh token is no longer valid."""
+        answer = yield from self._request(grant_type="refresh_token", refresh_token=refresh_token)
         if problem_of(answer).error == "invalid_grant":
             return None
         fresh = self._client.tokens(answer, "refresh tokens: allow it that")
         return fresh if fresh.refresh_token else replace(fresh, refresh_token=refresh_token)  # RFC 6749, 6
 
-    def _ask(self, **fields: str) -> Asking:
+    def _request(self, **fields: str) -> AnswerFlow:
         form = self._client.form(**fields)
         response = yield httpx.Request("POST", self._token_endpoint, data=form, headers=HEADERS)
         return read(response, self._clock())
 
     def _post_session(self, id_token: str | None) -> Flow:
-        """Begin a session, which OpenTalk up to 0.29 binds to the life of the id token posted last."""
+        """Begin a session; up to 0.29 it lasts as long as the id token that was posted last."""
         response = yield httpx.Request("POST", self._login_url, json={"id_token": id_token}, headers=HEADERS)
         status = response.status_code
         if status == httpx.codes.TOO_MANY_REQUESTS or status >= httpx.codes.INTERNAL_SERVER_ERROR:
@@ -130,9 +133,9 @@ class Grant(httpx.Auth):
 
 
 class PasswordGrant(Grant):
-    """The resource owner password grant (RFC 6749, 4.3) and its refreshes; ``password`` is read when it is needed.
+    """The resource owner password grant (RFC 6749, 4.3) and its refreshes. ``password`` is read when it is needed.
 
-    A refused login is not tried again with the same password: identity providers lock accounts.
+    A password that was refused is not sent again, because identity providers lock accounts.
     """
 
     def __init__(
@@ -148,21 +151,22 @@ class PasswordGrant(Grant):
         super().__init__(client, token_endpoint=token_endpoint, login_url=login_url, clock=clock)
         self._username = username
         self._password = password
-        self._refused: tuple[str, str] | None = None  # the password and what was said
+        self._refused: tuple[str, str] | None = None  # the password and the message of the refusal
 
-    def _fresh(self) -> Getting:
+    def _new_tokens(self) -> TokenFlow:
         if self._tokens and self._tokens.refresh_token:
-            fresh = yield from self._refreshed(self._tokens.refresh_token)
+            fresh = yield from self._refresh(self._tokens.refresh_token)
             if fresh and (fresh.id_token or not self._posts_sessions):
                 return fresh
-        return (yield from self._logged_in())
+        return (yield from self._log_in())
 
-    def _logged_in(self) -> Getting:
+    def _log_in(self) -> TokenFlow:
         password = self._password()
         if self._refused and self._refused[0] == password:
             raise LoginRefused(self._refused[1])
         self._refused = None
-        answer = yield from self._ask(grant_type="password", username=self._username, password=password, scope="openid")
+        fields = {"username": self._username, "password": password}
+        answer = yield from self._request(grant_type="password", scope="openid", **fields)
         try:
             return self._client.tokens(answer, "use passwords: allow it direct access grants")
         except LoginRefused as refusal:
@@ -172,10 +176,10 @@ class PasswordGrant(Grant):
 
 
 class RefreshGrant(Grant):
-    """Refreshes (RFC 6749, 6) of what ``syncd login`` keeps in ``logins``, which may change at any time.
+    """Refreshes (RFC 6749, 6) with the token that ``syncd login`` stores in ``logins``; it may change at any time.
 
-    A provider may take each refresh token once only, so a new one is saved before anything else is done with
-    the answer. One that was refused is not tried again; another that is there meanwhile is.
+    A provider may accept each refresh token only once, so a new one is stored before anything else is done with the
+    answer. One that was refused is not sent again, but another that was stored meanwhile is.
     """
 
     def __init__(
@@ -192,28 +196,28 @@ class RefreshGrant(Grant):
         self._account = account
         self._logins = logins
         self._refused: str | None = None
-        self._unsaved: tuple[str, str] | None = None  # the token that was used, and the one to save instead
+        self._unsaved: tuple[str, str] | None = None  # the token that was used, and the one to store instead
 
-    def _fresh(self) -> Getting:
-        """Another process may use the same token at the same time: whose is refused looks for the other's."""
-        while (kept := self._kept()) != self._refused:
-            fresh = yield from self._refreshed(kept)
+    def _new_tokens(self) -> TokenFlow:
+        """Refresh. Where another process used the same token first, ours is refused and its new one is tried."""
+        while (stored := self._stored_token()) != self._refused:
+            fresh = yield from self._refresh(stored)
             if fresh and fresh.refresh_token:
-                self._unsaved = (kept, fresh.refresh_token)
+                self._unsaved = (stored, fresh.refresh_token)
                 self._save()
                 return fresh
-            self._refused = kept
+            self._refused = stored
         raise LoginRefused(f"{self._client.name}: the sign-in has ended; run `syncd login {self._account}`")
 
-    def _kept(self) -> str:
-        self._save()  # what a full disk kept from being saved the last time
-        kept = self._logins.refresh_token(self._account)
-        if kept is None:
+    def _stored_token(self) -> str:
+        self._save()  # a token that could not be stored the last time, because the disk was full
+        stored = self._logins.refresh_token(self._account)
+        if stored is None:
             raise LoginRefused(f"{self._client.name}: nobody is signed in; run `syncd login {self._account}`")
-        return kept
+        return stored
 
     def _save(self) -> None:
-        """Save what is not yet; a login or logout that came between is not undone."""
+        """Store a token that is not stored yet, unless there was a login or logout in between."""
         if self._unsaved:
             used, fresh = self._unsaved
             if fresh != used and self._logins.refresh_token(self._account) == used:

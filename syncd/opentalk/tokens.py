@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a client says to an identity provider, and what the answers mean: tokens, who they are about, refusals.
+"""The forms that a client sends to an identity provider, and the answers: tokens, claims, refusals.
 
-It sends nothing. No message holds a token, a name or a word of an answer but the known names of errors.
+It sends nothing. No message contains a token, a name, or anything of an answer but the standard names of errors.
 """
 
 import base64
@@ -15,12 +15,13 @@ from syncd.errors import BadAnswer, LoginRefused, SyncdError
 from syncd.transport import Answer, decode, unavailable
 
 MARGIN = 30.0
-"""Seconds before its end at which a token is renewed; a third of its life if that is less."""
+"""Seconds before its expiry at which a token is renewed; a third of its lifetime if that is less."""
 
-USUAL_LIFE = 300.0
-"""Seconds that a token lives whose answer does not say it; Keycloak's default."""
+USUAL_LIFETIME = 300.0
+"""Seconds for which a token without ``expires_in`` is valid; Keycloak's default."""
 
-TOLD = ("invalid_client", "invalid_grant", "unauthorized_client", "invalid_request", "invalid_scope")
+NAMED_ERRORS = ("invalid_client", "invalid_grant", "unauthorized_client", "invalid_request", "invalid_scope")
+"""The errors of RFC 6749, 5.2 that a message may name."""
 
 
 class Tokens(Struct, frozen=True):
@@ -33,16 +34,16 @@ class Tokens(Struct, frozen=True):
 
     @property
     def usable(self) -> timedelta:
-        """How long after it was asked for the access token is to be used."""
-        life = USUAL_LIFE if self.expires_in is None else self.expires_in
-        return timedelta(seconds=life - min(MARGIN, life / 3))
+        """How long after its request the access token is used."""
+        lifetime = USUAL_LIFETIME if self.expires_in is None else self.expires_in
+        return timedelta(seconds=lifetime - min(MARGIN, lifetime / 3))
 
     def __repr__(self) -> str:
         return "Tokens()"
 
 
 class Claims(Struct, frozen=True, rename={"issuer": "iss", "subject": "sub"}):
-    """Who an id token is about."""
+    """The person whom an id token identifies."""
 
     issuer: str
     subject: str
@@ -56,25 +57,25 @@ class Problem(Struct, frozen=True):
 
 
 class Client(Struct, frozen=True):
-    """Who asks: ``name`` is what messages call the account, ``id`` and ``secret`` are the provider's client."""
+    """An OAuth client: ``id`` and ``secret`` at the provider; ``name`` begins a message."""
 
     name: str
     id: str
     secret: Callable[[], str] | None = None
 
     def form(self, **fields: str) -> Mapping[str, str]:
-        """A request's form with the client's own fields (RFC 6749, 2.3.1); the secret is read now."""
+        """The form of a request with the client's own fields (RFC 6749, 2.3.1). The secret is read now."""
         secret = {"client_secret": self.secret()} if self.secret else {}
         return {**fields, "client_id": self.id, **secret}
 
-    def tokens(self, answer: Answer, wish: str) -> Tokens:
-        """The tokens of an answer. Raises what ``refusal`` returns, and BadAnswer."""
+    def tokens(self, answer: Answer, permission: str) -> Tokens:
+        """Decode a token answer. Raises what ``refusal`` returns, and BadAnswer."""
         if answer.status == 200:  # noqa: PLR2004
             return decode(answer, Tokens, f"{self.name}: the identity provider")
-        raise self.refusal(answer, wish)
+        raise self.refusal(answer, permission)
 
-    def refusal(self, answer: Answer, wish: str) -> SyncdError:
-        """The exception for any other answer; ``wish`` completes "does not let the client ..."."""
+    def refusal(self, answer: Answer, permission: str) -> SyncdError:
+        """The exception for any other answer; ``permission`` completes "does not let the client ..."."""
         who, status = f"{self.name}: the identity provider", answer.status
         if status == 429 or status >= 500:  # noqa: PLR2004
             return unavailable(answer, who)
@@ -89,14 +90,14 @@ class Client(Struct, frozen=True):
             case 401, "unauthorized_client":
                 what = f"wants a client_secret for {client}, or another one"
             case _, "unauthorized_client":
-                what = f"does not let {client} {wish}, or choose another client_id"
+                what = f"does not let {client} {permission}, or choose another client_id"
             case _:
                 what = f"refuses the login for {client} ({status})"
-        return LoginRefused(f"{who} {what} ({error if error in TOLD else 'another error'})")
+        return LoginRefused(f"{who} {what} ({error if error in NAMED_ERRORS else 'another error'})")
 
 
 def problem_of(answer: Answer) -> Problem:
-    """The error that an answer names; an answer that is no JSON names none."""
+    """The error in an answer; a Problem without any if the answer is no JSON."""
     try:
         return msgspec.json.decode(answer.body, type=Problem)
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -104,9 +105,9 @@ def problem_of(answer: Answer) -> Problem:
 
 
 def claims_of(id_token: str, name: str) -> Claims:
-    """Whom an id token is about. Raises BadAnswer.
+    """The claims of an id token. Raises BadAnswer.
 
-    It is not verified: it came from the issuer's own token endpoint (OpenID Connect Core, 3.1.3.7).
+    Its signature is not verified: it came from the issuer's token endpoint over TLS (OpenID Connect Core, 3.1.3.7).
     """
     payload = id_token.partition(".")[2].partition(".")[0]
     try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OpenTalk's JSON, typed, and how it becomes meetings. No I/O.
+"""OpenTalk's JSON as typed values, and the meetings made of it. No I/O.
 
-Only the fields that are used are named; every release adds others, leaves out optional ones and invents
-words for kinds and states, and none of that may cost an event. Texts are taken as they are.
+Only the fields that are used are declared: every release adds others, leaves out optional ones and adds words for
+kinds and states, and none of that may make an event unreadable. Texts are taken unchanged.
 """
 
 import re
@@ -23,7 +23,7 @@ from syncd.model import CallIn, Meeting, Override, SharedFolder, When, meeting_d
 Instant = Annotated[datetime, Meta(tz=True)]
 
 _EVENT_ID = re.compile(r"[0-9A-Za-z-]{1,64}")
-FIRST_YEAR, LAST_YEAR = 1900, 4000  # so that no sum of times leaves what a datetime can hold
+FIRST_YEAR, LAST_YEAR = 1900, 4000  # so that no sum with a duration leaves the range of datetime
 _NOTHING = timedelta(0)
 
 
@@ -92,7 +92,7 @@ class Event(Struct, frozen=True, gc=False):
 
 
 class EventException(Struct, frozen=True, gc=False):
-    """EventExceptionResource: what is not there is as in the series."""
+    """EventExceptionResource: a field that is missing is as in the series."""
 
     original_starts_at: Time
     status: str | None = None
@@ -104,7 +104,7 @@ class EventException(Struct, frozen=True, gc=False):
 
 
 class Head(Struct, frozen=True, gc=False):
-    """What tells an item apart before it is read; an exception's own id is nowhere needed."""
+    """Enough of an item to know its event: of an exception that is ``recurring_event_id``, of an event its ``id``."""
 
     id: str
     recurring_event_id: str | None = None
@@ -127,14 +127,14 @@ class RoomInvite(Struct, frozen=True):
 
 
 class Listing:
-    """A listing while its pages come in; ``name`` is what messages call the account.
+    """A listing while its pages come in; ``name`` begins a message.
 
-    ``have`` are the digests of the asker's meetings. What was read once and found to be what the asker has is noted
-    in ``seen``; while neither changes it is not read again, but counted among the ``same``.
+    ``have`` are digests of the caller's meetings by event. ``seen`` remembers (JSON, digest) pairs that matched: an
+    event whose pair is in it is not decoded again, it is reported in ``same``.
 
-    The order of events and exceptions does not matter (before 0.33 an exception follows its series, since
-    then it may come first or on another page), and of what comes twice the last one counts: an event whose
-    start is edited during paging is listed again.
+    Events and exceptions may come in any order (before 0.33 an exception follows its series, since then it may come
+    first or on another page). An event that comes twice, because its start was edited between two pages, counts as it
+    came last.
     """
 
     def __init__(self, name: str, have: Mapping[str, str] = {}, seen: set[bytes] | None = None) -> None:
@@ -150,10 +150,10 @@ class Listing:
         self._zones: dict[str, str] = {}
 
     def add(self, page: bytes) -> int:
-        """Take in a page and return the number of its items.
+        """Add a page and return the number of its items.
 
-        Raises BadAnswer if it is not an array of things with ids; anything else that is wrong with an item
-        makes just its event unreadable.
+        Raises BadAnswer if it is no array of items with ids. Anything else that is wrong with an item makes only its
+        event unreadable.
         """
         items = read_items(page, self._name)
         for item in items:
@@ -178,18 +178,18 @@ class Listing:
         self._unreadable.pop(event, None)
         self.same.discard(event)
         have = self._have.get(event)
-        stamp = _stamp(item, have) if have else None
-        if stamp in self._seen:
+        pair = _fingerprint(item, have) if have else None
+        if pair in self._seen:
             self.same.add(event)
             return
         try:
             meeting = self._meeting(msgspec.json.decode(item, type=Event))
-        except ValueError as error:  # msgspec's are, too
+        except ValueError as error:  # msgspec's errors are ValueErrors, too
             self._unreadable[event] = _problem(error)
             return
-        self._meetings[meeting.id] = meeting  # not another object for the same text
-        if stamp and meeting_digest(meeting) == have:
-            self._seen.add(stamp)
+        self._meetings[meeting.id] = meeting  # its own id, so that there is one object for the text
+        if pair and meeting_digest(meeting) == have:
+            self._seen.add(pair)
 
     def _add_exception(self, series: str, item: msgspec.Raw) -> None:
         try:
@@ -201,14 +201,14 @@ class Listing:
 
     @property
     def mistaken(self) -> bool:
-        """Whether something that was taken for the same has overrides: what the asker has lacks them."""
+        """Whether an event in ``same`` has exceptions in this listing, which the caller's meeting lacks."""
         return not self.same.isdisjoint(self._overrides)
 
     def join(self) -> tuple[dict[str, Meeting], dict[str, str]]:
-        """The meetings with their overrides, and what cannot be read: event id -> what is wrong.
+        """The meetings with their overrides, and the unreadable events: event id -> what is wrong.
 
-        To be called after the last page. Exceptions whose series is not listed are dropped. A series with an
-        unreadable exception is unreadable: without it, a cancelled occurrence would be back.
+        Called after the last page. Exceptions whose series is not listed are dropped. A series with an unreadable
+        exception is unreadable: without the exception, a cancelled occurrence would come back.
         """
         for event, problem in self._broken_series.items():
             if self._meetings.pop(event, None) or event in self.same:
@@ -216,7 +216,7 @@ class Listing:
                 self._unreadable[event] = problem
         for event, overrides in self._overrides.items():
             if meeting := self._meetings.get(event):
-                self._meetings[event] = _joined(meeting, overrides)
+                self._meetings[event] = _with_overrides(meeting, overrides)
         return self._meetings, self._unreadable
 
     def _meeting(self, event: Event) -> Meeting:
@@ -274,12 +274,12 @@ class Listing:
         return When(time.datetime.astimezone(UTC), zone)
 
     def _same(self, text: str) -> str:
-        """One object for equal texts: thousands of meetings share creators, rules and states."""
+        """One object for equal texts, to save memory: thousands of meetings share creators, rules and states."""
         return self._texts.setdefault(text, text)
 
 
 def read_items(page: bytes, name: str) -> list[msgspec.Raw]:
-    """The items of a page, each still to be read. Raises BadAnswer if the page is no JSON array."""
+    """The items of a page, not decoded yet. Raises BadAnswer if the page is no JSON array."""
     try:
         return msgspec.json.decode(page, type=list[msgspec.Raw])
     except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -288,7 +288,7 @@ def read_items(page: bytes, name: str) -> list[msgspec.Raw]:
 
 
 def read_invites(page: bytes, name: str) -> Iterator[RoomInvite]:
-    """The guest invites of a page; one that cannot be read is passed over, for another will do.
+    """The guest invites of a page; one that cannot be read is skipped, because any other will do.
 
     Raises BadAnswer if the page is no JSON array.
     """
@@ -297,36 +297,36 @@ def read_invites(page: bytes, name: str) -> Iterator[RoomInvite]:
             yield msgspec.json.decode(item, type=RoomInvite)
 
 
-def _stamp(item: msgspec.Raw, digest: str) -> bytes:
-    """Stands for an event's JSON and the digest of the meeting that it is: a meeting depends on nothing else.
+def _fingerprint(item: msgspec.Raw, digest: str) -> bytes:
+    """A hash of an event's JSON and of the digest of the meeting made of it, which depends on nothing else.
 
-    128 bits of SHA-256, which processors know: it takes half the time of BLAKE2.
+    128 bits of SHA-256, which processors have instructions for: it takes half the time of BLAKE2.
     """
-    stamp = sha256(item)
-    stamp.update(digest.encode())
-    return stamp.digest()[:16]
+    pair = sha256(item)
+    pair.update(digest.encode())
+    return pair.digest()[:16]
 
 
 def _problem(error: ValueError) -> str:
-    """What is wrong, in the words of msgspec or of ours: both name types and places, never a text."""
+    """What is wrong, in msgspec's words or ours: both name types and paths, never a value."""
     return "a text is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 def _not_before(start: When | None, end: When | None) -> When | None:
-    """An end that makes sense: old rows may lack one or have one before the start."""
+    """The end, or the start where the end is missing or earlier, as in old rows of OpenTalk's database."""
     if start is None or (end is not None and end.utc >= start.utc):
         return end if start else None
     return start
 
 
-def _joined(meeting: Meeting, overrides: dict[datetime, Override]) -> Meeting:
-    lasts = meeting.end.utc - meeting.start.utc if meeting.start and meeting.end else _NOTHING
-    settled = (_settled(overrides[original], lasts) for original in sorted(overrides))
-    return recurrence.with_overrides(meeting, settled)
+def _with_overrides(meeting: Meeting, overrides: dict[datetime, Override]) -> Meeting:
+    duration = meeting.end.utc - meeting.start.utc if meeting.start and meeting.end else _NOTHING
+    complete = (_with_end(overrides[original], duration) for original in sorted(overrides))
+    return recurrence.with_overrides(meeting, complete)
 
 
-def _settled(override: Override, lasts: timedelta) -> Override:
-    """An override with the end that OpenTalk's mails give it: if only its start is moved, it lasts as long."""
+def _with_end(override: Override, duration: timedelta) -> Override:
+    """An override with the end that OpenTalk's mails give it: if only its start is moved, the duration stays."""
     start = override.start or override.original
-    end = override.end or (When(start.utc + lasts, start.zone) if override.start else None)
+    end = override.end or (When(start.utc + duration, start.zone) if override.start else None)
     return replace(override, end=_not_before(start, end) if end else None)
