@@ -357,19 +357,7 @@ class Run(Struct, frozen=True):
 
 
 CHANGES = frozenset(
-    {
-        "changed",
-        "gone",
-        "invites",
-        "hashes",
-        "created",
-        "updated",
-        "deleted",
-        "adopted",
-        "left",
-        "removed",
-        "failed",
-    }
+    ("changed", "gone", "invites", "hashes", "created", "updated", "deleted", "adopted", "left", "removed", "failed")
 )
 
 

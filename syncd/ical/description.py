@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from syncd.ical.lines import address, clean, one_line, shorten
 from syncd.ical.words import Words, words
-from syncd.model import Addresses, CallIn, Meeting, Profile, Way, WaysIn
+from syncd.model import Addresses, CallIn, Meeting, Profile, SharedFolder, Way, WaysIn
 
 LIMIT = 16_000
 """Octets of a DESCRIPTION: servers cap a whole object, Stalwart at 512 kB for all overrides of a series."""
@@ -83,12 +83,17 @@ def _head(meeting: Meeting, ways: WaysIn, profile: Profile, say: Words) -> list[
             lines.append(_phone(meeting.call_in, profile, say))
         if profile.passwords and meeting.password:
             lines.append(f"{say.password}: {one_line(meeting.password)}")
-    folder = meeting.shared_folder
-    if profile.audience == "owner" and folder and address(folder.url):
-        lines.append(f"{say.folder}: {folder.url}")
-        if profile.passwords and folder.password:
-            lines.append(f"{say.folder_password}: {one_line(folder.password)}")
+    if profile.audience == "owner" and meeting.shared_folder:
+        lines += _folder(meeting.shared_folder, profile, say)
     return lines
+
+
+def _folder(folder: SharedFolder, profile: Profile, say: Words) -> list[str]:
+    if not address(folder.url):
+        return []
+    shows_password = profile.passwords and folder.password
+    password = [f"{say.folder_password}: {one_line(folder.password)}"] if shows_password else []
+    return [f"{say.folder}: {folder.url}", *password]
 
 
 def _links(ways: WaysIn, profile: Profile, say: Words) -> Iterator[str]:

@@ -80,8 +80,7 @@ def merge(base: bytes, theirs: bytes, ours: bytes, *, keep: bool) -> Merged:
         return Merged(ours, needed=True)
     last = read_calendar(base) if keep else None
     events = _kept(_events(last), seen, mine) if last else dict(mine)
-    names = {item.name for event in (*mine.values(), *events.values()) for item in event.properties}
-    result = [_with_additions(event, seen.get(key) or seen.get(""), names) for key, event in events.items()]
+    result = _with_all_additions(events, mine, seen)
     needed = _says(result) != _says(_vevents(there))
     if needed:
         result = _raised(result, _revision(_vevents(there)))
@@ -120,6 +119,12 @@ def _differ(one: Said, other: Said, names: Collection[str]) -> bool:
     return any(one.get(name) != other.get(name) for name in names)
 
 
+def _with_all_additions(events: Events, mine: Events, seen: Events) -> list[Component]:
+    """Our events with what was added to each; an occurrence that is new has the additions of its series."""
+    names = {item.name for event in (*mine.values(), *events.values()) for item in event.properties}
+    return [_with_additions(event, seen.get(key) or seen.get(""), names) for key, event in events.items()]
+
+
 def _with_additions(event: Component, seen: Component | None, names: Collection[str]) -> Component:
     """Our event with what the user and their programs added to it, or, where it is new, to its series.
 
@@ -140,19 +145,17 @@ def _with_additions(event: Component, seen: Component | None, names: Collection[
 
 def _kept(base: Events, seen: Events, mine: Events) -> dict[str, Component]:
     """Our events with what people changed against the base; an event that the base has not is ours."""
-    if "" not in base or "" not in seen:
+    if "" not in base.keys() & seen.keys():
         return dict(mine)
     series = _series_is_theirs(base, seen, mine)
     result: dict[str, Component] = {}
     for key, event in mine.items():
         if key in base and key in seen:
             result[key] = _edited(base[key], seen[key], event, times=series or key != "")
-        elif not (series and key in base and meaning(base[key]) == meaning(event)):  # else they removed it
+        elif not (series and _is_unchanged(base.get(key), event)):  # else they removed it
             result[key] = event
-    gone = {moment(item) for item in mine[""].named("EXDATE")}
-    for key in seen:
-        if series and key not in base and key not in mine and key not in gone:
-            result[key] = _edited(base[""], seen[key], _occurrence(mine[""], seen[key]), times=True)
+    if series:
+        result |= _occurrences_they_changed(base, seen, mine)
     dates = [item for item in result[""].named("EXDATE") if moment(item) not in result]
     result[""] = _replaced(result[""], dates, ["EXDATE"])
     return result
@@ -169,6 +172,21 @@ def _series_is_theirs(base: Events, seen: Events, mine: Events) -> bool:
     return not said.they_changed(_RHYTHM) or not (said.we_changed(["DTEND", "EXDATE"]) or base.keys() != mine.keys())
 
 
+def _is_unchanged(base: Component | None, event: Component) -> bool:
+    return base is not None and meaning(base) == meaning(event)
+
+
+def _occurrences_they_changed(base: Events, seen: Events, mine: Events) -> Events:
+    """Those of which only the calendar has an event of its own, and that we have not cancelled."""
+    gone = {moment(item) for item in mine[""].named("EXDATE")}
+    own = seen.keys() - base.keys() - mine.keys() - gone
+    return {
+        key: _edited(base[""], event, _occurrence(mine[""], event), times=True)
+        for key, event in seen.items()
+        if key in own
+    }
+
+
 def _edited(base: Component, seen: Component, event: Component, *, times: bool) -> Component:
     """Our event with the texts, and the ``times`` if they may, that people changed and we did not."""
     said = _Three(meaning(base), meaning(seen), meaning(event))
@@ -179,10 +197,14 @@ def _edited(base: Component, seen: Component, event: Component, *, times: bool) 
         return event
     if said.they_changed(_SPAN) and not said.we_changed(_SPAN):
         event = _replaced(event, [item for item in seen.properties if item.name in _SPAN], _SPAN)
+    return _replaced(event, _cancelled(said, seen, event), ["EXDATE"])
+
+
+def _cancelled(said: "_Three", seen: Component, event: Component) -> list[Property]:
+    """Our EXDATEs without those that they took away, and those that they added."""
     was, there = said.was.get("EXDATE", ()), said.there.get("EXDATE", ())
     dates = [item for item in event.named("EXDATE") if moment(item) in there or moment(item) not in was]
-    dates += [item for item in seen.named("EXDATE") if moment(item) not in (*was, *map(moment, dates))]
-    return _replaced(event, dates, ["EXDATE"])
+    return dates + [item for item in seen.named("EXDATE") if moment(item) not in (*was, *map(moment, dates))]
 
 
 def _occurrence(master: Component, moved: Component) -> Component:

@@ -165,16 +165,7 @@ def parse(lines: Sequence[str], start: When, all_day: bool) -> Recurrence:
 
 
 def _parse_rule(value: str, start: When, all_day: bool) -> RecurrenceRule:
-    parts: dict[str, str] = {}
-    for part in value.split(";"):
-        name, _, text = part.partition("=")
-        if name not in _PARTS:
-            raise ValueError("its recurrence rule has an unknown part")
-        if name in parts:
-            raise ValueError(f"its recurrence rule has {name} twice")
-        if not _PARTS[name].fullmatch(text):
-            raise ValueError(f"its recurrence rule has a {name} that cannot be")
-        parts[name] = text
+    parts = _parts_of(value)
     if "FREQ" not in parts:
         raise ValueError("its recurrence rule has no FREQ")
     if "COUNT" in parts and "UNTIL" in parts:
@@ -184,6 +175,20 @@ def _parse_rule(value: str, start: When, all_day: bool) -> RecurrenceRule:
         parts["UNTIL"] = _text(until)
     count = int(parts["COUNT"]) if "COUNT" in parts else None
     return RecurrenceRule(";".join(f"{name}={text}" for name, text in parts.items()), count, until)
+
+
+def _parts_of(rule: str) -> dict[str, str]:
+    parts: dict[str, str] = {}
+    for part in rule.split(";"):
+        name, _, text = part.partition("=")
+        if name not in _PARTS:
+            raise ValueError("its recurrence rule has an unknown part")
+        if name in parts:
+            raise ValueError(f"its recurrence rule has {name} twice")
+        if not _PARTS[name].fullmatch(text):
+            raise ValueError(f"its recurrence rule has a {name} that cannot be")
+        parts[name] = text
+    return parts
 
 
 def _text(day: Day) -> str:
@@ -201,19 +206,17 @@ def _parse_dates(parameters: str, values: str, start: When, all_day: bool) -> li
 
 def _parse_date(text: str, name: str, all_day: bool, *, late: bool = False) -> Day:
     """A date or a time; without a ``Z`` it is in the zone ``name``. A bare date is its beginning, or its end."""
-    found = _VALUE.fullmatch(text)
-    where = zone(name)
+    where, found = zone(name), _VALUE.fullmatch(text)
+    bare = "235959" if late and not all_day else "000000"
     try:
-        naive = datetime.strptime(f"{found[1]}{found[2] or '000000'}" if found else "", "%Y%m%d%H%M%S")  # noqa: DTZ007
-        if found and found[2] is None and late and not all_day:
-            naive = naive.replace(hour=23, minute=59, second=59)
+        naive = datetime.strptime(f"{found[1]}{found[2] or bare}" if found else "", "%Y%m%d%H%M%S")  # noqa: DTZ007
     except ValueError:
         raise ValueError("its recurrence has a date that cannot be") from None
-    naive = min(max(naive, EARLIEST), LATEST)
-    instant = naive.replace(tzinfo=UTC if found and found[3] else where).astimezone(UTC)
+    naive, is_utc = min(max(naive, EARLIEST), LATEST), bool(found and found[3])
+    instant = naive.replace(tzinfo=UTC if is_utc else where).astimezone(UTC)
     if not all_day:
         return instant
-    return day_of(When(instant, name)) if found and found[3] else naive.date()
+    return day_of(When(instant, name)) if is_utc else naive.date()
 
 
 def _first(days: Iterable[Day], rdates: Sequence[Day]) -> Day:

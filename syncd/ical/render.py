@@ -226,10 +226,7 @@ def _vtimezones(spans: list[Span], days: tuple[Day, ...]) -> list[bytes]:
 
 def _content(meeting: Meeting, override: Override | None, ways: WaysIn, profile: Profile) -> list[bytes]:
     """What is said of the meeting, whole in every override: links must survive where a program shows only that."""
-    title, about = meeting.title, meeting.description
-    if override:
-        title = title if override.title is None else override.title
-        about = about if override.description is None else override.description
+    title, about = _texts(meeting, override)
     summary = shorten(one_line(title), _SUMMARY_OCTETS) or words(profile.language).untitled
     result = [line("CREATED", _utc(meeting.created)), line("SUMMARY", text(summary))]
     ways_in = calls(meeting, ways, profile)
@@ -246,3 +243,12 @@ def _content(meeting: Meeting, override: Override | None, ways: WaysIn, profile:
         result.append(line("CLASS", "PRIVATE"))
     result.append(line("TRANSP", "OPAQUE"))
     return result
+
+
+def _texts(meeting: Meeting, override: Override | None) -> tuple[str, str]:
+    """Title and description; an occurrence has those of its series where it has none of its own."""
+    title, about = meeting.title, meeting.description
+    if override is None:
+        return title, about
+    own_title, own_about = override.title, override.description
+    return (title if own_title is None else own_title), (about if own_about is None else own_about)

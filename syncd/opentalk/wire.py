@@ -223,8 +223,7 @@ class Listing:
         start = self._when(event.starts_at)
         end = _not_before(start, self._when(event.ends_at))
         lines = recurrence.normalise(event.recurrence_pattern or ()) if start else ()
-        room, phone = event.room, event.room.call_in
-        folder = event.shared_folder.read if event.shared_folder else None
+        room = event.room
         meeting = Meeting(
             id=event.id,
             title=event.title or "",
@@ -235,10 +234,10 @@ class Listing:
             recurrence=tuple(map(self._same, lines)),
             room=room.id,
             password=room.password or None,
-            call_in=CallIn(self._same(phone.tel), phone.id or "", phone.password or "") if phone else None,
+            call_in=self._call_in(room.call_in) if room.call_in else None,
             e2e=bool(room.e2e_encryption),
             guest_access=self._same(room.guest_access) if room.guest_access else None,
-            shared_folder=SharedFolder(folder.url, folder.password or "") if folder else None,
+            shared_folder=_shared_folder(event.shared_folder),
             invite_status=self._same(event.invite_status or "accepted"),
             adhoc=bool(event.is_adhoc),
             own=bool(event.can_edit),
@@ -248,6 +247,9 @@ class Listing:
         )
         recurrence.read(meeting)
         return meeting
+
+    def _call_in(self, phone: Phone) -> CallIn:
+        return CallIn(self._same(phone.tel), phone.id or "", phone.password or "")
 
     def _override(self, exception: EventException) -> Override:
         original = self._when(exception.original_starts_at)
@@ -310,6 +312,11 @@ def _fingerprint(item: msgspec.Raw, digest: str) -> bytes:
 def _problem(error: ValueError) -> str:
     """What is wrong, in msgspec's words or ours: both name types and paths, never a value."""
     return "a text is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+
+
+def _shared_folder(folder: Folder | None) -> SharedFolder | None:
+    share = folder.read if folder else None
+    return SharedFolder(share.url, share.password or "") if share else None
 
 
 def _not_before(start: When | None, end: When | None) -> When | None:
