@@ -268,19 +268,6 @@ class Placement(Struct, frozen=True, gc=False):
     edited: bool = False
 
 
-class Mark(Struct, frozen=True):
-    """What an object in a calendar says of itself.
-
-    ``digest`` is ``None`` if syncd did not write it. ``people`` is true if it has an ORGANIZER or an
-    ATTENDEE, which syncd never writes.
-    """
-
-    uid: str
-    revision: int
-    digest: str | None
-    people: bool
-
-
 class Stored(Struct, frozen=True):
     """What a calendar server answered to a PUT: where the object lies and its ETag, if it told one."""
 

@@ -8,8 +8,22 @@ this reads content lines only, whatever is between them, and must never raise.
 import re
 from collections.abc import Iterator
 
+from msgspec import Struct
+
 from syncd.ical.reading import read_lines
-from syncd.model import Mark
+
+
+class Mark(Struct, frozen=True):
+    """What an object in a calendar says of itself.
+
+    ``digest`` is ``None`` if syncd did not write it. ``people`` is true if it has an ORGANIZER or an
+    ATTENDEE, which syncd never writes.
+    """
+
+    uid: str
+    revision: int
+    digest: str | None
+    people: bool
 
 
 def read_mark(body: bytes) -> Mark | None:

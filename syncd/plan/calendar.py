@@ -9,7 +9,8 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from syncd.model import Entry, Mark, Placement, Window, overlaps
+from syncd.ical.mark import Mark
+from syncd.model import Entry, Placement, Window, overlaps
 from syncd.plan.deletions import Delete, Guard, Hold, deletions
 
 

@@ -4,9 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from syncd.ical.mark import read_mark
+from syncd.ical.mark import Mark, read_mark
 from syncd.ical.render import render
-from syncd.model import Mark
 from tests.support.golden_meetings import GOLDEN
 
 OURS = (

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from syncd.model import Entry, Mark, Placement, Window
+from syncd.ical.mark import Mark
+from syncd.model import Entry, Placement, Window
 from syncd.plan.calendar import Adopt, Create, Forget, Leave, Update, after_conflict, calendar_actions
 from syncd.plan.deletions import Delete, Guard, Hold
 
