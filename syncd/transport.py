@@ -23,7 +23,7 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from syncd import __version__
+from syncd import __version__, decoding
 from syncd.errors import LONGEST_RETRY_AFTER, BadAnswer, Unavailable
 
 T = TypeVar("T")
@@ -205,7 +205,7 @@ def decode(answer: Answer, kind: type[T], name: str) -> T:
     Raises BadAnswer, whose message says where the JSON is wrong and nothing of what it contains.
     """
     try:
-        return msgspec.json.decode(answer.body, type=kind)
+        return decoding.decode(answer.body, kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         looks = "HTML" if answer.body.lstrip()[:1] == b"<" else "other"
         where = str(error).rpartition(" - at ")[2] if " - at " in str(error) else "the top"

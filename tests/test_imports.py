@@ -12,7 +12,7 @@ TESTS = Path(__file__).parent
 HOUSE = TESTS.parent / "syncd"
 FLOORS = (  # from the ground up
     {"__init__"},
-    {"model", "errors"},
+    {"model", "errors", "decoding"},
     {"ical", "config", "transport"},
     {"plan", "opentalk", "openmeetings", "dav"},
     {"ledger", "sync"},

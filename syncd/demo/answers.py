@@ -9,6 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from syncd.decoding import decode
 from syncd.demo.events import JSON, Refusal
 from syncd.demo.listing import numbered_page
 
@@ -18,7 +19,7 @@ def read_json(request: Request, body: bytes) -> JSON:
     if not request.headers.get("content-type", "").startswith("application/json"):
         raise Refusal(400, "invalid_content_type", "Content type error")
     try:
-        return msgspec.json.decode(body, type=dict[str, Any])
+        return decode(body, dict[str, Any])
     except msgspec.MsgspecError as error:
         raise Refusal(400, "invalid_json", f"Json deserialize error: {error}") from None
 

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Struct
 
+from syncd.decoding import decode
 from syncd.demo.events import JSON, Event, Refusal, order_key, read_time
 from syncd.demo.signin import Version
 
@@ -106,7 +107,7 @@ def _statuses(text: str) -> tuple[str, ...]:
 
 def _cursor(text: str) -> Cursor:
     try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=Cursor)
+        return decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), Cursor)
     except (ValueError, msgspec.MsgspecError):
         raise _bad_query("invalid value: byte array, expected base64 + bincode encoded cursor data") from None
 

@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from syncd.decoding import decode
 from syncd.demo.jettison import coerced, fields_of, flag_of, mapped, number_of
 
 CONTEXT = "/openmeetings"
@@ -372,7 +373,7 @@ def _read(text: str | None, status: int) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        return msgspec.json.decode(text, type=dict[str, Any])
+        return decode(text, dict[str, Any])
     except msgspec.MsgspecError:
         raise HTTPException(status) from None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from syncd.decoding import decode
 from syncd.errors import LedgerBusy, LedgerError
 
 LOCK = "lock"
@@ -63,6 +64,6 @@ def syncing(folder: Path) -> Syncing | None:
 
 def _holder(descriptor: int) -> Syncing | None:
     try:
-        return msgspec.json.decode(os.pread(descriptor, 200, 0), type=Syncing)
+        return decode(os.pread(descriptor, 200, 0), Syncing)
     except msgspec.MsgspecError:  # it has the lock and is about to say who it is
         return None

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from syncd.decoding import decode
 from syncd.ledger.database import Database, moment_of, text_of, time_of
 from syncd.ledger.history import insert_decision, insert_run
 from syncd.model import Decision, Meeting, Run
@@ -22,7 +23,7 @@ class Meetings:
     def get(self, account: str, event: str) -> Meeting | None:
         """A meeting as an account sees it."""
         rows = self._database.rows("SELECT content FROM meeting WHERE account = ? AND event = ?", (account, event))
-        return msgspec.json.decode(rows[0]["content"], type=Meeting) if rows else None
+        return decode(rows[0]["content"], Meeting) if rows else None
 
     def digests(self, account: str) -> dict[str, str]:
         """The digests by event of what need not be read again while it has them; not of what listings lacked."""
@@ -109,7 +110,7 @@ def _changed_fields(db: sqlite3.Connection, account: str, meeting: Meeting) -> s
     """The names of the fields of a meeting that differ from the ledger's, never their values."""
     sql = "SELECT content FROM meeting WHERE account = ? AND event = ?"
     row = db.execute(sql, (account, meeting.id)).fetchone()
-    before = msgspec.json.decode(row["content"], type=Meeting) if row else None
+    before = decode(row["content"], Meeting) if row else None
     published = [name for name in Meeting.__struct_fields__ if name != "updated"]
     return ", ".join(name for name in published if before and getattr(before, name) != getattr(meeting, name))
 

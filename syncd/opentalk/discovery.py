@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+from syncd.decoding import decode
 from syncd.errors import NeedsYou
 from syncd.transport import Answer, HttpClient, unavailable
 
@@ -143,7 +144,7 @@ def _read(answer: Answer, kind: type[T]) -> T | None:
     if answer.status != 200:  # noqa: PLR2004
         return None
     try:
-        return msgspec.json.decode(answer.body, type=kind)
+        return decode(answer.body, kind)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 import msgspec
 from msgspec import Struct
 
+from syncd import decoding
 from syncd.errors import BadAnswer, LoginRefused, SyncdError
 from syncd.transport import Answer, decode, unavailable
 
@@ -99,7 +100,7 @@ class Client(Struct, frozen=True):
 def problem_of(answer: Answer) -> Problem:
     """The error in an answer; a Problem without any if the answer is no JSON."""
     try:
-        return msgspec.json.decode(answer.body, type=Problem)
+        return decoding.decode(answer.body, Problem)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return Problem()
 
@@ -111,6 +112,6 @@ def claims_of(id_token: str, name: str) -> Claims:
     """
     payload = id_token.partition(".")[2].partition(".")[0]
     try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)), type=Claims)
+        return decoding.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)), Claims)
     except (ValueError, msgspec.MsgspecError):
         raise BadAnswer(f"{name}: the identity provider sent an id token that cannot be read") from None

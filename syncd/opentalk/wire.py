@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from syncd.decoding import decode
 from syncd.errors import BadAnswer
 from syncd.ical import recurrence
 from syncd.model import CallIn, Meeting, Override, SharedFolder, When, meeting_digest
@@ -162,7 +163,7 @@ class Listing:
 
     def _add_item(self, item: msgspec.Raw) -> None:
         try:
-            head = msgspec.json.decode(item, type=Head)
+            head = decode(item, Head)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             head = None
         event = head and (head.recurring_event_id or head.id)
@@ -183,7 +184,7 @@ class Listing:
             self.same.add(event)
             return
         try:
-            meeting = self._meeting(msgspec.json.decode(item, type=Event))
+            meeting = self._meeting(decode(item, Event))
         except ValueError as error:  # msgspec's errors are ValueErrors, too
             self._unreadable[event] = _problem(error)
             return
@@ -193,7 +194,7 @@ class Listing:
 
     def _add_exception(self, series: str, item: msgspec.Raw) -> None:
         try:
-            override = self._override(msgspec.json.decode(item, type=EventException))
+            override = self._override(decode(item, EventException))
         except ValueError as error:
             self._broken_series[series] = f"an exception of it: {_problem(error)}"
             return
@@ -283,7 +284,7 @@ class Listing:
 def read_items(page: bytes, name: str) -> list[msgspec.Raw]:
     """The items of a page, not decoded yet. Raises BadAnswer if the page is no JSON array."""
     try:
-        return msgspec.json.decode(page, type=list[msgspec.Raw])
+        return decode(page, list[msgspec.Raw])
     except (msgspec.MsgspecError, UnicodeDecodeError):
         what = "HTML" if page.lstrip()[:1] == b"<" else "something else"
         raise BadAnswer(f"{name} answered {what} instead of a list in JSON; look at its url") from None
@@ -296,7 +297,7 @@ def read_invites(page: bytes, name: str) -> Iterator[RoomInvite]:
     """
     for item in read_items(page, name):
         with suppress(msgspec.MsgspecError, UnicodeDecodeError):
-            yield msgspec.json.decode(item, type=RoomInvite)
+            yield decode(item, RoomInvite)
 
 
 def _fingerprint(item: msgspec.Raw, digest: str) -> bytes:
