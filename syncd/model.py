@@ -229,17 +229,29 @@ class Profile(Struct, frozen=True, kw_only=True):
         return digest_of(self)
 
 
+class EntryInputs(Struct, frozen=True, gc=False):
+    """What an entry was rendered from besides its profile: the meeting, and the links of its ways in.
+
+    ``account`` provided the meeting, whose digest is ``digest``; ``codes`` are those of the links by the key of
+    each way, without the ways that have none.
+    """
+
+    account: str
+    digest: str
+    codes: Mapping[str, str]
+
+
 class Entry(Struct, frozen=True, gc=False):
     """A meeting as rendered for a profile.
 
-    ``inputs`` tells the meeting and the links it was made from, ``digest`` its content, which the object
-    carries as ``X-SYNCD-DIGEST``; it is empty where there is nothing to show (every occurrence is
-    cancelled). ``revision`` is its SEQUENCE. ``start`` and ``end`` bound the whole series; an ``end`` of
-    ``None`` is a series without one. The bytes are kept beside it.
+    ``inputs`` is ``None`` where the meeting is gone. ``digest`` is that of the content, which the object carries as
+    ``X-SYNCD-DIGEST``; it is empty where there is nothing to show (the meeting is gone, or every occurrence is
+    cancelled). ``revision`` is its SEQUENCE. ``start`` and ``end`` bound the whole series; an ``end`` of ``None`` is a
+    series without one. The ledger has the bytes.
     """
 
     event: str
-    inputs: str
+    inputs: EntryInputs | None
     digest: str
     revision: int
     start: datetime

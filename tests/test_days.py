@@ -327,7 +327,9 @@ def assert_agrees(world: Simulation, name: str, accounts: tuple[str, ...]) -> No
             for each in accounts
             if event in world.accounts[each].meetings
         }
-        assert entries[event].inputs.split(" ")[1] in digests
+        inputs = entries[event].inputs
+        assert inputs
+        assert inputs.digest in digests
 
 
 def assert_feed_agrees(world: Simulation) -> None:

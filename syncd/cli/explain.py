@@ -246,13 +246,14 @@ def _reason(stand: Destination, known: Explanation) -> str:
     last = max((n for n, d in enumerate(known.decisions) if d.run == (stand.kind, stand.name)), default=-1)
     fields = _fields(stand.source.account if stand.source else "", known.decisions[last + 1 :])
     reasons = [f"{fields} changed"] if fields else []
-    before = stand.entry.inputs.split(" ") if stand.entry else []
-    after = stand.next.after.inputs.split(" ") if stand.next.after else []
+    before = stand.entry.inputs if stand.entry else None
+    after = stand.next.after.inputs if stand.next.after else None
     if before and after:
-        reasons += [f"{after[0]} provides the text"] if before[0] != after[0] else []
-        changed = {code.partition("=")[0] for code in {*before[2:]} ^ {*after[2:]}}
-        reasons += [f"the {way.link} is another" for way in WAYS if way.key in changed]
-    if not reasons and not before and stand.place:
+        reasons += [f"{after.account} provides the text"] if before.account != after.account else []
+        reasons += [
+            f"the {way.link} is another" for way in WAYS if before.codes.get(way.key) != after.codes.get(way.key)
+        ]
+    if not reasons and not stand.entry and stand.place:
         reasons = ["syncd or its configuration changed"]
     return ", and ".join(reasons) or "its content changed"
 

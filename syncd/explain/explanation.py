@@ -190,7 +190,7 @@ def _rendered(
     changes = entry_changes(sources, facts.links, entries, profile)
     for each in changes:
         if isinstance(each, Erase):
-            wanted[each.event] = replace(entries[each.event], inputs="", digest="")
+            wanted[each.event] = replace(entries[each.event], inputs=None, digest="")
     change = next((each for each in changes if each.event == event), None)
     problem = ""
     if isinstance(change, Render):

@@ -5,8 +5,10 @@ import sqlite3
 from collections.abc import Iterable
 from datetime import datetime
 
+import msgspec
+
 from syncd.ledger.database import Database, moment_of, text_of, time_of
-from syncd.model import Entry
+from syncd.model import Entry, EntryInputs
 
 
 class Entries:
@@ -26,7 +28,7 @@ class Entries:
             (profile,),
         )
         return {
-            event: Entry(event, inputs, digest, revision, moment_of(starts), time_of(ends))
+            event: Entry(event, _inputs_of(inputs), digest, revision, moment_of(starts), time_of(ends))
             for event, inputs, digest, revision, starts, ends in rows
         }
 
@@ -52,7 +54,7 @@ class Entries:
 
         def work(db: sqlite3.Connection) -> None:
             for entry, body in rendered:
-                if entry.digest or not _erase(db, profile, entry.event, entry.inputs):
+                if entry.digest or not _erase(db, profile, entry.event, _text_of(entry.inputs)):
                     _save(db, profile, entry, body, changed)
             for event in unwanted:
                 _erase(db, profile, event, "")
@@ -84,6 +86,19 @@ class Entries:
         self._database.write(work)
 
 
+DECODER = msgspec.json.Decoder(EntryInputs)
+
+
+def _inputs_of(text: str) -> EntryInputs | None:
+    """The inputs of an entry as the ledger wrote them; ``None`` for an empty text."""
+    return DECODER.decode(text) if text else None
+
+
+def _text_of(inputs: EntryInputs | None) -> str:
+    """The inputs of an entry as the ledger writes them."""
+    return msgspec.json.encode(inputs).decode() if inputs else ""
+
+
 def _save(db: sqlite3.Connection, profile: str, entry: Entry, body: bytes, changed: datetime) -> None:
     db.execute(
         "INSERT INTO entry (profile, event, inputs, digest, revision, starts, ends, changed, body, erased) "
@@ -93,7 +108,7 @@ def _save(db: sqlite3.Connection, profile: str, entry: Entry, body: bytes, chang
         (
             profile,
             entry.event,
-            entry.inputs,
+            _text_of(entry.inputs),
             entry.digest,
             entry.revision,
             text_of(entry.start),

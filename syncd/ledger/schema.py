@@ -5,6 +5,7 @@ Append a migration, never change one: ledgers of all earlier versions are brough
 a ledger is of the old version or of the new one, whenever the process is killed.
 """
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -158,6 +159,16 @@ RUN_KINDS = (
     "AND name NOT IN (SELECT name FROM account)",
     "UPDATE run SET kind = 'feeds' WHERE kind = 'feed' AND name = 'all' AND name NOT IN (SELECT name FROM feed)",
 )
+
+
+@migrations()
+def m005_entry_inputs(db: Database) -> None:
+    """What an entry was rendered from as JSON, no longer words with blanks between; empty where its meeting is gone."""
+    for profile, event, inputs in db.execute("SELECT profile, event, inputs FROM entry WHERE inputs != ''").fetchall():
+        account, digest, *codes = inputs.split(" ")
+        found = {way: code for way, code in zip(("opentalk", "openmeetings"), codes, strict=False) if code != "-"}
+        text = json.dumps({"account": account, "digest": digest, "codes": found})
+        db.execute("UPDATE entry SET inputs = ? WHERE profile = ? AND event = ?", (text, profile, event))
 
 
 def migrate(connection: sqlite3.Connection, folder: Path) -> None:

@@ -69,7 +69,9 @@ def calendar_actions(
 def _put(entry: Entry, there: Placement | None, window: Window) -> Create | Update | None:
     if there is None:
         return Create(entry.event) if overlaps(entry.start, entry.end, window) else None
-    if there.digest == (meeting_of(entry) if there.state == "removed" else entry.digest):
+    if there.state == "removed":
+        return Create(entry.event) if entry.inputs and entry.inputs.digest != there.digest else None
+    if there.digest == entry.digest:
         return None
     return Update(entry.event) if there.state == "placed" else Create(entry.event)
 
@@ -78,11 +80,6 @@ def _is_unwanted(event: str, entry: Entry | None, guard: Guard) -> bool:
     if entry and entry.inputs:  # its meeting is there; the entry is empty where every occurrence is cancelled
         return not entry.digest
     return event in guard.gone
-
-
-def meeting_of(entry: Entry) -> str:
-    """The digest of the meeting that an entry was made from."""
-    return entry.inputs.split(" ")[1]
 
 
 class Adopt(Struct, frozen=True):

@@ -5,22 +5,22 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from syncd.model import Entry, Link, Profile
+from syncd.model import Entry, EntryInputs, Link, Profile
 from syncd.plan.links import LinkKey, Origin, link_key
 
 
-def inputs_of(event: str, source: Origin, links: Mapping[LinkKey, Link], profile: Profile) -> str:
-    """All that an entry is made from besides its profile, in one comparable string."""
+def inputs_of(event: str, source: Origin, links: Mapping[LinkKey, Link], profile: Profile) -> EntryInputs:
+    """All that an entry is rendered from besides its profile."""
     found = ((way.key, links.get(link_key(way, event, source, profile))) for way in profile.ways_in)
-    codes = (f"{key}={link.code}" for key, link in found if link and link.code)
-    return " ".join((source.account, source.digest, *codes))
+    codes = {key: link.code for key, link in found if link and link.code}
+    return EntryInputs(source.account, source.digest, codes)
 
 
 class Render(Struct, frozen=True):
     """An entry is missing or was made from something else."""
 
     event: str
-    inputs: str
+    inputs: EntryInputs
 
 
 class Erase(Struct, frozen=True):

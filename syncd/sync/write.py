@@ -16,7 +16,7 @@ from syncd.errors import Changed, UidTaken
 from syncd.ical.mark import read_mark
 from syncd.ical.merge import merge
 from syncd.model import Decision, Entry, Found, Placement, Profile, RunKey, Stored
-from syncd.plan.calendar import Adopt, Create, Forget, Leave, Look, Update, Write, after_conflict, meeting_of
+from syncd.plan.calendar import Adopt, Create, Forget, Leave, Look, Update, Write, after_conflict
 from syncd.plan.deletions import Delete
 from syncd.sync.ports import Calendar, PushLedger
 
@@ -181,7 +181,8 @@ def _placed(
 def _removed(target: Target, entry: Entry, there: Placement) -> str:
     """Note that somebody deleted it, so that it is not put again until the meeting changes."""
     if there.state != "removed":
-        note = replace(there, etag=None, digest=meeting_of(entry), state="removed", edited=False)
+        meeting = entry.inputs.digest if entry.inputs else ""
+        note = replace(there, etag=None, digest=meeting, state="removed", edited=False)
         why = "somebody deleted it in the calendar; it comes back when the meeting changes"
         target.ledger.placements.save(note, b"", _decision(target, entry.event, "removed", why))
     return "removed"

@@ -17,7 +17,7 @@ from syncd.ledger.database import FILE
 from syncd.ledger.ledger import Ledger
 from syncd.ledger.lock import sync_lock, syncing
 from syncd.ledger.schema import m001_first
-from syncd.model import Entry, Feed, Identity, Link, Meeting, Placement, Run, RunKey
+from syncd.model import Entry, EntryInputs, Feed, Identity, Link, Meeting, Placement, Run, RunKey
 from syncd.plan.deletions import Hold
 from syncd.plan.pull import Drop, Keep, known_as
 from syncd.plan.timing import Listed
@@ -37,7 +37,7 @@ def run(kind: str = "pull", name: str = "work", **fields: object) -> Run:
 
 def test_what_is_saved_is_read_back_by_another_process(tmp_path: Path) -> None:
     each, link = meeting(), Link("invite", "e1", "guest", "code", "d", True, NOW)
-    entry = Entry("e1", "in", "digest", 3, NOW, None)
+    entry = Entry("e1", EntryInputs("work", "m", {"opentalk": "code"}), "digest", 3, NOW, None)
     placed = Placement("team", "e1", "syncd-e1.ics", '"1"', 3, "digest", NOW, None)
     feed = Feed("phone", "0" * 64, ("work",), "owner", False, "my phone", NOW)
     with Ledger.open(tmp_path) as ledger:

@@ -6,6 +6,8 @@ calendars, two feeds of the same profile. It is read here with sqlite3 alone.
 """
 
 import itertools
+import json
+import re
 import shutil
 import sqlite3
 from collections import Counter
@@ -17,6 +19,9 @@ import pytest
 
 from syncd.ledger.database import FILE
 from syncd.ledger.ledger import Ledger
+from syncd.model import EntryInputs, Profile
+from syncd.plan.entries import entry_changes
+from syncd.plan.links import WAYS
 
 OLD = Path(__file__).parents[1] / "ledgers" / "before-tables-by-name.sqlite"
 
@@ -84,9 +89,75 @@ def test_opening_an_old_ledger_loses_no_row_and_no_value(opened: Path, table: st
 
 
 def renamed(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A row as it is now: what OpenMeetings made has a kind of its own, so that an account may have its name."""
+    """A row as it is now: what OpenMeetings made has a kind of its own, so that an account may have its name.
+
+    What an entry was rendered from is JSON.
+    """
     at = next((at for at, pair in enumerate(itertools.pairwise(row)) if pair == ("mint", "openmeetings")), None)
-    return row if at is None else (*row[:at], "maker", *row[at + 1 :])
+    row = row if at is None else (*row[:at], "maker", *row[at + 1 :])
+    return tuple(
+        as_json(value) if re.fullmatch("[a-z]+ [0-9a-f]{32} [^ ]+ [^ ]+", str(value)) else value for value in row
+    )
+
+
+def as_json(words: str) -> str:
+    account, digest, invite, code = words.split(" ")
+    codes = ({"opentalk": invite} if invite != "-" else {}) | ({"openmeetings": code} if code != "-" else {})
+    return json.dumps({"account": account, "digest": digest, "codes": codes})
+
+
+INPUTS = {
+    "0b30b2da": (
+        "5551dfc5af03de5eae7114a8c04daed8",
+        {"opentalk": "55731732-db7d-4695-988c-674692102fcc", "openmeetings": "d96f4d9d-5ba1-48b0-85e4-652aeddbe26e"},
+    ),
+    "89c7229e": ("a495d849106ffba604d39ae11c39e330", {"openmeetings": "e794333d-19f0-4c0a-ba16-572ec35802a4"}),
+    "3a4e71f4": ("4a8bec2e7330094f0499cdeb69d31b43", {}),
+}
+"""Of some entries of Alice's meetings what they were rendered from, read by hand in the old ledger."""
+
+
+@pytest.mark.parametrize("beginning", INPUTS)
+def test_what_an_entry_was_rendered_from_is_read_from_an_old_ledger(opened: Path, beginning: str) -> None:
+    with Ledger.open(opened.parent, read_only=True) as ledger:
+        entries = ledger.entries.of("6ce5a39855edbdfffdf6489aff666fa9")
+    (inputs,) = (entry.inputs for event, entry in entries.items() if event.startswith(beginning))
+    assert inputs == EntryInputs("alice", *INPUTS[beginning])
+
+
+def test_what_was_erased_from_an_old_ledger_has_no_inputs(opened: Path) -> None:
+    with Ledger.open(opened.parent, read_only=True) as ledger:
+        entries = ledger.entries.of("ba9973eb45dda0f4eb9ed2c4a32373ba")
+    assert Counter(entry.inputs is None for entry in entries.values()) == {True: 6, False: 7}
+
+
+CALENDARS = {
+    "65dfc1cdf3c02677c9ac96513a8208f9": ("alice",),
+    "6ce5a39855edbdfffdf6489aff666fa9": ("alice", "bob"),
+}
+"""The profiles of the calendars in the old ledger, and their accounts."""
+
+
+@pytest.mark.parametrize("key", CALENDARS)
+def test_no_entry_of_an_old_ledger_is_rendered_anew(opened: Path, key: str) -> None:
+    with Ledger.open(opened.parent, read_only=True) as ledger:
+        accounts = CALENDARS[key]
+        profile = Profile(
+            accounts=accounts,
+            urls=("https://meet.example.org",) * len(accounts),
+            makers={"openmeetings": "https://om.example.org/openmeetings"},
+            audience="owner" if len(accounts) == 1 else "guests",
+            passwords=True,
+            ways_in=WAYS,
+            language="en",
+            installation="0123",
+            versions=("1",),
+        )
+        origins, links = ledger.meetings.origins(accounts), ledger.links.of(accounts)
+        entries = ledger.entries.of(key)
+        changes = entry_changes(origins, links, entries, profile)
+    assert len(entries) >= 7
+    assert [change for change in changes if change.event in entries] == []
 
 
 def test_an_old_ledger_is_sound_after_it_was_opened(opened: Path) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from syncd.ical.mark import Mark
-from syncd.model import Entry, Placement, Window
+from syncd.model import Entry, EntryInputs, Placement, Window
 from syncd.plan.calendar import Adopt, Create, Forget, Leave, Update, after_conflict, calendar_actions
 from syncd.plan.deletions import Delete, Guard, Hold
 
@@ -17,7 +17,7 @@ WINDOW = Window(NOW - 30 * DAY, NOW + 365 * DAY)
 
 def entry(event: str, day: int, content: str = "x", meeting: str = "m") -> Entry:
     start = NOW + day * DAY
-    return Entry(event, f"work {meeting} - -", content, 0, start, start + timedelta(hours=1))
+    return Entry(event, EntryInputs("work", meeting, {}), content, 0, start, start + timedelta(hours=1))
 
 
 def placement(each: Entry, state: str = "placed") -> Placement:
