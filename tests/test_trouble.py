@@ -126,8 +126,8 @@ def test_an_unknown_zone_or_a_broken_rule_keeps_one_event_as_it_was_and_names_it
     place.sync()
     before = place.calendar.objects
     first, second, *_ = (event for event, _ in place.ledger.meetings.of("alice"))
-    place.stage.opentalk._known(first).body["starts_at"]["timezone"] = "Mars/Olympus"
-    place.stage.opentalk._known(second).body["recurrence_pattern"] = ["RRULE:FREQ=SOMETIMES"]
+    place.stage.opentalk._existing(first).body["starts_at"]["timezone"] = "Mars/Olympus"
+    place.stage.opentalk._existing(second).body["recurrence_pattern"] = ["RRULE:FREQ=SOMETIMES"]
     place.now += timedelta(minutes=5)
     runs = place.sync()
     assert runs["alice"].counts["unreadable"] == 2

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Servers to try syncd on; the tests use the same ones."""
+"""Embedded servers with state for ``syncd demo`` and the tests: OpenTalk with its sign-in, OpenMeetings, calendars."""

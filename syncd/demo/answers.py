@@ -25,12 +25,12 @@ def read_json(request: Request, body: bytes) -> JSON:
 
 
 def json_answer(value: Any, headers: Mapping[str, str] | None = None) -> Response:
-    """A good answer."""
+    """A successful answer."""
     return Response(msgspec.json.encode(value), 200, headers, "application/json")
 
 
 def after_link(request: Request, cursor: str | None) -> dict[str, str]:
-    """The Link header of a page of events: rel is ``after``, not ``next``; its address is made from Host."""
+    """The Link header of a page of events: its rel is ``after``, not ``next``, its address begins with Host."""
     if cursor is None:
         return {}
     query = dict(parse_qsl(request.url.query, keep_blank_values=True)) | {"after": cursor}
@@ -38,13 +38,13 @@ def after_link(request: Request, cursor: str | None) -> dict[str, str]:
 
 
 def numbered_answer(request: Request, items: list[JSON]) -> Response:
-    """The page that a request asks for of a listing with page numbers."""
+    """The requested page of a listing that has page numbers."""
     page, link = numbered_page(items, request.query_params, str(request.url.replace(query="")))
     return json_answer(page, {"link": link})
 
 
 def refused_answer(refusal: Refusal) -> Response:
-    """An error: ``text/json``, plain text for a query, nothing at all where access is denied."""
+    """An error: ``text/json``; plain text about a query; without a body where access is denied."""
     headers = {"www-authenticate": refusal.challenge} if refusal.challenge else {}
     if not refusal.code:
         return Response(status_code=refusal.status, headers=headers)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A calendar server on this machine: Radicale in a process of its own, which never outlives ours.
+"""A calendar server on this machine: Radicale in a process of its own, which ends when ours does.
 
-Radicale is run, not imported: it is a program under another licence, and an optional one.
+Radicale is run, not imported: it has another licence and is optional.
 """
 
 import socket
@@ -15,7 +15,7 @@ from typing import Self
 
 from syncd.errors import NeedsYou
 
-# Whatever ends us, kill -9 too, closes the pipe that is the child's standard input; then it ends itself.
+# When our process ends, even by kill -9, the pipe that is the child's standard input is closed; then it ends itself.
 _RUN = """
 import os, runpy, sys, threading
 threading.Thread(target=lambda: (sys.stdin.buffer.read(), os._exit(0)), daemon=True).start()
@@ -27,13 +27,13 @@ _STEP = 0.02
 
 
 class Child:
-    """A Python module run as a server process of 127.0.0.1, which answers once this is constructed.
+    """A Python module that runs as a server process on 127.0.0.1. Once constructed, it accepts connections.
 
-    ``arguments`` makes its command line from a free port. Raises NeedsYou if it does not start.
+    ``arguments`` returns its command line for a port. Raises NeedsYou if it does not start.
     """
 
     def __init__(self, module: str, arguments: Callable[[int], Sequence[str]], log: Path) -> None:
-        for _ in range(_TRIES):  # somebody else may take the port before the server does
+        for _ in range(_TRIES):  # another process may take the port before the server does
             self.port = _free_port()
             with log.open("wb") as output:
                 self._process = subprocess.Popen(  # noqa: S603 -- our own interpreter
@@ -60,7 +60,7 @@ class Child:
             return False
 
     def close(self) -> None:
-        """End the process, now."""
+        """End the process at once."""
         assert self._process.stdin is not None  # noqa: S101 -- it is a pipe
         self._process.stdin.close()
         try:
@@ -73,8 +73,8 @@ class Child:
 class CalendarServer:
     """Radicale for one user, with its calendars and its log in ``folder``.
 
-    Calendars live below ``url``; below ``home`` the user may make some. Raises NeedsYou if Radicale is not
-    installed.
+    ``url`` is the server's address, ``home`` the user's, below which calendars can be made. Raises NeedsYou if
+    Radicale is not installed.
     """
 
     def __init__(self, folder: Path, *, username: str, password: str) -> None:
@@ -93,7 +93,7 @@ class CalendarServer:
 
     def _arguments(self, port: int) -> Sequence[str]:
         options = {
-            "config": "",  # whatever this machine has configured for Radicale is none of our business
+            "config": "",  # this machine may have a configuration for another Radicale
             "server-hosts": f"127.0.0.1:{port}",
             "storage-filesystem-folder": str(self._collections),
             "auth-type": "htpasswd",
@@ -105,7 +105,7 @@ class CalendarServer:
         return [f"--{name}={value}" for name, value in options.items()]
 
     def close(self) -> None:
-        """End the server, now; what lies in its folder stays."""
+        """End the server at once. Its folder stays."""
         self._child.close()
 
     def __enter__(self) -> Self:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the embedded OpenTalk keeps of an event and how changes change it, traps of controller 0.30 included.
+"""The events of the embedded OpenTalk, and what requests change in them, with the surprises of controller 0.30.
 
-Events are kept as the JSON they are answered with. Nothing here knows HTTP, tokens or who may do what.
+An event is stored as the JSON that is sent. HTTP, tokens and permissions are not decided here.
 """
 
 import re
@@ -25,7 +25,7 @@ BOUND = re.compile(r"COUNT=(\d+)|UNTIL=")
 
 
 class Refusal(Exception):
-    """The controller says no. Without a ``code`` the answer has no body; code ``"query"`` is plain text."""
+    """An error answer. Without a ``code`` it has no body; with code ``"query"`` it is plain text."""
 
     def __init__(self, status: int, code: str = "", message: str = "", challenge: str = "") -> None:
         super().__init__(message or str(status))
@@ -36,7 +36,7 @@ class Refusal(Exception):
 
 
 def failure() -> Refusal:
-    """What the controller answers when it did not expect something, such as a row that is not there."""
+    """The answer to what the controller does not expect, such as a missing row in its database."""
     return Refusal(500, "internal_server_error", "An internal server error occurred")
 
 
@@ -49,12 +49,12 @@ def read_time(text: str) -> datetime:
 
 
 def write_time(when: datetime) -> str:
-    """As the controller writes it: UTC, ``Z``."""
+    """A time as the controller writes it: UTC with ``Z``."""
     return when.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def instance_id(when: datetime) -> str:
-    """How the controller names an occurrence: its planned start in UTC."""
+    """The controller's id of an occurrence: its planned start in UTC."""
     return f"{when.astimezone(UTC):%Y%m%dT%H%M%SZ}"
 
 
@@ -64,10 +64,10 @@ def order_key(event_id: str, created: datetime, starts: datetime | None) -> tupl
 
 
 class Event:
-    """One event: ``body`` is what everybody sees of it, ``owner`` the user id of who may change it.
+    """One event: ``body`` is the JSON that all users see alike, ``owner`` the id of the user who may change it.
 
-    ``invitations`` are keyed by user id, or by address for those without an account; ``exceptions`` by
-    instance id, as listed. A changed body makes another Event, so that what is derived stays right.
+    ``invitations`` are keyed by user id, or by mail address for people without an account; ``exceptions`` by instance
+    id, as listed. A changed body is another Event, so that cached properties stay true.
     """
 
     def __init__(self, body: JSON, owner: str, invitations: dict[str, JSON] | None = None) -> None:
@@ -79,20 +79,20 @@ class Event:
 
     @cached_property
     def created(self) -> datetime:
-        """When it was made."""
+        """When it was created."""
         return read_time(self.body["created_at"])
 
     @cached_property
     def starts(self) -> datetime | None:
-        """When it starts, a series for the first time; None if it is time-independent."""
+        """When it, or the first occurrence of a series, starts; None if it is time-independent."""
         return read_time(self.body["starts_at"]["datetime"]) if "starts_at" in self.body else None
 
     @cached_property
     def ends(self) -> datetime | None:
-        """The column that time filters look at: of a series, the *start* of its last occurrence.
+        """The column that time filters compare: for a series, the *start* of its last occurrence.
 
-        The controller computes it from the UTC wall clock as if it were local, so that it is off by the
-        zone's offset; endless series end after a hundred years.
+        The controller computes it from the wall clock in UTC as if that were local, so it is wrong by the zone's
+        offset; an endless series ends after a hundred years.
         """
         if self.starts is None or not self.pattern:
             return read_time(self.body["ends_at"]["datetime"]) if self.starts else None
@@ -103,17 +103,17 @@ class Event:
         try:
             wrong = self.starts.astimezone(UTC).replace(tzinfo=self.zone)
             return max(occurrences(wrong, self.pattern), default=self.starts)
-        except WRONG_PATTERN:  # only a loaded one can be
+        except WRONG_PATTERN:  # possible only in an event that was loaded
             return self.starts + ENDLESS
 
     @cached_property
     def key(self) -> tuple[bool, datetime, datetime, str]:
-        """Its place in the order of listings."""
+        """Its position in the order of listings."""
         return order_key(self.id, self.created, self.starts)
 
     @property
     def pattern(self) -> Sequence[str]:
-        """The recurrence lines; none if it is no series."""
+        """The recurrence lines; empty if it is no series."""
         lines: Sequence[str] = self.body.get("recurrence_pattern", ())
         return lines
 
@@ -123,13 +123,13 @@ class Event:
         return ZoneInfo(self.body["starts_at"]["timezone"])
 
     def status_for(self, user: str) -> str | None:
-        """The user's ``invite_status``; None if the event is none of their business."""
+        """The user's ``invite_status``; None if the user may not see the event."""
         if user == self.owner:
             return "accepted"
         return self.invitations[user]["status"] if user in self.invitations else None
 
     def planned(self, instance: str) -> JSON:
-        """The planned start of an occurrence; a 404 Refusal if the series has none then."""
+        """The planned start of an occurrence. Raises a Refusal (404) if the series has no such occurrence."""
         if self.starts is not None and self.pattern:
             for when in occurrences(self.starts.astimezone(self.zone), self.pattern):
                 if instance_id(when) >= instance:
@@ -139,7 +139,7 @@ class Event:
         raise Refusal(404, "not_found", "A requested resource could not be found")
 
     def view(self, user: str, invitees_max: int = 0, *, listed: bool = False) -> JSON:
-        """The event as a user sees it; lists leave streaming out."""
+        """The event as a user sees it; listings leave streaming out."""
         shown = list(self.invitations.values())[: max(invitees_max, 0)]
         body = {
             **self.body,
@@ -159,7 +159,7 @@ class Event:
 
 
 def occurrences(start: datetime, pattern: Sequence[str]) -> rruleset:
-    """The starts that a pattern yields; DTSTART is one only if the rule says so. ValueError if it is wrong."""
+    """The starts that a pattern yields; DTSTART is one only if the rule matches it. Raises ValueError."""
     dates = rruleset()
     for line in pattern:
         head, colon, value = line.partition(":")
@@ -180,7 +180,7 @@ def occurrences(start: datetime, pattern: Sequence[str]) -> rruleset:
 
 
 def _dates(value: str, parameters: Sequence[str], start: datetime) -> Iterator[datetime]:
-    """Those of an RDATE or EXDATE; what has no offset is in its TZID, else in the zone of the start."""
+    """The dates of an RDATE or EXDATE; one without an offset is in its TZID, else in the zone of the start."""
     named = next((ZoneInfo(each[5:]) for each in parameters if each.startswith("TZID=")), None)
     for text in value.split(","):
         when = datetime.fromisoformat(text)
@@ -188,7 +188,7 @@ def _dates(value: str, parameters: Sequence[str], start: datetime) -> Iterator[d
 
 
 def date_time(value: Any) -> JSON:
-    """A time with its zone as it comes in a request or, in this process, as an aware datetime."""
+    """A time with its zone, from the JSON of a request or from an aware datetime of this process."""
     if isinstance(value, datetime):
         return {"datetime": write_time(value), "timezone": getattr(value.tzinfo, "key", None) or "UTC"}
     try:
@@ -200,12 +200,12 @@ def date_time(value: Any) -> JSON:
 
 
 def plain(fields: Mapping[str, Any]) -> JSON:
-    """A request made in this process, with its datetimes as the API writes them."""
+    """The fields of a call in this process as the JSON of a request: datetimes as the API writes them."""
     return {name: date_time(v) if isinstance(v, datetime) else v for name, v in fields.items()}
 
 
 def times_of(fields: Mapping[str, Any]) -> JSON:
-    """What a request says about times, checked as the controller does; nothing if it is time-independent."""
+    """The fields of a request that are about times, checked as the controller does; none if time-independent."""
     if fields.get("is_time_independent"):
         if fields.get("recurrence_pattern"):
             raise Refusal(400, "bad_request", "time independent events must not have recurrence_pattern set")
@@ -241,7 +241,7 @@ def _check_pattern(start: datetime, pattern: Sequence[str]) -> None:
 
 
 def new_event(fields: Mapping[str, Any], creator: JSON, now: str, room: JSON) -> Event:
-    """An event as a request asks for it."""
+    """The event that a request creates."""
     for name in ("title", "description", "is_time_independent"):
         if name not in fields:
             raise Refusal(400, "invalid_json", f"Json deserialize error: missing field `{name}`")
@@ -268,10 +268,10 @@ def new_event(fields: Mapping[str, Any], creator: JSON, now: str, room: JSON) ->
 
 
 def patched_event(event: Event, patch: Mapping[str, Any], editor: JSON, now: str) -> Event:
-    """The event after a PATCH, with two traps of 0.30.
+    """The event after a PATCH, with two surprises of 0.30.
 
-    A patch without ``recurrence_pattern`` makes a series a single event, and every patch that is not of
-    the room alone removes the exceptions. One of the room alone leaves ``updated_at`` as it was.
+    A patch without ``recurrence_pattern`` makes a series a single event, and every patch that changes more than the
+    room removes the exceptions. One that changes only the room leaves ``updated_at`` as it was.
     """
     body = {**event.body, "room": {**event.body["room"], **{k: patch[k] for k in ROOM_FIELDS if k in patch}}}
     if set(patch) <= set(ROOM_FIELDS):
@@ -291,7 +291,7 @@ def patched_event(event: Event, patch: Mapping[str, Any], editor: JSON, now: str
 
 
 def patched_exception(event: Event, instance: str, patch: Mapping[str, Any], editor: JSON, now: str) -> JSON:
-    """The exception that a PATCH of an occurrence leaves; its ``updated_at`` never changes again (0.30)."""
+    """The exception after a PATCH of an occurrence; its ``updated_at`` stays that of the first one (0.30)."""
     exception = event.exceptions.get(instance) or {
         "id": f"{event.id}_{instance}",
         "recurring_event_id": event.id,
@@ -313,7 +313,7 @@ def patched_exception(event: Event, instance: str, patch: Mapping[str, Any], edi
 
 
 def instance_view(event: Event, exception: JSON, user: str) -> JSON:
-    """What a PATCH of an occurrence answers; a moved start without an end keeps the planned end."""
+    """The answer to a PATCH of an occurrence; if only the start is moved, the planned end stays."""
     body = event.view(user)
     planned = read_time(exception["original_starts_at"]["datetime"])
     length = read_time(body["ends_at"]["datetime"]) - read_time(body["starts_at"]["datetime"])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """An identity provider that answers as Keycloak 26 does: OpenID Connect discovery, tokens, device sign-in, logout.
 
-It keeps people and sessions in memory and must not be used for anything but a demonstration: its tokens
-are signed with a key that lives as long as the object.
+People and sessions are in memory, and tokens are signed with a key that is made at start: for demonstrations and
+tests only.
 """
 
 import base64
@@ -29,10 +29,11 @@ DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 REFRESH_LIFE = 1800
 DEVICE_LIFE = 600
 DEVICE_INTERVAL = 5
+"""Seconds for which a refresh token and a device code are valid, and between two polls of a device."""
 
 
 class Person(Struct, frozen=True):
-    """Who can sign in; ``sub`` is the subject of the tokens."""
+    """Somebody who can sign in; ``sub`` is the subject of their tokens."""
 
     sub: str
     username: str
@@ -47,7 +48,7 @@ class _Device(Struct):
     scope: str
     user_code: str
     expires: float
-    asked: float = 0.0
+    polled: float = 0.0
     username: str | None = None
     denied: bool = False
 
@@ -64,12 +65,12 @@ class _Error(Exception):
 
 
 class IdentityProvider:
-    """A realm with its people. ``app`` is to be served, and ``url`` set to where it is served.
+    """A realm with its people. Serve ``app``, and set ``url`` to its address.
 
-    Tokens live ``token_life`` seconds by ``clock``. ``clients`` maps the ids of the clients to their
-    secrets, ``None`` for public ones. ``rotate`` lets a refresh token be used once only, and ends the session
-    of one that comes twice; by default Keycloak takes an old one again. Without ``devices`` no client may let
-    devices sign in, without ``offline`` nobody has the role offline_access.
+    Tokens are valid for ``token_life`` seconds by ``clock``. ``clients`` maps the ids of clients to their secrets,
+    ``None`` for public ones. With ``rotate`` a refresh token can be used once, and a second use ends its session; by
+    default Keycloak accepts an old one again. Without ``devices`` no client may use the device grant, without
+    ``offline`` nobody has the role offline_access.
     """
 
     def __init__(
@@ -110,11 +111,11 @@ class IdentityProvider:
 
     @property
     def issuer(self) -> str:
-        """The realm's address, what OpenTalk names as its provider."""
+        """The realm's address, which OpenTalk names as its provider."""
         return f"{self.url}/realms/{self.realm}"
 
     def add_user(self, username: str, password: str, firstname: str, lastname: str, email: str) -> Person:
-        """Let somebody sign in. The same name again is another person: the subject is a new one."""
+        """Add somebody who can sign in. The same name again is another person, with a new subject."""
         person = Person(str(uuid4()), username, password, firstname, lastname, email)
         self._people[username] = person
         return person
@@ -124,26 +125,26 @@ class IdentityProvider:
         self._people[username] = msgspec.structs.replace(self._people[username], password=password)
 
     def person(self, username: str) -> Person:
-        """Who signs in with this name; KeyError if nobody does."""
+        """The person with this user name. Raises KeyError."""
         return self._people[username]
 
     def end_sessions(self) -> None:
-        """End every session, as an administrator can: refresh tokens, offline ones too, are refused from now on."""
+        """End every session, as an administrator can: all refresh tokens, offline ones too, are refused from now on."""
         self._sessions.clear()
 
     def approve(self, user_code: str, username: str) -> None:
-        """Sign in on the device page, where ``user_code`` was shown; StopIteration if no device shows it."""
-        self._shown(user_code).username = username
+        """Sign in for the device with this code, as on the device page. Raises StopIteration if there is none."""
+        self._device_with(user_code).username = username
 
     def deny(self, user_code: str) -> None:
-        """Say no on the device page, where ``user_code`` was shown; StopIteration if no device shows it."""
-        self._shown(user_code).denied = True
+        """Deny the sign-in of the device with this code. Raises StopIteration if there is none."""
+        self._device_with(user_code).denied = True
 
-    def _shown(self, user_code: str) -> _Device:
+    def _device_with(self, user_code: str) -> _Device:
         return next(device for device in self._devices.values() if device.user_code == user_code)
 
     def read(self, token: str) -> dict[str, Any] | None:
-        """The claims of a token of this realm within its life, whether or not its session goes on."""
+        """The claims of a token of this realm that has not expired, even if its session has ended."""
         head, _, signature = token.rpartition(".")
         if not hmac.compare_digest(signature.encode(), self._sign(head)):
             return None
@@ -151,7 +152,7 @@ class IdentityProvider:
         return claims if claims.get("exp", float("inf")) > self._clock().timestamp() else None
 
     def active(self, token: str) -> dict[str, Any] | None:
-        """The claims of a token that is valid now: what an introspection would say."""
+        """The claims of an access token whose session has not ended, either: the answer of an introspection."""
         claims = self.read(token)
         return claims if claims and claims["typ"] == "Bearer" and claims["sid"] in self._sessions else None
 
@@ -167,10 +168,10 @@ class IdentityProvider:
         """A token answer, with the members and in the order of Keycloak 26.5."""
         person = self._people[self._sessions[session].username]
         now = int(self._clock().timestamp())
-        asked = scope.split()
-        if "offline_access" in asked and not self._allows_offline:
+        requested = scope.split()
+        if "offline_access" in requested and not self._allows_offline:
             raise _Error(400, "not_allowed", "Offline tokens not allowed for the user or client")
-        granted = [name for name in ("openid", "offline_access") if name in asked] + ["profile", "email"]
+        granted = [name for name in ("openid", "offline_access") if name in requested] + ["profile", "email"]
         claims = {
             "iss": self.issuer,
             "azp": client,
@@ -179,14 +180,14 @@ class IdentityProvider:
             "iat": now,
             **_claims(person),
         }
-        offline = "offline_access" in asked
+        offline = "offline_access" in requested
         ends = {} if offline else {"exp": now + REFRESH_LIFE}
         end = now + self.token_life
 
         def jwt(kind: str, **ends: int) -> str:
             return self._jwt({**claims, **ends, "typ": kind, "jti": secrets.token_hex(16)})
 
-        identity = {"id_token": jwt("ID", exp=end)} if "openid" in asked else {}
+        identity = {"id_token": jwt("ID", exp=end)} if "openid" in requested else {}
         return _json(
             {
                 "access_token": jwt("Bearer", exp=end),
@@ -231,7 +232,7 @@ class IdentityProvider:
             return error.answer
 
     async def _form(self, request: Request) -> tuple[dict[str, str], str]:
-        """The form and the client that sent it, whose secret may stand in the form or in the header."""
+        """The form and the id of the client that sent it; the client's secret may be in the form or in the header."""
         form = dict(parse_qsl((await request.body()).decode()))
         client, secret = form.get("client_id", ""), form.get("client_secret")
         scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
@@ -275,9 +276,9 @@ class IdentityProvider:
             raise _Error(400, "invalid_grant", "Device code not valid")
         if now >= device.expires:
             raise _Error(400, "expired_token", "Device code is expired")
-        if now < device.asked + DEVICE_INTERVAL:
+        if now < device.polled + DEVICE_INTERVAL:
             raise _Error(400, "slow_down", "Slow down")
-        device.asked = now
+        device.polled = now
         if device.denied:
             raise _Error(400, "access_denied", "The end user denied the authorization request")
         if device.username is None:
@@ -311,20 +312,20 @@ class IdentityProvider:
         )
 
     async def _device_page(self, request: Request) -> Response:
-        """Where a person types the code and signs in, which approves the device."""
+        """The page on which a person types the code and signs in, which approves the device."""
         form = {**request.query_params, **dict(parse_qsl((await request.body()).decode()))}
-        shown = form.get("user_code", "")
+        code = form.get("user_code", "")
         if request.method == "POST":
             person = self._people.get(form.get("username", ""))
-            known = any(device.user_code == shown for device in self._devices.values())
-            if known and person and person.password == form.get("password"):
-                self.approve(shown, person.username)
+            waiting = any(device.user_code == code for device in self._devices.values())
+            if waiting and person and person.password == form.get("password"):
+                self.approve(code, person.username)
                 return HTMLResponse("<!doctype html><title>Signed in</title><p>Device login successful.")
             return HTMLResponse("<!doctype html><title>Refused</title><p>Invalid code, username or password.", 400)
         fields = "".join(
             f'<label>{word} <input name="{name}" type="{kind}" value="{html.escape(value)}"></label> '
             for word, name, kind, value in (
-                ("Code", "user_code", "text", shown),
+                ("Code", "user_code", "text", code),
                 ("Username", "username", "text", ""),
                 ("Password", "password", "password", ""),
             )
@@ -334,7 +335,7 @@ class IdentityProvider:
         )
 
     async def _revoke(self, request: Request) -> Response:
-        """Revocation of a refresh token ends all sessions of its person with its client; so does Keycloak."""
+        """Revoke a refresh token. As in Keycloak, this ends all sessions of its person with its client."""
         try:
             form, client = await self._form(request)
         except _Error as error:
@@ -361,7 +362,7 @@ class IdentityProvider:
 
 
 def _claims(person: Person) -> dict[str, str]:
-    """What a token says of whom it is about."""
+    """The claims of a token about its person."""
     return {
         "sub": person.sub,
         "email": person.email,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the embedded OpenTalk lists events: query, order, cursor, and the faults of controller 0.30 in them.
+"""The listing of events in the embedded OpenTalk: query, order, cursor, and the faults of controller 0.30 in them.
 
 Nothing here changes an event.
 """
@@ -25,7 +25,7 @@ STATUSES = ("accepted", "pending", "tentative", "declined")
 
 
 class Cursor(Struct, frozen=True, array_like=True):
-    """Where a page ended. The controller's is bincode in base64url; clients must take it as it is."""
+    """The last event of a page. The controller's cursor is bincode in base64url; clients must not look into it."""
 
     id: str
     created: datetime
@@ -33,12 +33,12 @@ class Cursor(Struct, frozen=True, array_like=True):
 
     @property
     def key(self) -> tuple[bool, datetime, datetime, str]:
-        """Where that is in the order of events."""
+        """Its position in the order of events."""
         return order_key(self.id, self.created, self.starts)
 
 
-class Listing(Struct, frozen=True):
-    """The query of a listing; ``None`` where it does not filter."""
+class Query(Struct, frozen=True):
+    """The query of a listing; a filter that is ``None`` lets everything pass."""
 
     per_page: int = PER_PAGE
     invitees_max: int = 0
@@ -53,8 +53,8 @@ class Listing(Struct, frozen=True):
     invite_status: tuple[str, ...] = ()
 
 
-def read_listing(query: str, version: Version = "0.30") -> Listing:
-    """Read the query of a listing; names that it does not know are ignored, as the controller does."""
+def read_query(query: str, version: Version = "0.30") -> Query:
+    """Read the query of a listing; unknown names are ignored, as by the controller. Raises Refusal (400)."""
     values: JSON = {}
     for name, text in parse_qsl(query, keep_blank_values=True):
         if name in values:
@@ -62,12 +62,12 @@ def read_listing(query: str, version: Version = "0.30") -> Listing:
         if name in _READERS:
             values[name] = _READERS[name](text)
     if version in ("0.29", "0.30"):
-        return Listing(**{**values, "per_page": _clamped(values.get("per_page", PER_PAGE))})
-    # 0.32 was built when the API's types had made a page size of invitees_max, too; later ones allow it to be 0
+        return Query(**{**values, "per_page": _clamped(values.get("per_page", PER_PAGE))})
+    # In 0.32 invitees_max has the type of a page size, too, which may not be 0; later versions allow it
     for name, least in (("per_page", 1), ("invitees_max", 1 if version == "0.32" else 0)):
         if not least <= values.get(name, least) <= MOST:
             raise _bad_query(f"Page size is outside the allowed range ({least}..={MOST})")
-    return Listing(**values)
+    return Query(**values)
 
 
 def _clamped(size: int) -> int:
@@ -85,7 +85,7 @@ def _number(text: str) -> int:
 
 
 def _time(text: str) -> datetime:
-    """RFC 3339; a raw ``+01:00`` has become a space on its way and is refused."""
+    """An RFC 3339 time; the ``+`` of an offset that was not encoded arrives as a space and is refused."""
     try:
         return read_time(text)
     except ValueError:
@@ -139,62 +139,62 @@ class Events:
         return self._all.get(event_id)
 
     def put(self, event: Event) -> None:
-        """Add an event, or the revision of one."""
+        """Add an event, or replace it by a changed one."""
         self._all[event.id] = event
         self._order = None
 
     def remove(self, event: Event) -> None:
-        """Forget an event."""
+        """Remove an event."""
         del self._all[event.id]
         self._order = None
 
     def __iter__(self) -> Iterator[Event]:
         return iter(self._all.values())
 
-    def page(self, user: str, listing: Listing) -> tuple[list[JSON], str | None]:
-        """One page as JSON, exceptions right behind their series and not counted, and its cursor.
+    def page(self, user: str, query: Query) -> tuple[list[JSON], str | None]:
+        """One page as JSON, and its cursor. Exceptions follow their series and do not count for the page's size.
 
-        The cursor is there whenever the page is not empty, also on the last one (before 0.34).
+        Every page that is not empty has a cursor, also the last one (before 0.34).
         """
         if self._order is None:
             self._order = sorted(self._all.values(), key=lambda event: event.key)
-        start = bisect_right(self._order, listing.after.key, key=lambda e: e.key) if listing.after else 0
-        matching = (event for event in islice(self._order, start, None) if _is_listed(event, user, listing))
-        events = list(islice(matching, listing.per_page))
+        start = bisect_right(self._order, query.after.key, key=lambda e: e.key) if query.after else 0
+        matching = (event for event in islice(self._order, start, None) if _is_listed(event, user, query))
+        events = list(islice(matching, query.per_page))
         items: list[JSON] = []
         for event in events:
-            items += [event.view(user, listing.invitees_max, listed=True), *event.exceptions_for(user)]
+            items += [event.view(user, query.invitees_max, listed=True), *event.exceptions_for(user)]
         if not events:
             return items, None
         end = msgspec.json.encode(Cursor(events[-1].id, events[-1].created, events[-1].starts))
         return items, base64.urlsafe_b64encode(end).rstrip(b"=").decode()
 
 
-def _is_listed(event: Event, user: str, listing: Listing) -> bool:
+def _is_listed(event: Event, user: str, query: Query) -> bool:
     status = event.status_for(user)
-    after = listing.after
-    if status is None or (listing.invite_status and status not in listing.invite_status):
+    after = query.after
+    if status is None or (query.invite_status and status not in query.invite_status):
         return False
     if after and after.starts is None and (event.created, event.id) <= (after.created, after.id):
-        # Before 0.33 a page that ends with an event without time cuts off all that were created earlier,
-        # whenever they start: a listing of both kinds loses events.
+        # Before 0.33, after a page that ends with an event without a time, all events that were created earlier are
+        # left out, whenever they start: so a listing of both kinds loses events.
         return False
-    return _is_of_kind(event, listing) and _is_within(event, listing.time_min, listing.time_max)
+    return _is_of_kind(event, query) and _is_within(event, query.time_min, query.time_max)
 
 
-def _is_of_kind(event: Event, listing: Listing) -> bool:
-    """What is asked of an event besides its time."""
+def _is_of_kind(event: Event, query: Query) -> bool:
+    """Whether an event passes all filters but those of time."""
     return (
-        listing.adhoc in (None, event.body["is_adhoc"])
-        and listing.time_independent in (None, event.starts is None)
-        and (not listing.favorites or event.body["is_favorite"])
-        and (listing.created_after is None or event.created >= listing.created_after)
-        and (listing.created_before is None or event.created <= listing.created_before)
+        query.adhoc in (None, event.body["is_adhoc"])
+        and query.time_independent in (None, event.starts is None)
+        and (not query.favorites or event.body["is_favorite"])
+        and (query.created_after is None or event.created >= query.created_after)
+        and (query.created_before is None or event.created <= query.created_before)
     )
 
 
 def _is_within(event: Event, earliest: datetime | None, latest: datetime | None) -> bool:
-    """The time filter: inclusive, and nothing without a time passes it."""
+    """Whether an event passes the time filter, which is inclusive; one without a time does not."""
     if earliest is None and latest is None:
         return True
     if event.starts is None or event.ends is None:
@@ -206,7 +206,7 @@ def _is_within(event: Event, earliest: datetime | None, latest: datetime | None)
 
 
 def numbered_page(items: list[JSON], query: Mapping[str, str], address: str) -> tuple[list[JSON], str]:
-    """A page of a listing with page numbers, and its Link header, which is empty if there is one page only."""
+    """A page of a listing with page numbers, and its Link header, which is empty if there is only one page."""
     size = _clamped(_number(query.get("per_page", str(PER_PAGE))))
     page = max(_number(query.get("page", "1")), 1)
     last = max(-(-len(items) // size), 1)

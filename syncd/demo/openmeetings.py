@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An Apache OpenMeetings as far as entry links go: its REST services, with their traps, and the entrance itself.
+"""An Apache OpenMeetings as far as entry links go: its REST services and the page behind a link.
 
-It keeps everything in memory and must not be used for anything but a demonstration. It behaves as releases
-9.0.0 and 8.1.0 were seen to: a visitor belongs to the session, not to the hash; opening a link takes the session
-over; answers pass through Jettison, which makes numbers of what looks like one. Nothing sleeps: what a wrong
-password costs is noted in ``penalties``.
+Everything is in memory: for demonstrations and tests only. It behaves as releases 9.0.0 and 8.1.0 were observed to: a
+visitor belongs to the session, not to the hash; opening a link takes the session over; answers pass through Jettison,
+which writes a text that looks like a number as a number. It never sleeps: each wrong password, for which the real one
+waits, is counted in ``penalties``.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -55,7 +55,7 @@ BROKEN = '<!doctype html><html lang="en"><head><title>HTTP Status 500 – Intern
 
 
 class Room(Struct, kw_only=True, rename="camel"):
-    """A room in the server's own terms; ``None`` and empty lists are left out of answers."""
+    """A room with the fields of the server's API; ``None`` and empty lists are left out of answers."""
 
     id: int = 0
     name: str = ""
@@ -80,7 +80,7 @@ class Room(Struct, kw_only=True, rename="camel"):
 
 
 class Guest(Struct, frozen=True, rename="camel"):
-    """Who a session's links let in."""
+    """The visitor whom a session's links let in."""
 
     external_id: str = ""
     external_type: str = ""
@@ -89,7 +89,7 @@ class Guest(Struct, frozen=True, rename="camel"):
 
 
 class Hash(Struct):
-    """A hash that was made: for which room and, at that moment, for whom."""
+    """A hash that was made: its room, and the session's visitor at that moment."""
 
     code: str
     sid: str
@@ -101,7 +101,7 @@ class Hash(Struct):
 
 
 class Entered(Struct, frozen=True):
-    """Somebody came in by a link."""
+    """An entry into a room with a link."""
 
     code: str
     room: int
@@ -123,16 +123,16 @@ class _Session(Struct):
 
 
 class _Failure(Exception):
-    """An exception inside a service: 500, its text in the body and in a header."""
+    """An exception inside a service. Its answer is a 500 with the text in body and header."""
 
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class OpenMeetings:
-    """The server, empty but for the rooms of a fresh installation. ``app`` is to be served, its context is CONTEXT.
+    """The server, with the rooms of a fresh installation. Serve ``app``; its paths begin with CONTEXT.
 
-    ``version`` decides how people log in: by POST since 9.0.0, by GET before. Times are those of ``clock``.
+    ``version`` decides the method of a login: POST since 9.0.0, GET before. Times are those of ``clock``.
     """
 
     def __init__(self, clock: Callable[[], datetime], version: str = "9.0.0") -> None:
@@ -154,7 +154,7 @@ class OpenMeetings:
         rights: Iterable[str] = ("LOGIN", "SOAP"),
         groups: Iterable[str] = ("users",),
     ) -> None:
-        """Add somebody who can log in, or change them."""
+        """Add a user, or replace one."""
         self._users[login.strip().lower()] = _User(password, frozenset(rights), frozenset(groups))
 
     def _application(self) -> Starlette:
@@ -209,7 +209,7 @@ class OpenMeetings:
         return session
 
     def _allowed(self, request: Request, right: str = "SOAP") -> _Session:
-        """The session of a request. Unknown, expired, taken over, without the right: all the same answer."""
+        """The session of a request. The answer is the same if it is unknown, expired, taken over or lacks the right."""
         session = self._session(request.query_params.get("sid", ""))
         if session is None or right not in session.rights:
             raise _Failure("error.notallowed")
@@ -232,18 +232,18 @@ class OpenMeetings:
         made = Hash(
             code=str(uuid4()),
             sid=request.query_params["sid"],
-            room=number_of(options.get("roomId")) or 0,  # whether there is such a room, nobody asks before the entry
+            room=number_of(options.get("roomId")) or 0,  # a missing room is noticed only at the entry
             visitor=visitor,
             multiple=flag_of(options.get("allowSameURLMultipleTimes")),
             moderator=flag_of(options.get("moderator")),
         )
         self.hashes.append(made)
-        session.visitor = visitor  # of every hash that its sid made before, too
+        session.visitor = visitor  # also for every hash that this session made before
         session.permanent = session.permanent or made.multiple
         return _result(made.code)
 
     async def _enter(self, request: Request) -> Response:
-        """The page behind a link: always 200, whoever comes, and a GET is an entry."""
+        """The page behind a link: always 200, and every GET is an entry."""
         language = _language(request.query_params.get("language", ""))
         code = request.query_params.get("secure", "")
         link = next((made for made in self.hashes if made.code == code), None)
@@ -304,7 +304,7 @@ class OpenMeetings:
         room.id = max([8, *self.rooms]) + 1
         self.rooms[room.id] = room
         answer = mapped(room)
-        answer.pop("externalType", None)  # the answer to the first request does not tell it
+        answer.pop("externalType", None)  # missing in the answer to the first request
         return _json({"roomDTO": answer})
 
     async def _count(self, request: Request) -> Response:
@@ -322,13 +322,13 @@ class OpenMeetings:
 
 def _route(method: str, path: str, endpoint: Endpoint) -> Route:
     route = Route(path, endpoint, methods=[method])
-    route.methods = {method}  # without HEAD, which Starlette adds and OpenMeetings forbids
+    route.methods = {method}  # without HEAD, which Starlette adds and OpenMeetings refuses
     return route
 
 
 def _nothing(request: Request, error: Exception) -> Response:
-    """Errors before a service is reached have no body; Allow names every method, whatever the service takes."""
-    assert isinstance(error, HTTPException)  # noqa: S101 -- that is what it is registered for
+    """The answer to errors before a service is reached: without a body; Allow names every method at all."""
+    assert isinstance(error, HTTPException)  # noqa: S101 -- the type that it is registered for
     if request.method in {"HEAD", "TRACE"}:
         return Response(status_code=HTTPStatus.FORBIDDEN)
     if error.status_code == HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -358,7 +358,7 @@ def _page(word: str, language: int, **values: str) -> Response:
 
 
 def _language(number: str) -> int:
-    """Index of the texts: OpenMeetings' 2 is German; what it does not know is English."""
+    """The index of a language's texts: OpenMeetings' number 2 is German; all others are English here."""
     return GERMAN if number == "2" else ENGLISH
 
 
@@ -369,7 +369,7 @@ async def _form(request: Request) -> dict[str, str]:
 
 
 def _read(text: str | None, status: int) -> dict[str, Any] | None:
-    """A parameter that is a JSON object; what cannot be read is ``status``, without a word."""
+    """A parameter that is a JSON object; one that cannot be read is answered with ``status``, without a body."""
     if text is None:
         return None
     try:
@@ -386,7 +386,7 @@ def _room_type(request: Request) -> str:
 
 
 def _room_of(given: Mapping[str, Any], status: int) -> Room:
-    """A room as it was sent; what was not sent has the server's default. Without a type it is not read."""
+    """A room as it was sent, with the server's defaults; without a valid type it is answered with ``status``."""
     if given.get("type") not in ROOM_TYPES:
         raise HTTPException(status)
     return Room(**fields_of(given, Room))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """An OpenTalk with state, in memory: controller and web app on one origin.
 
-It answers as controllers 0.29 and 0.30 were recorded to, down to their faults. ``version="0.32"`` differs from
-0.30 in that it refuses sizes of pages, of which it takes ``invitees_max`` for one, and that bad tokens get 401;
-``version="0.35"`` also in that the guest invite API is gone, else not in its listings. It sends no mail.
+It answers as recorded controllers 0.29 and 0.30 do, with their faults. With ``version="0.32"`` it refuses page sizes
+out of range, of which ``invitees_max`` is one, and answers 401 to bad tokens; with ``version="0.35"`` it also has no
+guest invites. Listings are those of 0.30 in every version. It sends no mail.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from syncd.demo.events import (
     write_time,
 )
 from syncd.demo.identity import IdentityProvider, Person
-from syncd.demo.listing import Events, read_listing
+from syncd.demo.listing import Events, read_query
 from syncd.demo.rooms import Room, new_room, room_info, verified
 from syncd.demo.serve import Traffic
 from syncd.demo.signin import SignIn, Version
@@ -46,11 +46,11 @@ PAGE = """<!doctype html><html lang="de"><meta charset="utf-8"><title>{title}</t
 
 
 class OpenTalk:
-    """An OpenTalk whose people sign in at ``identity``. ``app`` is to be served.
+    """An OpenTalk whose people sign in at ``identity``. Serve ``app``.
 
-    The methods do what the HTTP API does, from this process and as the event's owner. Their fields have the
-    API's names and values; times may also be aware datetimes. They raise ``Refusal`` where the API refuses,
-    and KeyError for events and people that it does not know.
+    The methods do what the HTTP API does, called in this process and as the event's owner. Their fields have the
+    API's names and values; times may also be aware datetimes. They raise Refusal where the API refuses, and KeyError
+    for unknown events and people.
     """
 
     def __init__(
@@ -80,26 +80,26 @@ class OpenTalk:
         self.app = Traffic(Starlette(routes=routes))
 
     def create(self, username: str, **fields: Any) -> JSON:
-        """Create an event of somebody's; with ``starts_at`` it has a time. Returns it as they see it."""
+        """Create an event of this user; with ``starts_at`` it has a time. Returns it as the user sees it."""
         kind = {"is_all_day": False} if "starts_at" in fields else {}
         usual = {"title": "Meeting", "description": "", "is_time_independent": not kind, **kind}
         with self._lock:
             return self._create(self._user_of(username), {**usual, **fields})
 
     def patch(self, event_id: str, **fields: Any) -> JSON:
-        """Change an event as ``PATCH /events/{id}`` does, traps included. Returns it as the owner sees it."""
+        """Change an event as ``PATCH /events/{id}`` does (see ``patched_event``). Returns it as the owner sees it."""
         with self._lock:
-            return self._patch(self._known(event_id), fields)
+            return self._patch(self._existing(event_id), fields)
 
     def delete(self, event_id: str) -> None:
         """Delete an event and its room."""
         with self._lock:
-            self._delete(self._known(event_id))
+            self._delete(self._existing(event_id))
 
     def change(self, event_id: str, instance_id: str, **fields: Any) -> JSON:
-        """Change one occurrence of a series, named as in ``20261123T080000Z``: its planned start in UTC."""
+        """Change one occurrence of a series. ``instance_id`` is its planned start in UTC, as ``20261123T080000Z``."""
         with self._lock:
-            return self._change(self._known(event_id), instance_id, fields)
+            return self._change(self._existing(event_id), instance_id, fields)
 
     def move(self, event_id: str, instance_id: str, starts_at: Any, ends_at: Any) -> JSON:
         """Move one occurrence of a series."""
@@ -112,39 +112,39 @@ class OpenTalk:
     def invite(self, event_id: str, username: str, role: str = "user") -> None:
         """Invite somebody who can sign in."""
         with self._lock:
-            self._invite(self._known(event_id), {"invitee": self._user_of(username)["id"], "role": role})
+            self._invite(self._existing(event_id), {"invitee": self._user_of(username)["id"], "role": role})
 
     def uninvite(self, event_id: str, username: str) -> None:
-        """Take an invitation back: the event is none of theirs any more."""
+        """Withdraw an invitation: the user no longer sees the event."""
         with self._lock:
-            del self._known(event_id).invitations[self._user_of(username)["id"]]
+            del self._existing(event_id).invitations[self._user_of(username)["id"]]
 
     def accept(self, event_id: str, username: str) -> None:
         """Accept an invitation."""
         with self._lock:
-            self._known(event_id).invitations[self._user_of(username)["id"]]["status"] = "accepted"
+            self._existing(event_id).invitations[self._user_of(username)["id"]]["status"] = "accepted"
 
     def decline(self, event_id: str, username: str) -> None:
         """Decline an invitation."""
         with self._lock:
-            self._known(event_id).invitations[self._user_of(username)["id"]]["status"] = "declined"
+            self._existing(event_id).invitations[self._user_of(username)["id"]]["status"] = "declined"
 
     def guest_invites(self, event_id: str) -> list[JSON]:
         """The guest invites of an event's room, inactive ones too, oldest first."""
         with self._lock:
-            return list(self._room_of(self._known(event_id)).invites.values())
+            return list(self._room_of(self._existing(event_id)).invites.values())
 
     def load(self, events: Iterable[JSON], username: str) -> None:
-        """Take over what a controller listed for somebody, exceptions too, word by word.
+        """Add events exactly as a controller listed them for a user, with their exceptions.
 
-        Who created them is kept as listed. Those that could be edited become the user's own; to the others
-        the user is invited, with the status listed.
+        Their creators stay as listed. Those that the user could edit become the user's own; to the others the user is
+        invited, with the listed status.
         """
         with self._lock:
             user = self._user_of(username)
             for body in events:
                 if body["type"] == "exception":
-                    self._known(body["recurring_event_id"]).exceptions[body["instance_id"]] = dict(body)
+                    self._existing(body["recurring_event_id"]).exceptions[body["instance_id"]] = dict(body)
                 else:
                     self._load(dict(body), user)
 
@@ -162,7 +162,7 @@ class OpenTalk:
         room = new_room(body["room"], body["created_by"], body["created_at"])
         self._rooms[body["room"]["id"]] = Room({**room.body, "id": body["room"]["id"]}, event.owner, event.id)
 
-    def _known(self, event_id: str) -> Event:
+    def _existing(self, event_id: str) -> Event:
         event = self._events.get(event_id)
         if event is None:
             raise KeyError(event_id)
@@ -172,7 +172,7 @@ class OpenTalk:
         return self._rooms[event.body["room"]["id"]]
 
     def _now(self) -> str:
-        """The time, never the same twice: what was created later also says so."""
+        """The time, never the same twice, so that what is created later also has a later time."""
         self._last = max(self._clock().astimezone(UTC), self._last + timedelta(microseconds=1))
         return write_time(self._last)
 
@@ -180,7 +180,7 @@ class OpenTalk:
         return self._welcome(self._identity.person(username))
 
     def _welcome(self, person: Person) -> JSON:
-        """The user of a person, made when first needed; invitations by mail become theirs then."""
+        """The user of a person, created at the first call, which also gives them the invitations to their address."""
         if person.sub not in self._users:
             user = {
                 "id": str(uuid4()),
@@ -208,7 +208,7 @@ class OpenTalk:
         return Response(status_code=404)
 
     async def _page(self, request: Request) -> Response:
-        """What people find behind the links of a demonstration."""
+        """The page to which the links of a demonstration lead."""
         with self._lock:
             room = self._rooms.get(request.path_params.get("room", ""))
             event = self._events.get(room.event or "" if room else request.path_params.get("event", ""))
@@ -248,7 +248,7 @@ class OpenTalk:
                 themes = {"dashboard_theme": "system", "conference_theme": "system", "language": "en-US"}
                 value = {**user, **themes, "tariff_status": "default", "used_storage": 0}
             case "GET", ["events"]:
-                value, cursor = self._events.page(user["id"], read_listing(request.url.query, self.version))
+                value, cursor = self._events.page(user["id"], read_query(request.url.query, self.version))
                 headers = after_link(request, cursor)
             case "POST", ["events"]:
                 value = self._create(user, read_json(request, body))
@@ -270,7 +270,7 @@ class OpenTalk:
         invited = event.invitations.get(user["id"])
         match request.method, rest:
             case "GET", []:
-                return json_answer(event.view(user["id"], read_listing(request.url.query, self.version).invitees_max))
+                return json_answer(event.view(user["id"], read_query(request.url.query, self.version).invitees_max))
             case ("PATCH" | "DELETE") as method, ["invite"] if invited:
                 invited["status"] = "accepted" if method == "PATCH" else "declined"
                 return Response(status_code=204)
@@ -327,7 +327,7 @@ class OpenTalk:
         return instance_view(event, exception, event.owner)
 
     def _invite(self, event: Event, fields: JSON) -> bool:
-        """Invite a user, or an address, which makes a guest invite of its own. False if they were already."""
+        """Invite a user, or an address, for which a guest invite is made. False if they were invited already."""
         users = {user["id"]: user for user in self._users.values()}
         address = fields.get("email")
         user = users.get(fields.get("invitee", "")) or next(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rooms of the embedded OpenTalk and their guest invites.
+"""The rooms of the embedded OpenTalk and their guest invites, stored as the JSON that is sent.
 
-Kept as the JSON they are answered with. Nothing here knows HTTP or who may do what.
+HTTP and permissions are not decided here.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,9 +13,9 @@ from syncd.demo.events import JSON, ROOM_FIELDS, Refusal, failure, read_time, wr
 
 
 class Room:
-    """A room: ``body`` as it is answered, ``event`` the id of its event if it has one.
+    """A room: ``body`` is the JSON that is sent, ``event`` the id of its event if it has one.
 
-    ``invites`` are its guest invites by their code, those that are over too.
+    ``invites`` are its guest invites by their code, expired ones included.
     """
 
     def __init__(self, body: JSON, owner: str, event: str | None = None) -> None:
@@ -26,7 +26,7 @@ class Room:
         self.invites: dict[str, JSON] = {}
 
     def add_invite(self, expiration: Any, creator: JSON, now: str) -> JSON:
-        """Make a guest invite; one that expires in the past is made, too."""
+        """Make a guest invite; ``expiration`` may be in the past."""
         code = str(uuid4())
         invite: JSON = {
             "invite_code": code,
@@ -42,12 +42,12 @@ class Room:
         return invite
 
     def expire_invite(self, invite: JSON, expiration: Any, now: str) -> JSON:
-        """Set when an invite expires; nothing said means never."""
+        """Set when an invite expires; ``None`` means never."""
         invite |= {"expiration": _expiration(expiration), "updated": now}
         return invite
 
     def keep_invite(self, creator: JSON, now: str) -> None:
-        """See to an invite without an end, as every change of the event does for the mails about it."""
+        """Make an invite without expiration if there is none, as every change of the event does for its mails."""
         if not any(invite["active"] and invite["expiration"] is None for invite in self.invites.values()):
             self.add_invite(None, creator, now)
 
@@ -57,7 +57,7 @@ class Room:
 
 
 def new_room(fields: Mapping[str, Any], creator: JSON, now: str) -> Room:
-    """A room as a request asks for it; an empty password is refused."""
+    """The room that a request creates; an empty password is refused."""
     if fields.get("password") == "":
         raise Refusal(400, "invalid_json", "Json deserialize error: Room password must have at least 1 characters")
     body = {"id": str(uuid4()), "created_by": creator, "created_at": now, "waiting_room": False}
@@ -66,7 +66,7 @@ def new_room(fields: Mapping[str, Any], creator: JSON, now: str) -> Room:
 
 
 def room_info(room: Room, fields: Mapping[str, Any]) -> JSON:
-    """What an event says of its room: people can dial in unless it is encrypted from end to end."""
+    """The room as it is part of an event; it can be dialled into unless it is encrypted from end to end."""
     info = {"id": room.id, "waiting_room": False, "e2e_encryption": False}
     info |= {name: fields[name] for name in ROOM_FIELDS if fields.get(name) is not None}
     if not info["e2e_encryption"]:
@@ -75,7 +75,7 @@ def room_info(room: Room, fields: Mapping[str, Any]) -> JSON:
 
 
 def verified(rooms: Iterable[Room], code: str, now: datetime) -> JSON:
-    """What a guest is told of an invite; only here the controller looks at its expiration."""
+    """The answer to a guest who opens an invite; only here the controller checks its expiration."""
     found = next((room for room in rooms if code in room.invites), None)
     if found is None:
         raise failure()

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How an embedded server is watched and made to fail: ``Traffic`` stands before its application.
+"""Records the requests to an embedded server and makes answers fail: ``Traffic`` wraps its application.
 
-It notes the requests and spoils the answers it was told to; it does not know what is served. ``Served``
-puts an application behind a real socket of this machine.
+``Served`` is the one of ``web``: it serves an application on a real socket of this machine.
 """
 
 import threading
@@ -20,7 +19,7 @@ __all__ = ["Request", "Served", "Traffic"]
 
 
 class Request(Struct, frozen=True):
-    """A request as it arrived: the path without the query, of which a repeated name keeps its last value."""
+    """A request as it arrived. ``path`` is without the query; of a repeated name the last value is in ``query``."""
 
     method: str
     path: str
@@ -40,10 +39,10 @@ class _Fault(Struct, frozen=True):
 
 
 class Traffic:
-    """Stands before an application: ``log`` are the requests in the order of their arrival.
+    """Wraps an application; ``log`` are the requests in the order of their arrival.
 
-    ``fail`` and ``cut`` spoil answers to come. Both let ``after`` matching requests pass and then spoil
-    ``times`` of them; requests match by the beginning of their path and, if given, by ``method``.
+    ``fail`` and ``cut`` spoil future answers. Both let ``after`` matching requests pass and then spoil ``times`` of
+    them. A request matches by the beginning of its path and, if given, by its ``method``.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -64,7 +63,7 @@ class Traffic:
         times: int = 1,
         after: int = 0,
     ) -> None:
-        """Answer this instead of asking the application: nothing happens there."""
+        """Send this answer instead of calling the application."""
         answer = Response(body, status, {"content-type": content_type, **(headers or {})})
         with self._lock:
             self._faults.append(_Fault(path_prefix, method, after, times, answer))
@@ -78,16 +77,15 @@ class Traffic:
         times: int = 1,
         after: int = 0,
     ) -> None:
-        """Send half of the body that the application answers, then break the connection.
+        """Send half of the application's answer, then break the connection.
 
-        With ``mend`` the length is put right, so that the answer looks whole to HTTP and only its content
-        is cut.
+        With ``mend`` Content-Length is that of the half, so that only the content is cut and HTTP sees a whole answer.
         """
         with self._lock:
             self._faults.append(_Fault(path_prefix, method, after, times, None, mend))
 
     def clear(self) -> None:
-        """Forget the requests so far and the faults that did not happen."""
+        """Forget the requests so far and the faults that have not happened."""
         with self._lock:
             self._faults.clear()
             self.log.clear()
@@ -123,7 +121,7 @@ class Traffic:
 
 
 class _Half:
-    """Sends the first half of an answer; without ``mend``, uvicorn then breaks the connection off."""
+    """Sends the first half of an answer; without ``mend``, uvicorn then breaks the connection."""
 
     def __init__(self, send: Send, mend: bool) -> None:
         self._send = send

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``syncd demo``: the whole of syncd on this machine, between embedded servers. Nothing is kept."""
+"""``syncd demo``: all of syncd on this machine, between embedded servers. Nothing is left behind."""
 
 import secrets
 import socket
@@ -34,7 +34,7 @@ Clock = Callable[[], datetime]
 
 
 def show(*, once: bool, clock: Clock, language: str) -> None:
-    """Show it: one pass with ``once``, else until Ctrl-C or SIGTERM, with a change every 15 seconds."""
+    """Run the demo: one pass with ``once``, else until Ctrl-C or SIGTERM, with a change every 15 seconds."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="syncd-demo-")))
         stage = stack.enter_context(Stage(clock))
@@ -67,7 +67,7 @@ def _once(config: Config, clock: Clock, server: CalendarServer, feed: str) -> No
         remotes.close()
         click.echo("One pass of syncd between embedded servers on this machine:\n")
         for run in runs:
-            click.echo(f"  {_told(run)}")
+            click.echo(f"  {_line(run)}")
         click.echo(f"\nIn the calendar of {server.username} on the calendar server (Radicale), and in the feed:\n")
         profile = next(iter(Jobs(config, ledger, remotes, clock).profiles.values()))
         for entry in sorted(ledger.entries.of(profile.key).values(), key=lambda each: each.start):
@@ -87,7 +87,7 @@ def _once(config: Config, clock: Clock, server: CalendarServer, feed: str) -> No
         )
 
 
-def _told(run: Run) -> str:
+def _line(run: Run) -> str:
     names = {"pull": "OpenTalk account", "mint": "links,", "maker": "links,", "push": "calendar", "feed": "feed"}
     counts = ", ".join(f"{count} {word}" for word, count in run.counts.items() if count)
     return f"{names[run.key.kind]} {run.key.name}: {counts or run.message or 'nothing to do'}"
@@ -108,15 +108,15 @@ def _watch(config: Config, clock: Clock, stage: Stage, server: CalendarServer, w
 Something happens every {CHANGE_SECONDS:.0f} seconds; syncd looks every 10.
 """
         )
-        for said, change in week.changes():
+        for saying, change in week.changes():
             if ending.wait(CHANGE_SECONDS):
                 return
-            click.echo(f"* {said}")
+            click.echo(f"* {saying}")
             change()
 
 
 def _add_feed(config: Config, clock: Clock) -> str:
-    """A feed for Alice's phone; returns its address."""
+    """Make a feed for Alice's phone and return its address."""
     token = secrets.token_urlsafe(32)
     with Ledger.open(config.state) as ledger:
         ledger.feeds.add(

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the embedded OpenTalk finds out who asks, as its versions do, their faults included.
-
-It asks the identity provider and makes no users.
-"""
+"""The bearer check of the embedded OpenTalk, as its versions do it, with their faults. It makes no users."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -17,8 +14,8 @@ Version = Literal["0.29", "0.30", "0.32", "0.35"]
 class SignIn:
     """The bearer check of a controller.
 
-    Up to 0.29 nobody is known before their id token was posted, a token that came too early stays refused,
-    and the session ends with the id token last posted. 0.30 takes every ill token for an error of its own.
+    Up to 0.29 an id token must be posted first, an access token that came earlier stays refused, and the session ends
+    when the id token that was posted last expires. 0.30 answers 500 to every bad token.
     """
 
     def __init__(self, identity: IdentityProvider, clock: Callable[[], datetime], version: Version) -> None:
@@ -26,11 +23,11 @@ class SignIn:
         self._clock = clock
         self._version = version
         self._sessions: dict[str, float] = {}  # subject -> end of the id token last posted
-        self._passed: set[str] = set()  # the provider is asked once for each token
+        self._passed: set[str] = set()  # tokens that the provider has confirmed; each is checked there once
         self._early: set[str] = set()
 
     def username(self, authorization: str) -> str:
-        """Who sent this Authorization header; a Refusal if nobody we know."""
+        """The user name of the sender of this Authorization header. Raises Refusal."""
         scheme, _, token = authorization.partition(" ")
         if scheme != "Bearer":
             description = "The provided access token is invalid"
@@ -41,7 +38,7 @@ class SignIn:
         return name
 
     def post(self, body: JSON) -> JSON:
-        """Post an id token, which begins or prolongs a session; from 0.30 on it is for nothing."""
+        """Post an id token, which begins or prolongs a session; from 0.30 on sessions are not used."""
         if "id_token" not in body:
             raise Refusal(400, "invalid_json", "Json deserialize error: missing field `id_token`")
         claims = self._identity.read(body["id_token"])

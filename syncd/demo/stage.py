@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All the embedded servers at once, with two people, and a configuration that points at them."""
+"""All embedded servers together, with two people in them, and a configuration for them."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -18,10 +18,10 @@ PASSWORDS = {"alice": "alice-pw", "bob": "bob-pw", "syncd": "syncd-pw"}
 
 
 class Stage:
-    """An OpenTalk with its identity provider and an OpenMeetings, served on this machine until it is left.
+    """An OpenTalk with its identity provider and an OpenMeetings, served on this machine until ``close()``.
 
-    Alice Adams and Bob Burton have OpenTalk accounts, ``syncd`` one in OpenMeetings with the rights it
-    needs. ``web`` is OpenTalk's address, ``meetings`` that of OpenMeetings.
+    Alice Adams and Bob Burton have OpenTalk accounts, ``syncd`` has one in OpenMeetings with the rights that it
+    needs. ``web`` is OpenTalk's address, ``meetings`` is OpenMeetings'.
     """
 
     def __init__(self, clock: Callable[[], datetime], version: Version = "0.30", openmeetings: str = "9.0.0") -> None:
@@ -59,19 +59,22 @@ class Stage:
         every: str = "5m",
         extra: str = "",
     ) -> Path:
-        """A configuration for these servers, with its passwords in files beside it; returns its path.
+        """Write a configuration for these servers, its passwords in files beside it, and return its path.
 
-        ``calendars`` maps names to addresses, or to whole bodies of TOML where they have line ends.
+        ``calendars`` maps names to addresses, or to lines of TOML (recognised by a ``=``). ``extra`` is appended.
         """
         lines = ["[syncd]", f'state = "{folder / "state"}"', f'language = "{language}"']
         for name in accounts:
             lines += [f"[opentalk.{name}]", f'url = "{self.web}"', f'username = "{name}"']
-            lines += [f"password = {{ file = '{_keep(folder, name, PASSWORDS[name])}' }}", f'every = "{every}"']
+            lines += [
+                f"password = {{ file = '{_write_password(folder, name, PASSWORDS[name])}' }}",
+                f'every = "{every}"',
+            ]
         if openmeetings:
             lines += ["[openmeetings]", f'url = "{self.meetings}"', 'username = "syncd"']
-            lines += [f"password = {{ file = '{_keep(folder, 'openmeetings', PASSWORDS['syncd'])}' }}"]
+            lines += [f"password = {{ file = '{_write_password(folder, 'openmeetings', PASSWORDS['syncd'])}' }}"]
         for name, calendar in calendars.items():
-            password = _keep(folder, "calendar", calendar_password)
+            password = _write_password(folder, "calendar", calendar_password)
             lines += [f"[caldav.{name}]", 'username = "alice"', f"password = {{ file = '{password}' }}"]
             lines += [calendar if "=" in calendar else f'url = "{calendar}"']
         lines += ["[feeds]", f'listen = "{feeds}"', f'public_url = "http://{feeds}"', extra]
@@ -80,7 +83,7 @@ class Stage:
         return path
 
 
-def _keep(folder: Path, name: str, password: str) -> str:
+def _write_password(folder: Path, name: str, password: str) -> str:
     path = folder / f"{name}.password"
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A week of believable meetings, and what happens to them while one watches."""
+"""A week of believable meetings, and changes to them for somebody who watches."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
@@ -53,11 +53,11 @@ SAYINGS = {
 }
 
 Change = tuple[str, Callable[[], object]]
-"""What to say of something that happens, and what makes it happen."""
+"""A line for people, and the function that makes the change."""
 
 
 class Week:
-    """The meetings of Alice and Bob around ``today``, made in an OpenTalk; ``language`` is "de" or "en"."""
+    """The meetings of Alice and Bob around ``today``, created in an OpenTalk; ``language`` is "de" or "en"."""
 
     def __init__(self, opentalk: OpenTalk, today: date, language: str) -> None:
         self._opentalk = opentalk
@@ -100,24 +100,24 @@ class Week:
         self.review = event("bob", "review", at(9, 13), at(9, 14))
 
     def changes(self) -> Iterator[Change]:
-        """What happens, one thing after the other, round and round: what to say, and what does it."""
+        """Changes, one after the other, without end."""
         opentalk, says = self._opentalk, self._sayings
         days = (self._today - self._monday).days + 1
         yield says["invites"], lambda: opentalk.invite(self.review, "alice")
         for week in count(2):
             hour = 14 + week % 3
-            asked = partial(self._event, "alice", "question", self._at(days, 15), self._at(days, 15, 15))
-            made: list[str] = []
-            yield says["asks"], partial(_keep, made, asked)
-            moved = {"starts_at": self._at(8, hour), "ends_at": self._at(8, hour + 1, 30)}
-            yield says["moves"], partial(opentalk.patch, self.budget, **moved)
+            create = partial(self._event, "alice", "question", self._at(days, 15), self._at(days, 15, 15))
+            events: list[str] = []
+            yield says["asks"], partial(_create_into, events, create)
+            times = {"starts_at": self._at(8, hour), "ends_at": self._at(8, hour + 1, 30)}
+            yield says["moves"], partial(opentalk.patch, self.budget, **times)
             yield says["cancels"], partial(opentalk.cancel, self.fixe, self._instance(7 * week, 9))
-            yield says["deletes"], partial(_spend, made, opentalk.delete)
+            yield says["deletes"], partial(_delete_from, events, opentalk.delete)
 
 
-def _keep(made: list[str], make: Callable[[], str]) -> None:
-    made.append(make())
+def _create_into(events: list[str], create: Callable[[], str]) -> None:
+    events.append(create())
 
 
-def _spend(made: list[str], use: Callable[[str], None]) -> None:
-    use(made.pop())
+def _delete_from(events: list[str], delete: Callable[[str], None]) -> None:
+    delete(events.pop())

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from syncd.demo.events import Event, Refusal, write_time
-from syncd.demo.listing import Events, read_listing
+from syncd.demo.listing import Events, read_query
 from syncd.demo.signin import Version
 from tests.support.replay import Replay, recorded
 from tests.support.served_opentalk import ServedOpenTalk
@@ -150,11 +150,11 @@ def _events(kinds: list[tuple[int, int | None]]) -> Events:
 
 def _ids(events: Events, query: str) -> list[str]:
     ids: list[str] = []
-    page, cursor = events.page("alice", read_listing(query))
+    page, cursor = events.page("alice", read_query(query))
     while page:
         assert cursor, "a page with events has a cursor"
         ids += [item["id"] for item in page]
-        page, cursor = events.page("alice", read_listing(f"{query}&after={cursor}"))
+        page, cursor = events.page("alice", read_query(f"{query}&after={cursor}"))
     return ids
 
 

@@ -97,7 +97,7 @@ def controller(request: pytest.FixtureRequest) -> Iterator[Controller]:
         series = server.create(days=3, title="Weekly", recurrence_pattern=["FREQ=WEEKLY"])
         opentalk.cancel(series, f"{NOW + timedelta(days=10):%Y%m%dT%H%M%SZ}")
         for number in range(3):  # of which the oldest is on the last page
-            opentalk._room_of(opentalk._known(series)).add_invite(
+            opentalk._room_of(opentalk._existing(series)).add_invite(
                 (NOW + timedelta(days=1)).isoformat() if number else None, {}, f"2026-11-2{number}T00:00:00Z"
             )
         yield Controller(server, made[0], series)
