@@ -7,7 +7,7 @@ once, and one account or calendar never waits for another.
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
 
@@ -62,6 +62,7 @@ class Daemon:
         )
         self._runs: dict[str, list[Run]] = {}
         self._whole: set[str] = set()
+        self._waiting: list[str] = []
         self._scheduler = scheduler or ThreadedScheduler(THREADS)
         self._pushes = {name: self._task("push", name, self._push) for name in remotes.calendars}
         self._links = self._task("links", "all", lambda _name: self._make_links())
@@ -96,8 +97,7 @@ class Daemon:
 
     def sync(self) -> list[Run]:
         """Pull and push everything now. Raises Stopped if the daemon ends meanwhile."""
-        self._whole.update(self._pulls)
-        pulled = self._run_and_wait({f"pull {name}": task for name, task in self._pulls.items()})
+        pulled = self._list_and_wait(self._pulls)
         minted = self._run_and_wait({"links": self._links})
         return pulled + minted + self._run_and_wait({f"push {name}": task for name, task in self._pushes.items()})
 
@@ -105,8 +105,7 @@ class Daemon:
         """Pull one account now. Raises NeedsYou if the daemon's configuration does not have it."""
         if account not in self._pulls:
             raise NeedsYou(f"opentalk.{account}: the daemon does not know it; reload it (SIGHUP)")
-        self._whole.add(account)
-        return self._run_and_wait({f"pull {account}": self._pulls[account]})
+        return self._list_and_wait([account])
 
     def confirm(self, name: str) -> tuple[int, list[Run]]:
         """Let a held deletion of a calendar or feed pass, now: how many, and the runs.
@@ -128,6 +127,20 @@ class Daemon:
         """The runs that the ledger could not take."""
         return self._jobs.unnoted
 
+    def _list_and_wait(self, accounts: Iterable[str]) -> list[Run]:
+        """The runs of pulls with a full listing.
+
+        Every pull of these accounts lists in full until then: one that has just begun and does not yet know whether
+        to, must not take the wish from the one that is waited for.
+        """
+        names = list(accounts)
+        self._waiting += names
+        try:
+            return self._run_and_wait({f"pull {name}": self._pulls[name] for name in names})
+        finally:
+            for name in names:
+                self._waiting.remove(name)
+
     def _run_and_wait(self, tasks: dict[str, Task]) -> list[Run]:
         """The runs of tasks that are run now. Raises Stopped if the daemon ends meanwhile."""
         self._jobs.ask_anyway()
@@ -140,7 +153,7 @@ class Daemon:
         {"pull": self._pulls, "push": self._pushes}.get(kind, {}).get(name, self._links).run_soon()
 
     def _pull(self, account: str) -> datetime | None:
-        whole = account in self._whole
+        whole = account in self._whole or account in self._waiting
         self._whole.discard(account)
         run = self._jobs.pull(account, soon=not whole)
         self._note(f"pull {account}", [run])
