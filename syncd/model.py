@@ -338,7 +338,8 @@ class Run(Struct, frozen=True):
 
     ``state`` is a word of ``syncd status``; ``scope`` is what was looked at: of an account the events of the
     next days (``soon``), the window or everything; of a calendar what is really there (``audit``). ``next_try``
-    is when a daemon does it again.
+    is when a daemon does it again; ``plan.timing`` makes it of the last three, which no ledger keeps: when all was
+    last looked at (an account's window, a calendar), the longest Retry-After in seconds, and whether work is left.
     """
 
     key: RunKey
@@ -348,6 +349,9 @@ class Run(Struct, frozen=True):
     counts: Mapping[str, int] = {}
     message: str | None = None
     next_try: datetime | None = None
+    last_look: datetime | None = None
+    retry_after: float | None = None
+    cut_short: bool = False
 
     @property
     def done(self) -> dict[str, int]:

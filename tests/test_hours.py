@@ -72,7 +72,7 @@ def in_steps(world: Simulation, span: timedelta) -> Iterator[timedelta]:
 def assert_heals(world: Simulation) -> None:
     world.go(HEALED)
     assert world.troubled() == set()
-    assert world.daemon.unnoted() == []
+    assert world.daemon.unsaved() == []
     assert_agrees(world)
     rings = Counter((ring.name, int(ring.steady // 3600)) for ring in world.heap.rings)
     assert max(rings.values()) <= 70, rings.most_common(3)

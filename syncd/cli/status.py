@@ -39,7 +39,7 @@ def read_status(config: Config) -> report.Json:
         profiles = {name: feed_profile(config, installation, feed) for name, feed in feeds.items()}
         return report.status_json(
             config,
-            ledger.history.standings() | _unnoted(config, daemon, ledger.history.standings()),
+            ledger.history.standings() | _unsaved(config, daemon, ledger.history.standings()),
             ledger.meetings.counts(),
             ledger.placements.counts(),
             {name: profile.accounts if profile else None for name, profile in profiles.items()},
@@ -48,14 +48,14 @@ def read_status(config: Config) -> report.Json:
         )
 
 
-def _unnoted(config: Config, daemon: Syncing | None, standings: Mapping[RunKey, Standing]) -> dict[RunKey, Standing]:
+def _unsaved(config: Config, daemon: Syncing | None, standings: Mapping[RunKey, Standing]) -> dict[RunKey, Standing]:
     """What only the daemon knows while its ledger is locked or full."""
     if daemon is None or not daemon.daemon:
         return {}
     from syncd.daemon.client import ControlClient  # noqa: PLC0415
 
     try:
-        runs = ControlClient(config.state).unnoted()
+        runs = ControlClient(config.state).unsaved()
     except LedgerBusy as problem:
         click.echo(str(problem), err=True)
         return {}

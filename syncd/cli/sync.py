@@ -50,7 +50,7 @@ def rehearse_once(config: Config, clock: Clock, say: Callable[[str], None]) -> l
         ledger = stack.enter_context(_copy(config))
         remotes = connect(config, clock)
         stack.callback(remotes.close)
-        jobs = Jobs(config, ledger, rehearse(remotes), clock, told=told, workers=1)
+        jobs = Jobs(config, ledger, rehearse(remotes), clock, on_write=told, workers=1)
         titles |= _titles(ledger, config)
         runs = [jobs.pull(account) for account in remotes.sources]
         titles |= _titles(ledger, config)

@@ -46,9 +46,9 @@ class ControlClient:
         """Let a held deletion pass."""
         return self._ask("/confirm", tuple[int, list[Run]], name)
 
-    def unnoted(self) -> list[Run]:
+    def unsaved(self) -> list[Run]:
         """The runs that the daemon could not save in the ledger."""
-        return self._ask("/unnoted", list[Run])
+        return self._ask("/unsaved", list[Run])
 
     def _ask(self, path: str, kind: type[T], name: str | None = None) -> T:
         """Ask first whether it is there: the kernel accepts connections for a daemon that hangs."""

@@ -48,7 +48,7 @@ class Commands(Protocol):
     def confirm(self, name: str) -> tuple[int, list[Run]]:
         """Let a held deletion pass: how many entries (0 if none was held), and the runs that carried it out."""
 
-    def unnoted(self) -> list[Run]:
+    def unsaved(self) -> list[Run]:
         """The runs that could not be saved in the ledger, and so are known to the daemon alone."""
 
 
@@ -76,7 +76,7 @@ class ControlServer:
             Route("/sync", self._sync, methods=["POST"]),
             Route("/pull", self._pull, methods=["POST"]),
             Route("/confirm", self._confirm, methods=["POST"]),
-            Route("/unnoted", self._unnoted, methods=["POST"]),
+            Route("/unsaved", self._unsaved, methods=["POST"]),
         ]
         try:
             with socket_address(folder) as address:
@@ -114,8 +114,8 @@ class ControlServer:
     def _confirm(self, request: Request) -> Response:
         return self._answer(lambda: self._commands.confirm(_name(request)))
 
-    def _unnoted(self, _request: Request) -> Response:
-        return self._answer(self._commands.unnoted)
+    def _unsaved(self, _request: Request) -> Response:
+        return self._answer(self._commands.unsaved)
 
     def _answer(self, work: Callable[[], object]) -> Response:
         """Answer when the work is done, or when the daemon ends, whichever is first.

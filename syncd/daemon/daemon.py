@@ -14,12 +14,12 @@ from functools import partial
 from syncd.config import Config
 from syncd.daemon.schedule import Scheduler, Task, ThreadedScheduler
 from syncd.daemon.signals import StopRequest
-from syncd.errors import NeedsYou, SyncdError
+from syncd.errors import NeedsYou
 from syncd.jobs.jobs import Jobs
 from syncd.jobs.servers import Servers
 from syncd.ledger.ledger import Ledger
 from syncd.model import Run, RunKey, RunKind
-from syncd.plan.timing import LONGEST_WAIT, first_housekeeping, push_after_links
+from syncd.plan.timing import first_housekeeping, push_after_links, soonest
 from syncd.sync.push import IN_FLIGHT
 
 log = logging.getLogger(__name__)
@@ -70,9 +70,12 @@ class Daemon:
         self._housekeeping = self._task("housekeeping", "ledger", lambda _name: self._jobs.keep_house().next_try)
 
     def _task(self, kind: RunKind, name: str, job: Callable[[str], datetime | None]) -> Task:
-        failed = partial(self._note_unforeseen, kind, name)
-        host = self._jobs.host(RunKey(kind, name)) or kind
-        return Task(self._scheduler, host, f"{kind} {name}", partial(job, name), failed)
+        key = RunKey(kind, name)
+        host = self._jobs.host(key) or kind
+        return Task(self._scheduler, host, str(key), partial(job, name), partial(self._failed_unforeseen, key))
+
+    def _failed_unforeseen(self, key: RunKey, error: str) -> datetime | None:
+        return self._jobs.fail_unforeseen(key, error).next_try
 
     def start(self) -> None:
         """Start: every account is pulled now, every calendar looked at."""
@@ -123,9 +126,9 @@ class Daemon:
             runs += [run for run in self._run_and_wait({"links": self._links}) if run.key == ("feed", name)]
         return of_calendar + of_feed, runs
 
-    def unnoted(self) -> list[Run]:
+    def unsaved(self) -> list[Run]:
         """The runs that the ledger could not take."""
-        return self._jobs.unnoted
+        return self._jobs.unsaved
 
     def _list_and_wait(self, accounts: Iterable[str]) -> list[Run]:
         """The runs of pulls with a full listing.
@@ -148,9 +151,9 @@ class Daemon:
             running.result()
         return [run for name in tasks for run in self._runs.get(name, [])]
 
-    def _run_soon(self, kind: str, name: str) -> None:
-        """Run now what waits for a host that answers again."""
-        {"pull": self._pulls, "push": self._pushes}.get(kind, {}).get(name, self._links).run_soon()
+    def _run_soon(self, key: RunKey) -> None:
+        """Run now what failed on a host that answers again."""
+        {"pull": self._pulls, "push": self._pushes}.get(key.kind, {}).get(key.name, self._links).run_soon()
 
     def _pull(self, account: str) -> datetime | None:
         whole = account in self._whole or account in self._waiting
@@ -172,23 +175,12 @@ class Daemon:
         self._note("links", runs)
         for push in self._pushes.values():
             push.run_soon()
-        return min((run.next_try for run in runs if run.next_try), default=None)
+        return soonest(runs)
 
     def _push(self, calendar: str) -> datetime | None:
         run = self._jobs.push(calendar)
         self._note(f"push {calendar}", [run])
         return run.next_try
-
-    def _note_unforeseen(self, kind: RunKind, name: str, error: str) -> datetime:
-        """Record that a job ended with an unforeseen exception; returns when it is tried again."""
-        now, message = self._clock(), f"an unforeseen {error}: look at the log, and tell the authors"
-        try:
-            self._ledger.history.save(
-                Run(RunKey(kind, name), now, NeedsYou.state, message=message, next_try=now + LONGEST_WAIT)
-            )
-        except SyncdError as problem:
-            log.error("%s %s could not be noted: %s", kind, name, problem)
-        return now + LONGEST_WAIT
 
     def _note(self, name: str, runs: list[Run]) -> None:
         self._runs[name] = runs

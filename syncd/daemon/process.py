@@ -164,9 +164,9 @@ class Process:
         """As the present daemon's."""
         return self.daemon.confirm(name)
 
-    def unnoted(self) -> list[Run]:
+    def unsaved(self) -> list[Run]:
         """As the present daemon's."""
-        return self.daemon.unnoted()
+        return self.daemon.unsaved()
 
     def _begin(self, config: Config) -> tuple[Daemon, Servers]:
         servers = connect(config, self.clock)

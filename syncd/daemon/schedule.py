@@ -125,7 +125,7 @@ class Task:
         host: str,
         name: str,
         job: Callable[[], datetime | None],
-        failed: Callable[[str], datetime],
+        failed: Callable[[str], datetime | None],
     ) -> None:
         self._scheduler = scheduler
         self._host = host

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """When something is due, and when it is tried again; nothing else computes that. Pure: the clock is an argument."""
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from msgspec import Struct
 
 from syncd.errors import LONGEST_RETRY_AFTER
-from syncd.model import Audited, Link, Scope
+from syncd.model import Audited, Link, Run, Scope
 
 FULL_LISTING = timedelta(days=1)
 """How often all events of an account are listed, also those without a time, which no window has."""
@@ -83,6 +84,11 @@ def first_housekeeping(now: datetime) -> datetime:
     return now + FIRST_HOUSEKEEPING
 
 
+def pause_end(retry_after: float, now: datetime) -> datetime:
+    """Until when a host wants not to be asked; ``retry_after`` in seconds (RFC 9110, 10.2.3)."""
+    return now + timedelta(seconds=retry_after)
+
+
 def is_paused(until: datetime | None, now: datetime) -> bool:
     """Whether a host is not to be asked before ``until``.
 
@@ -91,12 +97,56 @@ def is_paused(until: datetime | None, now: datetime) -> bool:
     return until is not None and timedelta(0) < until - now <= LONGEST_RETRY_AFTER
 
 
-def next_try(failures: int, retry_after: float | None, interval: timedelta, jitter: float) -> timedelta:
+class Rhythm(Struct, frozen=True):
+    """How often something runs: ``every`` looks at all of it, ``soon_every`` at an account's next days.
+
+    After a failure ``retry`` is the wait that is doubled.
+    """
+
+    every: timedelta
+    soon_every: timedelta
+    retry: timedelta
+
+
+def next_run(run: Run, rhythm: Rhythm) -> datetime | None:
+    """When a run that went well is due again; ``None`` if only another run makes it run."""
+    match run.key.kind:
+        case "pull":
+            return min((run.last_look or run.ended) + rhythm.every, run.ended + rhythm.soon_every)
+        case "push" | "housekeeping":
+            return (run.last_look or run.ended) + rhythm.every
+        case "mint" | "maker" if run.cut_short:
+            return run.ended
+    return None
+
+
+def retry_at(
+    run: Run, failures: int, paused_until: datetime | None, rhythm: Rhythm, now: datetime, jitter: float
+) -> datetime:
+    """When a run that did not go well is tried again: not while its host is paused.
+
+    ``failures`` in a row, this one included; ``jitter`` as of ``backoff``.
+    """
+    moment = now + backoff(failures, run.retry_after, rhythm.retry, jitter)
+    return max(moment, paused_until) if paused_until else moment
+
+
+def retry_unforeseen(now: datetime) -> datetime:
+    """When a run that ended with an unforeseen exception is tried again: it may take long, and end so each time."""
+    return now + LONGEST_WAIT
+
+
+def backoff(failures: int, retry_after: float | None, interval: timedelta, jitter: float) -> timedelta:
     """How long to wait after a failure: the interval, doubled for each failure up to 15 min, or Retry-After if longer.
 
-    ``failures`` in a row, this one included. ``retry_after`` in seconds (RFC 9110, 10.2.3). ``jitter`` in [0, 1)
-    spreads the tries of many over a tenth of what is added to the interval.
+    ``retry_after`` in seconds (RFC 9110, 10.2.3). ``jitter`` in [0, 1) spreads the tries of many over a tenth of
+    what is added to the interval.
     """
     longest = min(interval * 2.0 ** min(failures, 10), max(interval, LONGEST_WAIT))
     wait = longest - (longest - interval) * jitter / 10
     return max(wait, timedelta(seconds=retry_after)) if retry_after else wait
+
+
+def soonest(runs: Iterable[Run]) -> datetime | None:
+    """When the first of several runs is due again."""
+    return min((run.next_try for run in runs if run.next_try), default=None)

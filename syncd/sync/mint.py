@@ -19,6 +19,7 @@ from msgspec import Struct
 from syncd.errors import NeedsYou, Refused, SyncdError, Unavailable
 from syncd.model import GUEST, Identity, Invite, Link, Profile, Run, RunKey, Visitor
 from syncd.plan.links import MissingLink, missing_links, once_each
+from syncd.plan.timing import pause_end
 from syncd.sync.outages import Outages
 from syncd.sync.ports import LinkMaker, MintLedger, Progress, Source
 
@@ -255,8 +256,8 @@ class _LinkRun:
     def _asked(self, line: _ServerQueue, ask: Callable[[], T | None]) -> tuple[bool, T | None]:
         """Whether a server was asked, and what it gave."""
         job = line.key
-        if self._outages.held(job):
-            line.failed = line.failed or Unavailable(self._outages.told(job))
+        if self._outages.paused_until(job):
+            line.failed = line.failed or Unavailable(self._outages.pause_message(job))
         if line.failed is not None:
             return False, None
         try:
@@ -267,7 +268,7 @@ class _LinkRun:
         except SyncdError as error:
             line.failed = error
             if isinstance(error, Unavailable) and error.retry_after:
-                self._outages.hold(job, self._clock() + timedelta(seconds=error.retry_after))
+                self._outages.pause(job, pause_end(error.retry_after, self._clock()))
             return False, None
 
     def _save(self, made: Iterable["_Made"], now: datetime) -> None:
@@ -282,7 +283,7 @@ class _LinkRun:
             self._line(account).counts[word] += made
 
     def runs(self) -> list[Run]:
-        """One for every server that was asked, or that could not be; wanted again at once if it was cut short."""
+        """One for every server that was asked, or that could not be."""
         now = self._clock()
         return [
             Run(
@@ -291,7 +292,7 @@ class _LinkRun:
                 state=line.failed.state if line.failed else "ok",
                 counts=dict(line.counts),
                 message=str(line.failed) if line.failed else None,
-                next_try=self._outages.held(line.key) if line.failed else now if line.cut else None,
+                cut_short=line.cut,
             )
             for line in sorted(self._lines.values(), key=lambda line: line.name)
             if line.counts or line.failed or line.cut

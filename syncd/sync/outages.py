@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which hosts do not answer, since when, and what waits for them.
+"""Which hosts do not answer, since when, and which jobs wait for them; and which want not to be asked for a while.
 
-The trouble of a host is one trouble, however many accounts and calendars are there. Nothing is asked here and
-nothing is logged; threads may share it.
+An outage of a host is one outage, however many accounts and calendars are there. No host is asked here and nothing is
+logged; threads may share it.
 """
 
 import threading
@@ -29,7 +29,7 @@ def host_of(url: str) -> str:
 
 
 class Ended(Struct, frozen=True):
-    """An outage that has ended: since when it lasted, and what waits to be done again."""
+    """An outage that has ended: when it began, and which jobs failed meanwhile and are to run again."""
 
     begun: datetime
     waiting: tuple[RunKey, ...]
@@ -42,10 +42,10 @@ class _Outage(Struct):
 
 
 class Outages:
-    """The outages of ``hosts``, which are those of all jobs that have one.
+    """The outages of ``hosts``, which names the host of every job that has one.
 
-    A job that still fails when another has had an answer from its host is alone with that: its trouble is its own
-    and no outage, until it has had an answer itself.
+    If one job reaches the host while another still fails, the host is up: the failing job's trouble is its own until
+    it succeeds once.
     """
 
     def __init__(self, hosts: Mapping[RunKey, str], clock: Callable[[], datetime]) -> None:
@@ -53,75 +53,79 @@ class Outages:
         self._clock = clock
         self._lock = threading.Lock()
         self._outages: dict[str, _Outage] = {}
-        self._until: dict[str, datetime] = {}
+        self._pauses: dict[str, datetime] = {}
         self._alone: set[RunKey] = set()
 
     def host(self, job: RunKey) -> str | None:
         """The host of a job, ``None`` for one that needs none."""
         return self._hosts.get(job)
 
-    def beside(self, job: RunKey) -> list[RunKey]:
-        """All jobs on the host of this one."""
-        host = self._hosts[job]
-        return [each for each, its in self._hosts.items() if its == host]
+    def jobs(self, host: str | None) -> list[RunKey]:
+        """All jobs on a host."""
+        return [job for job, its in self._hosts.items() if its == host]
 
     def failed(self, job: RunKey) -> Literal["begins", "lasts", "alone"]:
-        """A job had no answer: whether its host's outage begins with that or lasts, or the job is alone with it."""
+        """Note that a job failed: an outage of its host begins or lasts, or the job alone is in trouble."""
         with self._lock:
             host = self._hosts.get(job)
-            known = host in self._outages
-            if host is None or (job in self._alone and not known and not self._held(host)):
+            lasts = host in self._outages
+            if host is None or (job in self._alone and not lasts and not self._paused_until(host)):
                 return "alone"
             outage = self._outages.setdefault(host, _Outage(self._clock(), Counter(), {}))
-            until = self._held(host)
-            if until is None or outage.counted.get(job) != until:  # who was not asked has not failed once more
+            until = self._paused_until(host)
+            if until is None or outage.counted.get(job) != until:  # during a pause nobody is asked: it is one failure
                 outage.failures[job] += 1
                 outage.counted[job] = until
-            return "lasts" if known else "begins"
+            return "lasts" if lasts else "begins"
 
     def answered(self, job: RunKey) -> Ended | None:
-        """A job had an answer: the outage that has ended with it, if there was one."""
+        """Note that a job had an answer; returns the outage that ended with it, if there was one."""
         with self._lock:
             self._alone.discard(job)
             host = self._hosts.get(job)
-            if host is None or host not in self._outages or self._held(host):
+            if host is None or host not in self._outages or self._paused_until(host):
                 return None
             outage = self._outages.pop(host)
             waiting = tuple(each for each in outage.failures if each != job)
             self._alone.update(waiting)
             return Ended(outage.begun, waiting)
 
-    def rounds(self, job: RunKey) -> int:
-        """How often the host of a job has been tried in vain; 0 without an outage.
+    def failures(self, job: RunKey) -> int:
+        """How often the host of a job has failed in a row; 0 without an outage.
 
-        A round is what all the jobs of a host do once, so it is as many as the most patient of them has tried.
+        All jobs of a host fail about once in each round, so this is the number of the one that failed most.
         """
         with self._lock:
             outage = self._outages.get(self._hosts.get(job, ""))
             return max(outage.failures.values(), default=0) if outage else 0
 
-    def hold(self, job: RunKey, until: datetime) -> None:
-        """The host of a job wants not to be asked before a moment (RFC 9110, 10.2.3)."""
+    def pause(self, job: RunKey, until: datetime) -> None:
+        """Let no job ask the host of this one before a moment, as it wished by Retry-After (RFC 9110, 10.2.3)."""
         with self._lock:
             host = self._hosts.get(job)
             if host is not None:
-                self._until[host] = max(until, self._held(host) or until)
+                self._pauses[host] = max(until, self._paused_until(host) or until)
 
-    def held(self, job: RunKey) -> datetime | None:
-        """The moment before which the host of a job is not to be asked, if that is still to come."""
+    def paused_until(self, job: RunKey) -> datetime | None:
+        """The moment before which the host of a job is not to be asked; ``None`` if it may be asked."""
         with self._lock:
             host = self._hosts.get(job)
-            return self._held(host) if host is not None else None
+            return self._paused_until(host) if host is not None else None
 
-    def told(self, job: RunKey) -> str:
-        """What keeps the host of a job from being asked, in a sentence."""
+    def pauses(self) -> dict[RunKey, datetime]:
+        """All jobs whose host is paused, and until when."""
+        with self._lock:
+            return {job: until for job, host in self._hosts.items() if (until := self._paused_until(host))}
+
+    def pause_message(self, job: RunKey) -> str:
+        """Why nothing is asked of the host of a job, in a sentence."""
         return f"{self.host(job)} wants to be left alone for a while; nothing was asked"
 
-    def ask_anyway(self) -> None:
-        """A person wants to know: hosts are asked once more, whatever they said."""
+    def end_pauses(self) -> None:
+        """Let every host be asked again, as a person wants it now."""
         with self._lock:
-            self._until.clear()
+            self._pauses.clear()
 
-    def _held(self, host: str) -> datetime | None:
-        until = self._until.get(host)
+    def _paused_until(self, host: str) -> datetime | None:
+        until = self._pauses.get(host)
         return until if is_paused(until, self._clock()) else None

@@ -5,7 +5,7 @@ It waits for no other work, and holds no transaction while a socket is in use. T
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import count, islice
 
@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from syncd.errors import BadEvent, Unavailable
 from syncd.model import Run, RunKey, Scope, Snapshot, Window, meeting_digest
 from syncd.plan.pull import Ask, Drop, Keep, answered, is_emptied, known_as, ledger_changes, with_overrides_outside
-from syncd.plan.timing import Listed, listing_due
+from syncd.plan.timing import listing_due
 from syncd.sync.ports import PullLedger, Source
 
 log = logging.getLogger(__name__)
@@ -27,8 +27,7 @@ SOON = timedelta(days=2)
 class ListingSettings(Struct, frozen=True):
     """What an account wants listed: how far back and ahead, and which meetings.
 
-    ``names`` are those of all accounts of the configuration. ``every`` and ``soon_every`` say how often the
-    window and the next days are listed.
+    ``names`` are those of all accounts of the configuration. ``every`` is how often the window is listed.
     """
 
     past: timedelta
@@ -37,7 +36,6 @@ class ListingSettings(Struct, frozen=True):
     declined: bool = False
     names: tuple[str, ...] = ()
     every: timedelta = timedelta(minutes=5)
-    soon_every: timedelta = timedelta(minutes=1)
 
     @property
     def wishes(self) -> dict[str, bool]:
@@ -65,11 +63,19 @@ def probe(source: Source, listing: ListingSettings, now: datetime) -> int:
 
 
 def pull(
-    account: str, source: Source, ledger: PullLedger, listing: ListingSettings, now: datetime, *, soon: bool = False
+    account: str,
+    source: Source,
+    ledger: PullLedger,
+    listing: ListingSettings,
+    now: datetime,
+    timed: Callable[[Run], Run] = lambda run: run,
+    *,
+    soon: bool = False,
 ) -> Run:
     """Bring the ledger's meetings of an account up to date: everything or nothing.
 
-    With ``soon`` the next days alone are listed while the window is not due. Counts: ``meetings`` in the ledger
+    With ``soon`` the next days alone are listed while the window is not due. ``timed`` adds to the run when it is due
+    again, before both are saved. Counts: ``meetings`` in the ledger
     afterwards, ``changed``, ``gone``, ``asked``, ``unreadable``.
     """
     ledger.accounts.identify(account, source.identity(), listing.names)
@@ -82,23 +88,7 @@ def pull(
     before = ledger.history.standings().get(RunKey("pull", account)) if scope == "soon" and not told.message else None
     if before and before.latest.state == "ok":  # what is further away is as unreadable as it was
         told = replace(told, unreadable=before.latest.counts.get("unreadable", 0), message=before.latest.message)
-    kept = [change for change in changes if isinstance(change, Keep)]
-    gone = len(changes) - len(kept)
-    run = Run(
-        key=RunKey("pull", account),
-        ended=now,
-        state="retrying" if told.unanswered else "ok",
-        scope=scope,
-        counts={
-            "meetings": told.known + sum(change.fresh for change in kept) - gone,
-            "changed": len(kept),
-            "gone": gone,
-            "asked": told.asked,
-            "unreadable": told.unreadable,
-        },
-        message=told.unanswered or told.message,
-        next_try=_next_listing(listed, listing, now, scope),
-    )
+    run = timed(_run(account, scope, now, changes, told, listed.window if scope == "soon" else now))
     ledger.meetings.save_pull(account, changes, run)
     return run
 
@@ -112,6 +102,33 @@ class _Told(Struct, frozen=True):
     unanswered: str
     unreadable: int
     message: str | None
+
+
+def _run(
+    account: str,
+    scope: Scope,
+    now: datetime,
+    changes: Sequence[Keep | Drop],
+    told: _Told,
+    window_listed: datetime | None,
+) -> Run:
+    kept = [change for change in changes if isinstance(change, Keep)]
+    gone = len(changes) - len(kept)
+    return Run(
+        key=RunKey("pull", account),
+        ended=now,
+        state="retrying" if told.unanswered else "ok",
+        scope=scope,
+        counts={
+            "meetings": told.known + sum(change.fresh for change in kept) - gone,
+            "changed": len(kept),
+            "gone": gone,
+            "asked": told.asked,
+            "unreadable": told.unreadable,
+        },
+        message=told.unanswered or told.message,
+        last_look=window_listed,
+    )
 
 
 def _listed(
@@ -136,13 +153,6 @@ def _soon(now: datetime) -> Window:
     """What is going on or comes next, in whole seconds; a series counts by the start of its last occurrence."""
     now = now.replace(microsecond=0)
     return Window(now - SOON / 2, now + SOON)
-
-
-def _next_listing(listed: Listed, listing: ListingSettings, now: datetime, scope: Scope) -> datetime:
-    """When to list again: when the window is due, or sooner what comes soon."""
-    window = listed.window if scope == "soon" and listed.window else now
-    due = window + listing.every
-    return min(due, now + listing.soon_every)
 
 
 def _with_overrides_outside(

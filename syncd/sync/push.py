@@ -92,10 +92,7 @@ def push(
         state = NeedsYou.state if needs_you else Unavailable.state
     elif state == "ok" and leftovers:
         message = f"{leftovers} more that syncd wrote are unknown to this ledger and left alone"
-    next_try = now + timedelta(seconds=outcome.retry_after) if outcome.retry_after else None
-    if state in ("ok", "held"):
-        audited = ledger.audits.last(name)
-        next_try = (audited.at if audited else now) + audit_every
+    audited = ledger.audits.last(name)
     return Run(
         key=RunKey("push", name),
         ended=now,
@@ -103,7 +100,8 @@ def push(
         scope="audit" if found else "",
         counts=dict(outcome.counts),
         message=message,
-        next_try=next_try,
+        last_look=audited.at if audited else None,
+        retry_after=outcome.retry_after,
     )
 
 

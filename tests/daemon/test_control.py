@@ -88,7 +88,7 @@ class MemoryCommands:
         self.asked.append(f"confirm {name}")
         return 30, [PUSH]
 
-    def unnoted(self) -> list[Run]:
+    def unsaved(self) -> list[Run]:
         return [PULL]
 
 
@@ -132,7 +132,7 @@ def test_every_question_reaches_the_daemon_and_its_answer_who_asked(tmp_path: Pa
         assert line.sync() == [PULL, PUSH]
         assert line.pull("work") == [PULL]
         assert line.confirm("team") == (30, [PUSH])
-        assert line.unnoted() == [PULL]
+        assert line.unsaved() == [PULL]
     assert commands.asked == ["sync", "pull work", "confirm team"]
 
 
@@ -306,7 +306,7 @@ def test_who_connects_and_says_nothing_does_not_keep_the_daemon_from_ending(
                 client.connect(str(tmp_path / FILE))
                 client.settimeout(PATIENCE)
             half.sendall(b"POST /sync HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")
-            assert ControlClient(tmp_path).unnoted() == [PULL]
+            assert ControlClient(tmp_path).unsaved() == [PULL]
         assert silent.recv(1) == b""
         while half.recv(1000):
             pass

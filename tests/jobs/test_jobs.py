@@ -48,7 +48,7 @@ class Office:
             {name: f'url = "https://dav.example.org/{name}/"\naccounts = {list(accounts)}' for name in CALENDARS},
         )
         self.ledger = Ledger.open(self.config.state)
-        self.rung: list[tuple[str, str]] = []
+        self.rung: list[RunKey] = []
         remotes = Servers(self.sources, self.minter, self.calendars, lambda: None)
         self.jobs = Jobs(
             self.config,
@@ -57,7 +57,7 @@ class Office:
             lambda: self.now,
             workers=workers,
             jitter=lambda: 0.0,
-            recovered=lambda kind, name: self.rung.append((kind, name)),
+            recovered=self.rung.append,
         )
 
     def pull(self) -> list[Run]:
@@ -300,10 +300,10 @@ def test_what_a_locked_ledger_could_not_note_of_the_links_is_not_told_for_ever(t
     jobs.pull("a0")
     database.locked = True
     assert [run.state for run in jobs.mint()] == ["retrying"]
-    assert [run.key for run in jobs.unnoted] == [("links", "all")]
+    assert [run.key for run in jobs.unsaved] == [("links", "all")]
     database.locked = False
     jobs.mint()
-    assert jobs.unnoted == []
+    assert jobs.unsaved == []
     ledger.close()
 
 

@@ -275,7 +275,7 @@ class Simulation:
     def status(self) -> report.Json:
         """``syncd status --json``."""
         standings = self.ledger.history.standings()
-        for run in self.daemon.unnoted():
+        for run in self.daemon.unsaved():
             noted = standings.get(run.key)
             standings[run.key] = Standing(run, noted.last_success if noted else None)
         installation = self.ledger.secrets.get("installation")

@@ -59,13 +59,13 @@ def test_a_quiet_audit_is_one_question_an_hour(house: House) -> None:
     assert house.writes == []
 
 
-def test_a_run_that_goes_well_is_made_again_for_the_next_audit(house: House) -> None:
+def test_a_run_says_when_the_calendar_was_last_looked_at(house: House) -> None:
     house.now += HOUR
     run = house.push()
-    assert (run.scope, run.next_try) == ("audit", house.now + HOUR)
+    assert (run.scope, run.last_look) == ("audit", house.now)
     house.now += HOUR / 2
     run = house.push()
-    assert (run.scope, run.next_try) == ("", house.now + HOUR / 2)
+    assert (run.scope, run.last_look) == ("", house.now - HOUR / 2)
 
 
 @pytest.mark.parametrize("restore", [False, True])

@@ -58,8 +58,8 @@ def test_what_all_jobs_of_a_host_do_once_is_one_round(time: Time) -> None:
     for rounds in range(1, 4):
         for job in TEAM:
             time.outages.failed(job)
-            assert time.outages.rounds(job) == rounds
-    assert time.outages.rounds(LINKS) == 0
+            assert time.outages.failures(job) == rounds
+    assert time.outages.failures(LINKS) == 0
 
 
 def test_a_job_that_fails_while_others_are_answered_is_alone_with_that(time: Time) -> None:
@@ -74,49 +74,49 @@ def test_a_job_that_fails_while_others_are_answered_is_alone_with_that(time: Tim
 
 
 def test_a_host_that_asked_for_time_is_held_for_all_until_then_or_until_a_person_asks(time: Time) -> None:
-    time.outages.hold(TEAM[0], NOW + HOUR)
-    time.outages.hold(TEAM[1], NOW + HOUR / 2)
-    assert {time.outages.held(job) for job in TEAM} == {NOW + HOUR}
-    assert time.outages.held(LINKS) is None
+    time.outages.pause(TEAM[0], NOW + HOUR)
+    time.outages.pause(TEAM[1], NOW + HOUR / 2)
+    assert {time.outages.paused_until(job) for job in TEAM} == {NOW + HOUR}
+    assert time.outages.paused_until(LINKS) is None
     time.now = NOW + HOUR
-    assert time.outages.held(TEAM[0]) is None
-    time.outages.hold(TEAM[0], NOW + 2 * HOUR)
-    time.outages.ask_anyway()
-    assert time.outages.held(TEAM[0]) is None
+    assert time.outages.paused_until(TEAM[0]) is None
+    time.outages.pause(TEAM[0], NOW + 2 * HOUR)
+    time.outages.end_pauses()
+    assert time.outages.paused_until(TEAM[0]) is None
 
 
 def test_an_answer_to_what_was_asked_before_does_not_end_a_hold(time: Time) -> None:
-    time.outages.hold(TEAM[0], NOW + HOUR)
+    time.outages.pause(TEAM[0], NOW + HOUR)
     time.outages.failed(TEAM[0])
     assert time.outages.answered(TEAM[1]) is None
-    assert time.outages.held(TEAM[1]) == NOW + HOUR
+    assert time.outages.paused_until(TEAM[1]) == NOW + HOUR
     time.now += HOUR
     assert time.outages.answered(TEAM[1]) is not None
 
 
 def test_who_is_not_asked_has_not_failed_once_more(time: Time) -> None:
-    time.outages.hold(TEAM[0], NOW + HOUR)
+    time.outages.pause(TEAM[0], NOW + HOUR)
     for _ in range(5):
         for job in TEAM:
             time.outages.failed(job)
-    assert time.outages.rounds(TEAM[0]) == 1
+    assert time.outages.failures(TEAM[0]) == 1
     time.now += HOUR
     time.outages.failed(TEAM[0])
-    assert time.outages.rounds(TEAM[0]) == 2
+    assert time.outages.failures(TEAM[0]) == 2
 
 
 def test_a_hold_of_a_clock_that_was_wrong_counts_for_nothing(time: Time) -> None:
     time.now = NOW + 3000 * DAY
-    time.outages.hold(TEAM[0], time.now + HOUR)
+    time.outages.pause(TEAM[0], time.now + HOUR)
     time.now = NOW
-    assert time.outages.held(TEAM[0]) is None
+    assert time.outages.paused_until(TEAM[0]) is None
 
 
 def test_a_job_without_a_host_is_always_alone(time: Time) -> None:
-    time.outages.hold(FEED, NOW + HOUR)
-    assert time.outages.held(FEED) is None
+    time.outages.pause(FEED, NOW + HOUR)
+    assert time.outages.paused_until(FEED) is None
     assert [time.outages.failed(FEED) for _ in range(2)] == ["alone", "alone"]
-    assert (time.outages.rounds(FEED), time.outages.answered(FEED)) == (0, None)
+    assert (time.outages.failures(FEED), time.outages.answered(FEED)) == (0, None)
 
 
 class Weather(RuleBasedStateMachine):
@@ -129,7 +129,7 @@ class Weather(RuleBasedStateMachine):
 
     @rule(job=JOBS)
     def fail(self, job: RunKey) -> None:
-        host, held = self.time.outages.host(job), self.time.outages.held(job)
+        host, held = self.time.outages.host(job), self.time.outages.paused_until(job)
         match self.time.outages.failed(job):
             case "begins":
                 assert host not in self.out
@@ -139,33 +139,33 @@ class Weather(RuleBasedStateMachine):
             case "alone":
                 assert held is None
                 return
-        assert self.time.outages.rounds(job) >= 1
+        assert self.time.outages.failures(job) >= 1
 
     @rule(job=JOBS)
     def answer(self, job: RunKey) -> None:
-        host, held = self.time.outages.host(job), self.time.outages.held(job)
+        host, held = self.time.outages.host(job), self.time.outages.paused_until(job)
         ended = self.time.outages.answered(job)
         assert (ended is not None) == (host in self.out and held is None)
         if ended is not None:
             assert {*ended.waiting} == self.out.pop(host) - {job}
 
     @rule(job=JOBS, seconds=st.integers(1, 7200))
-    def hold(self, job: RunKey, seconds: int) -> None:
+    def pause(self, job: RunKey, seconds: int) -> None:
         until = self.time.now + timedelta(seconds=seconds)
-        self.time.outages.hold(job, until)
-        assert job == FEED or (self.time.outages.held(job) or until) >= until
+        self.time.outages.pause(job, until)
+        assert job == FEED or (self.time.outages.paused_until(job) or until) >= until
 
     @rule(seconds=st.integers(0, 7200))
     def sleep(self, seconds: int) -> None:
         self.time.now += timedelta(seconds=seconds)
 
     @rule()
-    def ask_anyway(self) -> None:
-        self.time.outages.ask_anyway()
+    def end_pauses(self) -> None:
+        self.time.outages.end_pauses()
 
     @invariant()
     def a_host_is_held_for_all_or_none(self) -> None:
-        assert len({self.time.outages.held(job) for job in TEAM}) == 1
+        assert len({self.time.outages.paused_until(job) for job in TEAM}) == 1
 
 
 TestWeather = Weather.TestCase
