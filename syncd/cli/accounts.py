@@ -27,8 +27,8 @@ def login(context: Context, account: str | None) -> None:
         raise click.UsageError(f"{name} has a username and password in the configuration: there is nothing to sign in")
     claims, token = sign_in(settings, say=tell, wait=time.sleep, clock=clock)
     with Ledger.open(config.state) as ledger:
-        known = ledger.accounts.identity(name)
-        if known and (known.issuer, known.subject) != (claims.issuer, claims.subject):
+        before = ledger.accounts.identity(name)
+        if before and (before.issuer, before.subject) != (claims.issuer, claims.subject):
             sign_out(settings, token, clock=clock)
             raise NeedsYou(
                 f"opentalk.{name}: another person signed in than before; nothing is changed. Give the table a new "

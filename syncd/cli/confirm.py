@@ -36,7 +36,7 @@ def confirm(context: Context, name: str) -> None:
 
 
 def _names_of_holds(config: Config, name: str) -> list[str]:
-    """How the ledger calls what a name may mean: a calendar of the configuration, a feed of the ledger, or both."""
+    """The ledger's names of the holds that a name may mean: a calendar's, a feed's, or both. Raises UsageError."""
     from syncd.ledger.ledger import Ledger  # noqa: PLC0415
 
     feeds: list[str] = []
@@ -51,7 +51,7 @@ def _names_of_holds(config: Config, name: str) -> list[str]:
 
 
 def _confirmed(config: Config, names: list[str]) -> int:
-    """Confirm what is held under these names; how many deletions that is."""
+    """Confirm the holds of these names and return the number of deletions."""
     from syncd.ledger.ledger import Ledger  # noqa: PLC0415
 
     if not (config.state / FILE).exists():

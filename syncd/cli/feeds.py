@@ -57,7 +57,7 @@ def feed_add(
 
 
 def _accounts(config: Config, named: tuple[str, ...]) -> tuple[str, ...]:
-    """The accounts that are named, or the only one there is. Raises UsageError for anything else."""
+    """The accounts that are named, or the only one of the configuration. Raises UsageError."""
     if not named and len(config.accounts) > 1:
         raise click.UsageError(f"say whose meetings: --account {' --account '.join(config.accounts)}")
     if unknown := [account for account in named if account not in config.accounts]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A progress bar on a terminal, for what takes more than two seconds; elsewhere it says nothing."""
+"""A progress bar on a terminal, for work of more than two seconds. Elsewhere it prints nothing."""
 
 import sys
 import threading
@@ -11,13 +11,15 @@ import click
 
 PATIENCE = 2.0
 EVERY = 0.1
+"""Seconds before the bar appears, and between two changes of it."""
+
 WIDTH = 30
 
 
 class TerminalProgress:
-    """Shows one line on stderr that is gone at the end. Jobs of several threads may report to it.
+    """One line on stderr, removed at the end. Threads may share it.
 
-    ``check`` is asked at every step; it may raise Stopped.
+    ``check`` is called at every step; it may raise Stopped.
     """
 
     def __init__(self, check: Callable[[], None] = lambda: None) -> None:
@@ -27,7 +29,7 @@ class TerminalProgress:
         self._lock = threading.Lock()
 
     def show(self, name: str, done: int, total: int) -> None:
-        """``done`` of ``total`` are done of what ``name`` names."""
+        """Show that ``done`` of ``total`` steps of the work ``name`` are done."""
         self._check()
         now = time.monotonic()
         if not self._open or not total or now - self._begun < PATIENCE or now - self._shown < EVERY:
