@@ -24,14 +24,16 @@ T = TypeVar("T")
 FILE = "ledger.sqlite"
 BUSY_SECONDS = 10.0
 
+DAMAGED = "the file is damaged; restore a backup, or move it away: entries in calendars are then adopted"
+UNWRITABLE = "it cannot be written; look at owner and rights of the folder and its files"
 ADVICE = {
     "SQLITE_FULL": "the disk is full; nothing is lost: free some space",
-    "SQLITE_READONLY": "it cannot be written; look at owner and rights of the folder and its files",
-    "SQLITE_CANTOPEN": "it cannot be written; look at owner and rights of the folder and its files",
-    "SQLITE_PERM": "it cannot be written; look at owner and rights of the folder and its files",
+    "SQLITE_READONLY": UNWRITABLE,
+    "SQLITE_CANTOPEN": UNWRITABLE,
+    "SQLITE_PERM": UNWRITABLE,
     "SQLITE_IOERR": "the disk or its file system fails; look at the machine's log, then start syncd again",
-    "SQLITE_CORRUPT": "the file is damaged; restore a backup, or move it away: entries in calendars are then adopted",
-    "SQLITE_NOTADB": "the file is damaged; restore a backup, or move it away: entries in calendars are then adopted",
+    "SQLITE_CORRUPT": DAMAGED,
+    "SQLITE_NOTADB": DAMAGED,
 }
 """What to do about an error of SQLite, by its primary code (sqlite.org/rescode.html)."""
 
@@ -111,10 +113,17 @@ class Database:
         _create(self.folder / FILE)
         connection = self._connect()
         try:
+            if schema.is_outdated(connection, self.folder):
+                self._check_soundness(connection)
+                schema.migrate(connection, self.folder)
             connection.execute("PRAGMA journal_mode=WAL")
-            schema.migrate(connection, self.folder)
         finally:
             connection.close()
+
+    def _check_soundness(self, connection: sqlite3.Connection) -> None:
+        """A damaged file is not written, so that all of it that can be rescued stays."""
+        if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise LedgerError(f"the ledger in {self.folder}: {DAMAGED}")
 
     def _check_readable(self) -> None:
         if not (self.folder / FILE).exists():

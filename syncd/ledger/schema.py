@@ -173,7 +173,8 @@ def m005_entry_inputs(db: Database) -> None:
 
 def migrate(connection: sqlite3.Connection, folder: Path) -> None:
     """Bring the ledger's tables up to this version. Raises LedgerError for one made by a newer syncd."""
-    if is_outdated(connection, folder):  # what another process does while this one waits is not done again
+    if is_outdated(connection, folder):
+        # what another process did while this one waited for it is not done again
         transaction(connection, lambda db: migrations.apply(Database(db)))
 
 
