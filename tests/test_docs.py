@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "syncd" / "handbook").glob("*.md")}
 TEXTS = {"README": README, **PAGES}
-MADE_BY_THE_READER = re.compile(r"^(?:syncd|tests)/(?:jmap|bigbluebutton)/")
+MADE_BY_THE_READER = re.compile(r"^(?:syncd|tests)/(?:jmap|knock)/")
 """What does not exist yet: the packages that a page of the handbook teaches to write."""
 
 each_text = pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from syncd.daemon.control import DONE, ENDING, FILE, TROUBLE, WireError, socket_address
+from syncd.daemon.wire import DONE, ENDING, FILE, TROUBLE, WireError, socket_address
 from syncd.errors import BadAnswer, DaemonError, LedgerBusy, NeedsYou, Unavailable
 from syncd.model import Run
 from syncd.transport import Answer, HttpClient, decode

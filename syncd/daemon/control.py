@@ -6,23 +6,21 @@ Nothing is decided here: what ``Commands`` returns or raises is sent to the clie
 """
 
 import logging
-import os
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 import msgspec
-from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from syncd.daemon.wire import ENDING, FILE, TROUBLE, WireError, socket_address
 from syncd.errors import LedgerError, Stopped, SyncdError
 from syncd.model import Run
 from syncd.web.server import Served, unix_socket
@@ -30,10 +28,6 @@ from syncd.web.server import Served, unix_socket
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-FILE = "control.sock"
-
-DONE, TROUBLE, ENDING = 200, 409, 503
 
 
 class Commands(Protocol):
@@ -50,14 +44,6 @@ class Commands(Protocol):
 
     def unsaved(self) -> list[Run]:
         """The runs that could not be saved in the ledger, and so are known to the daemon alone."""
-
-
-class WireError(Struct, frozen=True):
-    """A SyncdError as it is sent to the client."""
-
-    message: str
-    state: str
-    code: int
 
 
 class ControlServer:
@@ -151,13 +137,3 @@ def _done(work: Callable[[], object]) -> Response:
         log.error("control: unforeseen %s at %s:%s", type(error).__name__, where.filename, where.lineno)
         problem = WireError(f"the daemon met an unforeseen {type(error).__name__}: look at its log", "needs_you", 1)
     return Response(msgspec.json.encode(problem), status_code=TROUBLE)
-
-
-@contextmanager
-def socket_address(folder: Path) -> Iterator[Path]:
-    """A path of the socket that fits into a socket's address, 107 bytes (unix(7)), however long the folder's is."""
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield Path(f"/proc/self/fd/{descriptor}/{FILE}")
-    finally:
-        os.close(descriptor)

@@ -81,6 +81,17 @@ def test_what_reads_the_ledger_imports_no_server_and_no_daemon(config: Path, wor
     assert not imported("--config", str(config), *words) & (SERVERS | DAEMON | ENTRIES)
 
 
+def test_what_asks_a_daemon_imports_none() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, syncd.daemon.client; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert not set(done.stdout.split()) & (DAEMON | {"sqlite_utils", "caldav"})
+
+
 def test_a_check_imports_no_ledger(config: Path) -> None:
     assert not imported("--config", str(config), "check") & {"sqlite3", "sqlite_utils", "dateutil"}
 

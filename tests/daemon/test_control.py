@@ -22,7 +22,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from syncd.daemon.client import ControlClient
-from syncd.daemon.control import FILE, ControlServer
+from syncd.daemon.control import ControlServer
+from syncd.daemon.wire import FILE
 from syncd.errors import (
     BadEvent,
     ConfigError,
