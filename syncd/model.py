@@ -108,17 +108,23 @@ def meeting_digest(meeting: Meeting) -> str:
     return digest_of(msgspec.structs.replace(meeting, updated=meeting.created))
 
 
+class Unreadable(Struct, frozen=True):
+    """An event that an account has, but that cannot be read: ``reason`` says what is wrong, never more of its text."""
+
+    event: str
+    reason: str
+
+
 class Snapshot(Struct, frozen=True):
     """A complete listing of an account; it exists only if paging came to its end.
 
-    ``window`` is ``None`` if the listing was not filtered by time. ``unreadable`` are events that are
-    there but cannot be read: id -> what is wrong. They are neither changed nor missed. ``same`` are events that are
-    as the asker said to have them; they are not among the meetings.
+    ``window`` is ``None`` if the listing was not filtered by time. What is ``unreadable`` is neither changed nor
+    missed. ``same`` are events that are as the asker said to have them; they are not among the meetings.
     """
 
     meetings: Mapping[str, Meeting]
     window: Window | None
-    unreadable: Mapping[str, str] = {}
+    unreadable: Mapping[str, Unreadable] = {}
     same: Set[str] = frozenset()
 
 

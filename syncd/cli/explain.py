@@ -88,7 +88,7 @@ def _sight_rows(sight: SeenBy, titles: Sequence[str], decisions: Sequence[Decisi
     if sight.unlisted:
         yield "", "note", "listings by time lack it; its server says that it is there"
     if sight.unreadable:
-        yield "", "note", f"left as it was: {sight.unreadable}"
+        yield "", "note", f"left as it was: {sight.unreadable.reason}"
     if sight.state:
         why = "disabled" if sight.state == "disabled" else "not in the configuration any more"
         yield "", "note", f"the account is {why}; what it had stays"

@@ -78,10 +78,9 @@ def choices(ledger: Ledger, events: Iterable[str]) -> dict[str, Meeting | None]:
 def _sight(facts: _Facts, account: str, *, unlisted: bool) -> SeenBy:
     settings = facts.config.accounts.get(account)
     state = "retired" if settings is None else "" if settings.enabled else "disabled"
-    pulled = facts.standings.get(RunKey("pull", account))
-    said = (pulled.latest.message if pulled else None) or ""
-    unreadable = said if said.startswith(f"event {facts.event} ") else ""
-    return SeenBy(account, state, facts.ledger.meetings.get(account, facts.event), unlisted, unreadable)
+    meetings = facts.ledger.meetings
+    wrong = next((each for each in meetings.unreadable(account) if each.event == facts.event), None)
+    return SeenBy(account, state, meetings.get(account, facts.event), unlisted, wrong)
 
 
 def _links_of(facts: _Facts) -> list[Link]:

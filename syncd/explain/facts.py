@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from syncd.model import Decision, Entry, Link, Meeting, Placement, Window
+from syncd.model import Decision, Entry, Link, Meeting, Placement, Unreadable, Window
 from syncd.plan.calendar import CalendarAction
 from syncd.plan.entries import Erase, Render
 from syncd.plan.links import MissingLink, Origin
@@ -14,14 +14,14 @@ from syncd.plan.links import MissingLink, Origin
 class SeenBy(Struct, frozen=True):
     """An account that has the event as ``meeting``, or had it.
 
-    ``state`` is "disabled", "retired" or empty; ``unreadable`` is what is wrong with what the account's server says.
+    ``state`` is "disabled", "retired" or empty. What is ``unreadable`` at the account's server stays as it was.
     """
 
     account: str
     state: str = ""
     meeting: Meeting | None = None
     unlisted: bool = False
-    unreadable: str = ""
+    unreadable: Unreadable | None = None
 
 
 class LinkUse(Struct, frozen=True):

@@ -71,7 +71,7 @@ class Accounts:
 
 def _rename(db: sqlite3.Connection, former: str, name: str) -> None:
     """Give all that an account has to its new name; of two rows for one event the former account's stays."""
-    for table in ("meeting", "gone"):
+    for table in ("meeting", "gone", "unreadable"):
         db.execute(
             f"DELETE FROM {table} WHERE account = ? AND event IN (SELECT event FROM {table} WHERE account = ?)",
             (name, former),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ledger's tables of meetings: what each account has, and what its server has said to be gone."""
+"""The ledger's tables of meetings: what each account has, what of it cannot be read, and what is gone."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,7 +9,7 @@ import msgspec
 from syncd.decoding import decode
 from syncd.ledger.database import Database, moment_of, text_of, time_of
 from syncd.ledger.history import insert_decision, insert_run
-from syncd.model import Decision, Meeting, Run
+from syncd.model import Decision, Meeting, Run, Unreadable
 from syncd.plan.links import Origin
 from syncd.plan.pull import Drop, Keep, KnownMeeting
 
@@ -59,8 +59,19 @@ class Meetings:
         rows = self._database.rows("SELECT account, count(*) AS meetings FROM meeting GROUP BY account")
         return {row["account"]: row["meetings"] for row in rows}
 
-    def save_pull(self, account: str, changes: Iterable[Keep | Drop], run: Run) -> None:
-        """Record all that one pull changes, why, and its run: everything or nothing."""
+    def unreadable(self, account: str) -> list[Unreadable]:
+        """The events of an account that could not be read when it was last listed."""
+        sql = "SELECT event, reason FROM unreadable WHERE account = ? ORDER BY event"
+        return [Unreadable(event, reason) for event, reason in self._database.rows(sql, (account,))]
+
+    def save_pull(
+        self, account: str, changes: Iterable[Keep | Drop], run: Run, unreadable: Iterable[Unreadable] = ()
+    ) -> None:
+        """Record all that one pull changes, why, and its run: everything or nothing.
+
+        ``unreadable`` are all events of the account that cannot be read now.
+        """
+        wrong = [(account, each.event, each.reason) for each in unreadable]
         planned = list(changes)
 
         def work(db: sqlite3.Connection) -> None:
@@ -69,6 +80,8 @@ class Meetings:
                     _drop(db, account, change, run)
                 else:
                     _keep(db, account, change, run)
+            db.execute("DELETE FROM unreadable WHERE account = ?", (account,))
+            db.executemany("INSERT INTO unreadable (account, event, reason) VALUES (?, ?, ?)", wrong)
             insert_run(db, run)
 
         self._database.write(work)

@@ -171,6 +171,19 @@ def m005_entry_inputs(db: Database) -> None:
         db.execute("UPDATE entry SET inputs = ? WHERE profile = ? AND event = ?", (text, profile, event))
 
 
+@migrations()
+def m006_unreadable(db: Database) -> None:
+    """The events of accounts that cannot be read."""
+    db.execute(UNREADABLE)
+
+
+UNREADABLE = """
+    CREATE TABLE unreadable (
+        account TEXT NOT NULL, event TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (account, event)
+    ) STRICT, WITHOUT ROWID
+"""
+
+
 def migrate(connection: sqlite3.Connection, folder: Path) -> None:
     """Bring the ledger's tables up to this version. Raises LedgerError for one made by a newer syncd."""
     if is_outdated(connection, folder):

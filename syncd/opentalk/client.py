@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 from msgspec import Struct
 
 from syncd.errors import BadAnswer, BadEvent, LoginRefused, Unavailable
-from syncd.model import Identity, Invite, Meeting, Snapshot, Window
+from syncd.model import Identity, Invite, Meeting, Snapshot, Unreadable, Window
 from syncd.opentalk.discovery import Addresses, Endpoints, discover
 from syncd.opentalk.oidc import Grant, Logins, PasswordGrant, RefreshGrant
 from syncd.opentalk.tokens import Client
@@ -131,7 +131,8 @@ class OpenTalk:
         meetings, unreadable = listing.join()
         if window is None and len(self._seen) > 2 * (len(meetings) + len(listing.same)):
             self._seen.clear()  # most of it is about events that have changed or gone since
-        return Snapshot(meetings, window, unreadable, listing.same)
+        wrong = {event: Unreadable(event, reason) for event, reason in unreadable.items()}
+        return Snapshot(meetings, window, wrong, listing.same)
 
     def _listing(self, window: Window | None, have: Mapping[str, str]) -> Listing:
         listing = Listing(self._name, have, self._seen)

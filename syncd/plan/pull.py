@@ -15,6 +15,7 @@ from syncd.model import (
     Meeting,
     Override,
     Snapshot,
+    Unreadable,
     Window,
     meeting_digest,
     overlaps,
@@ -149,6 +150,12 @@ def _keep_or_drop(meeting: Meeting, *, unlisted: bool = False, adhoc: bool, decl
     if not publishes(meeting, adhoc=adhoc, declined=declined):
         return Drop(meeting.id, NOT_WANTED)
     return Keep(meeting, known_as(meeting, unlisted=unlisted))
+
+
+def unreadable_after(snapshot: Snapshot, before: Iterable[Unreadable]) -> tuple[Unreadable, ...]:
+    """What of an account cannot be read after a listing; ``before`` is what it says nothing of unless it has it."""
+    listed = snapshot.meetings.keys() | snapshot.same | snapshot.unreadable.keys()
+    return *snapshot.unreadable.values(), *(each for each in before if each.event not in listed)
 
 
 def is_emptied(changes: Iterable[Keep | Drop], listed: int) -> bool:

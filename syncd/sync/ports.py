@@ -22,6 +22,7 @@ from syncd.model import (
     Snapshot,
     Standing,
     Stored,
+    Unreadable,
     Visitor,
     Window,
 )
@@ -116,13 +117,15 @@ class PulledMeetings(Protocol):
     def get(self, account: str, event: str) -> Meeting | None: ...
     def digests(self, account: str) -> dict[str, str]: ...
     def of(self, account: str) -> Iterator[tuple[str, KnownMeeting]]: ...
-    def save_pull(self, account: str, changes: Iterable[Keep | Drop], run: Run) -> None: ...
+    def unreadable(self, account: str) -> list[Unreadable]: ...
+    def save_pull(
+        self, account: str, changes: Iterable[Keep | Drop], run: Run, unreadable: Iterable[Unreadable]
+    ) -> None: ...
 
 
 class PullHistory(Protocol):
-    """When an account was listed before, and how that went."""
+    """When an account was listed before."""
 
-    def standings(self) -> Mapping[RunKey, Standing]: ...
     def last_listed(self, account: str) -> Listed: ...
 
 

@@ -10,11 +10,20 @@ from datetime import datetime, timedelta
 from itertools import count, islice
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from syncd.errors import BadEvent, Unavailable
-from syncd.model import Run, RunKey, Scope, Snapshot, Window, meeting_digest
-from syncd.plan.pull import Ask, Drop, Keep, answered, is_emptied, known_as, ledger_changes, with_overrides_outside
+from syncd.model import Run, RunKey, Scope, Unreadable, Window, meeting_digest
+from syncd.plan.pull import (
+    Ask,
+    Drop,
+    Keep,
+    answered,
+    is_emptied,
+    known_as,
+    ledger_changes,
+    unreadable_after,
+    with_overrides_outside,
+)
 from syncd.plan.timing import listing_due
 from syncd.sync.ports import PullLedger, Source
 
@@ -85,11 +94,8 @@ def pull(
     if scope == "soon" and is_emptied(changes, told.listed):  # look at the rest before any of it is let go
         scope = "everything"
         changes, told = _listed(account, source, ledger, listing, now, scope)
-    before = ledger.history.standings().get(RunKey("pull", account)) if scope == "soon" and not told.message else None
-    if before and before.latest.state == "ok":  # what is further away is as unreadable as it was
-        told = replace(told, unreadable=before.latest.counts.get("unreadable", 0), message=before.latest.message)
     run = timed(_run(account, scope, now, changes, told, listed.window if scope == "soon" else now))
-    ledger.meetings.save_pull(account, changes, run)
+    ledger.meetings.save_pull(account, changes, run, told.unreadable)
     return run
 
 
@@ -100,8 +106,7 @@ class _Told(Struct, frozen=True):
     known: int
     asked: int
     unanswered: str
-    unreadable: int
-    message: str | None
+    unreadable: tuple[Unreadable, ...]
 
 
 def _run(
@@ -124,9 +129,9 @@ def _run(
             "changed": len(kept),
             "gone": gone,
             "asked": told.asked,
-            "unreadable": told.unreadable,
+            "unreadable": len(told.unreadable),
         },
-        message=told.unanswered or told.message,
+        message=told.unanswered or _message(told.unreadable),
         last_look=window_listed,
     )
 
@@ -142,11 +147,11 @@ def _listed(
     planned = ledger_changes(snapshot, known, window, **listing.wishes)
     planned = list(_with_overrides_outside(planned, account, ledger, snapshot.window))
     changes, asked, unanswered = _answered(planned, source, listing, windowed=scope != "everything")
-    for event, reason in snapshot.unreadable.items():
-        log.debug("opentalk.%s: event %s is left as it was: %s", account, event, reason)
+    for each in snapshot.unreadable.values():
+        log.debug("opentalk.%s: event %s is left as it was: %s", account, each.event, each.reason)
+    unreadable = unreadable_after(snapshot, ledger.meetings.unreadable(account) if scope == "soon" else ())
     there = len(snapshot.meetings) + len(snapshot.same) + len(snapshot.unreadable)
-    told = _Told(there, next(before), asked, unanswered, len(snapshot.unreadable), _unreadable(snapshot))
-    return changes, told
+    return changes, _Told(there, next(before), asked, unanswered, unreadable)
 
 
 def _soon(now: datetime) -> Window:
@@ -197,9 +202,9 @@ def _answered(
     return changes, asked, unanswered
 
 
-def _unreadable(snapshot: Snapshot) -> str | None:
-    if not snapshot.unreadable:
+def _message(unreadable: Sequence[Unreadable]) -> str | None:
+    """The first event that cannot be read, and how many others cannot; ``None`` if all can."""
+    if not unreadable:
         return None
-    event, reason = next(iter(snapshot.unreadable.items()))
-    others = f", and {len(snapshot.unreadable) - 1} more" if len(snapshot.unreadable) > 1 else ""
-    return f"event {event} is left as it was: {reason}{others}"
+    others = f", and {len(unreadable) - 1} more" if len(unreadable) > 1 else ""
+    return f"event {unreadable[0].event} is left as it was: {unreadable[0].reason}{others}"

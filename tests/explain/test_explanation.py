@@ -404,11 +404,12 @@ def test_a_disabled_or_retired_thing_is_shown_with_what_it_keeps(desk: Desk) -> 
 def test_an_event_that_listings_lack_or_that_cannot_be_read_says_so(desk: Desk) -> None:
     desk.house.pull()
     desk.house.change("e1", start=When(NOW - 60 * DAY, "UTC"), end=When(NOW - 60 * DAY + HOUR, "UTC"))
-    desk.house.source.unreadable["e2"] = "its rule is none"
+    desk.house.source.unreadable |= {"e2": "its rule is none", "e3": "its zone is unknown"}
     desk.house.now += HOUR
     desk.house.pull()
     assert "note listings by time lack it; its server says that it is there" in desk.lines("e1")
-    assert "note left as it was: event e2 is left as it was: its rule is none" in desk.lines("e2")
+    assert "note left as it was: its rule is none" in desk.lines("e2")
+    assert "note left as it was: its zone is unknown" in desk.lines("e3")
 
 
 def test_a_link_for_another_room_is_told_to_be_outdated(desk: Desk) -> None:

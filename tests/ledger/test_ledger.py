@@ -17,7 +17,7 @@ from syncd.ledger.database import FILE
 from syncd.ledger.ledger import Ledger
 from syncd.ledger.lock import sync_lock, syncing
 from syncd.ledger.schema import m001_first
-from syncd.model import Entry, EntryInputs, Feed, Identity, Link, Meeting, Placement, Run, RunKey
+from syncd.model import Entry, EntryInputs, Feed, Identity, Link, Meeting, Placement, Run, RunKey, Unreadable
 from syncd.plan.deletions import Hold
 from syncd.plan.pull import Drop, Keep, known_as
 from syncd.plan.timing import Listed
@@ -265,6 +265,21 @@ def test_a_ledger_of_the_first_version_is_brought_up_and_keeps_its_runs(tmp_path
     with Ledger.open(tmp_path) as ledger:
         assert ledger.history.last_listed("work") == Listed(NOW, NOW)
         assert ledger.history.standings()[RunKey("pull", "work")].latest.scope == "everything"
+
+
+def test_what_cannot_be_read_is_replaced_by_every_pull_of_its_account_and_moves_with_a_new_name(tmp_path: Path) -> None:
+    wrong = [Unreadable("e1", "its zone is unknown"), Unreadable("e2", "its rule is none")]
+    with Ledger.open(tmp_path) as ledger:
+        ledger.accounts.identify("work", ALICE, ["work"])
+        ledger.meetings.save_pull("home", [], run(), wrong)
+        ledger.meetings.save_pull("work", [], run(), wrong)
+        ledger.meetings.save_pull("work", [], run(), wrong[1:])
+        assert ledger.meetings.unreadable("work") == wrong[1:]
+        ledger.accounts.identify("office", ALICE, ["office"])
+        assert (ledger.meetings.unreadable("office"), ledger.meetings.unreadable("work")) == (wrong[1:], [])
+        ledger.meetings.save_pull("office", [], run())
+        assert ledger.meetings.unreadable("office") == []
+        assert ledger.meetings.unreadable("home") == wrong
 
 
 def test_of_quiet_runs_only_the_latest_is_kept(tmp_path: Path) -> None:

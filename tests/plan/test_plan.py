@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from syncd.model import Link, Meeting, Override, Profile, Snapshot, When, Window
+from syncd.model import Link, Meeting, Override, Profile, Snapshot, Unreadable, When, Window
 from syncd.plan.entries import revision_of
 from syncd.plan.links import OPENTALK, WAYS, LinkKey, MissingLink, Origin, missing_links, once_each
 from syncd.plan.pull import (
@@ -19,6 +19,7 @@ from syncd.plan.pull import (
     answered,
     known_as,
     ledger_changes,
+    unreadable_after,
     with_overrides_outside,
 )
 from tests.support.meetings import DAY, NOW, meeting
@@ -92,8 +93,16 @@ def test_what_the_window_has_left_behind_is_neither_asked_for_nor_dropped(
 @given(listings)
 def test_unreadable_events_are_neither_changed_nor_missed(before: dict[str, Meeting]) -> None:
     known = {event: known_as(each) for event, each in before.items()}
-    snapshot = Snapshot({}, None, dict.fromkeys(before, "unknown zone"))
+    snapshot = Snapshot({}, None, {event: Unreadable(event, "unknown zone") for event in before})
     assert ledger_changes(snapshot, known.items(), WINDOW, **WISHES) == []
+
+
+def test_what_a_listing_says_nothing_of_is_as_unreadable_as_it_was() -> None:
+    before = [Unreadable(event, "unknown zone") for event in ("further", "listed", "same", "still")]
+    now = {event: Unreadable(event, "no rule") for event in ("new", "still")}
+    snapshot = Snapshot({"listed": meeting("listed")}, WINDOW, now, {"same"})
+    assert unreadable_after(snapshot, before) == (*now.values(), before[0])
+    assert unreadable_after(snapshot, ()) == tuple(now.values())
 
 
 def test_a_series_that_the_windowed_listing_lacks_is_asked_for_once_and_then_only_by_the_daily_listing() -> None:

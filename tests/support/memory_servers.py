@@ -10,7 +10,7 @@ from threading import RLock
 from msgspec import Struct
 
 from syncd.errors import BadAnswer, Changed, NeedsYou, SyncdError, UidTaken
-from syncd.model import Found, Identity, Invite, Meeting, Seen, Snapshot, Stored, Visitor, Window, overlaps
+from syncd.model import Found, Identity, Invite, Meeting, Seen, Snapshot, Stored, Unreadable, Visitor, Window, overlaps
 from syncd.plan.pull import known_as
 
 
@@ -215,7 +215,8 @@ class MemorySource:
             for event, each in self.meetings.items()
             if event not in self.unreadable and (window is None or self._listed(each, window))
         }
-        return Snapshot(listed, window, self.unreadable)
+        wrong = {event: Unreadable(event, reason) for event, reason in self.unreadable.items()}
+        return Snapshot(listed, window, wrong)
 
     def _listed(self, each: Meeting, window: Window) -> bool:
         known = known_as(each)

@@ -24,7 +24,20 @@ from syncd.ical.recurrence import occurrences
 from syncd.jobs.jobs import Jobs
 from syncd.jobs.servers import Servers
 from syncd.ledger.ledger import Ledger
-from syncd.model import Feed, Found, Identity, Invite, Meeting, Override, Seen, Snapshot, Stored, Visitor, Window
+from syncd.model import (
+    Feed,
+    Found,
+    Identity,
+    Invite,
+    Meeting,
+    Override,
+    Seen,
+    Snapshot,
+    Stored,
+    Unreadable,
+    Visitor,
+    Window,
+)
 from syncd.model import meeting_digest as digest_of_meeting
 from syncd.plan.links import WAYS
 from syncd.plan.pull import known_as
@@ -96,7 +109,8 @@ class Account(MemorySource):
             (self.gone.discard if is_live(each) else self.gone.add)(event)
         same = frozenset(event for event, each in shown.items() if have.get(event) == digest_of_meeting(each))
         rest = {event: each for event, each in shown.items() if event not in same}
-        return Snapshot(rest, window, dict(self.unreadable), same)
+        wrong = {event: Unreadable(event, reason) for event, reason in self.unreadable.items()}
+        return Snapshot(rest, window, wrong, same)
 
     def event(self, event_id: str) -> Meeting | None:
         found = super().event(event_id)

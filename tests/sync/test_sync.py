@@ -442,3 +442,12 @@ def test_what_cannot_be_read_further_away_is_told_by_the_listings_of_the_next_da
     run = pull("work", house.source, house.ledger, LISTING, house.now, soon=True)
     assert (run.scope, run.message, run.counts["unreadable"]) == ("soon", told.message, 1)
     assert run.message
+    house.source.unreadable["e1"] = "its zone is unknown"
+    for wrong in (["e1", "e2"], ["e2"]):
+        house.now += timedelta(minutes=1)
+        assert pull("work", house.source, house.ledger, LISTING, house.now, soon=True).scope == "soon"
+        assert [each.event for each in house.ledger.meetings.unreadable("work")] == wrong
+        house.source.unreadable.clear()
+    house.now += timedelta(minutes=5)
+    assert pull("work", house.source, house.ledger, LISTING, house.now, soon=True).scope == "window"
+    assert house.ledger.meetings.unreadable("work") == []
