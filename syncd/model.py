@@ -314,15 +314,6 @@ class Seen(Struct, frozen=True):
     complete: bool
 
 
-class Audited(Struct, frozen=True):
-    """When a calendar was last looked at, and when at all of it; ``cursor`` is the calendar's at ``url``."""
-
-    at: datetime
-    whole: datetime
-    url: str
-    cursor: str | None
-
-
 RunKind = Literal["pull", "mint", "push", "feed", "maker", "links", "feeds", "housekeeping"]
 """What runs: of the user's tables an account's ``pull`` and ``mint`` (links made with it), a calendar's ``push``, a
 ``feed``; of syncd's own a ``maker`` of links beside OpenTalk, the search for lacking ``links``, ``feeds`` together, and

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Mapping
 
 from syncd.ledger.database import Database, moment_of, text_of
-from syncd.model import Audited
+from syncd.plan.timing import Audited
 
 
 class Audits:

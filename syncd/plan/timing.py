@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from syncd.errors import LONGEST_RETRY_AFTER
-from syncd.model import Audited, Link, Run, Scope
+from syncd.model import Link, Run, Scope
 
 FULL_LISTING = timedelta(days=1)
 """How often all events of an account are listed, also those without a time, which no window has."""
@@ -34,6 +34,15 @@ class Listed(Struct, frozen=True):
 
     window: datetime | None
     everything: datetime | None
+
+
+class Audited(Struct, frozen=True):
+    """When a calendar was last looked at, and when at all of it; ``cursor`` is the calendar's at ``url``."""
+
+    at: datetime
+    whole: datetime
+    url: str
+    cursor: str | None
 
 
 def is_due(last: datetime | None, interval: timedelta, now: datetime) -> bool:

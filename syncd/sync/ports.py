@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Protocol
 
 from syncd.model import (
-    Audited,
     Decision,
     Entry,
     Feed,
@@ -29,7 +28,7 @@ from syncd.model import (
 from syncd.plan.deletions import Guard, Hold
 from syncd.plan.links import LinkKey, Origin
 from syncd.plan.pull import Drop, Keep, KnownMeeting
-from syncd.plan.timing import Listed
+from syncd.plan.timing import Audited, Listed
 
 Progress = Callable[[str, int, int], None]
 """Hears before every step: of what, how many are done, of how many. May raise Stopped."""

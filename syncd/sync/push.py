@@ -17,11 +17,11 @@ from msgspec import Struct
 
 from syncd.errors import BadAnswer, Changed, LoginRefused, NeedsYou, Refused, Stopped, SyncdError, Unavailable
 from syncd.ical.mark import read_mark
-from syncd.model import Audited, Entry, Placement, Run, RunKey, Seen, Window
+from syncd.model import Entry, Placement, Run, RunKey, Seen, Window
 from syncd.plan import audit
 from syncd.plan.calendar import CalendarAction, Forget, Look, Update, Write, calendar_actions
 from syncd.plan.deletions import LATELY, Delete, Hold
-from syncd.plan.timing import audit_due, full_audit_due
+from syncd.plan.timing import Audited, audit_due, full_audit_due
 from syncd.sync.ports import Progress
 from syncd.sync.render import render_entries, summary
 from syncd.sync.write import Target, apply

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncd.model import Audited, Link, Run, RunKey, RunKind
+from syncd.model import Link, Run, RunKey, RunKind
 from syncd.plan.timing import (
     LONGEST_WAIT,
+    Audited,
     Listed,
     Rhythm,
     audit_due,
