@@ -34,7 +34,7 @@ def feed_add(
     from syncd.config.profiles import feed_profile  # noqa: PLC0415
     from syncd.ledger.ledger import Ledger  # noqa: PLC0415
     from syncd.sync.feed import build_feed  # noqa: PLC0415
-    from syncd.web.feeds import feed_address, token_key  # noqa: PLC0415
+    from syncd.web.addresses import feed_address, token_key  # noqa: PLC0415
 
     config = context.load()
     if config.feeds is None:

@@ -24,7 +24,8 @@ from syncd.ledger.ledger import Ledger
 from syncd.model import Feed, Run
 from syncd.plan.links import WAYS
 from syncd.transport import HttpClient
-from syncd.web.feeds import feed_address, feed_app, token_key
+from syncd.web.addresses import feed_address, token_key
+from syncd.web.feeds import feed_app
 from syncd.web.published import PublishedFeeds
 from syncd.web.server import Served
 

@@ -9,7 +9,6 @@ compressed, rendered or fetched here.
 import logging
 import re
 import sqlite3
-from hashlib import sha256
 from typing import Protocol
 
 from msgspec import Struct
@@ -20,6 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from syncd.errors import SyncdError
+from syncd.web.addresses import token_key
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +33,6 @@ HEADERS = {
 }
 # RFC 9111, 5.5 calls Warning obsolete; it does no harm and explains why a change has not arrived yet.
 STALE = {"Warning": '110 syncd "the last good answer"'}
-
-
-def token_key(token: str) -> str:
-    """The SHA-256 of a feed's token, hexadecimal: the only trace of it that is stored."""
-    return sha256(token.encode("utf-8", "replace")).hexdigest()
-
-
-def feed_address(public_url: str, token: str) -> str:
-    """The address at which the feed of a token is subscribed to."""
-    return f"{public_url.rstrip('/')}/feed/{token}.ics"
 
 
 class FeedState(Struct, frozen=True):

@@ -38,6 +38,9 @@ password = {{ file = "password" }}
 url = "https://dav.example.org/alice/opentalk/"
 username = "alice"
 password = {{ file = "password" }}
+[feeds]
+listen = "127.0.0.1:8080"
+public_url = "https://syncd.example.org"
 """
 
 
@@ -72,10 +75,10 @@ def test_what_needs_no_configuration_imports_click_and_no_command(words: tuple[s
 
 @pytest.mark.parametrize(
     "words",
-    [("status",), ("status", "--json"), ("feed", "list"), ("check",)],
+    [("status",), ("status", "--json"), ("feed", "add", "phone"), ("feed", "list"), ("check",)],
     ids=" ".join,
 )
-def test_what_reads_the_ledger_imports_no_server_and_no_daemon(config: Path, words: tuple[str, ...]) -> None:
+def test_what_only_needs_the_ledger_imports_no_server_and_no_daemon(config: Path, words: tuple[str, ...]) -> None:
     with Ledger.open(config.parent / "state"):
         pass
     assert not imported("--config", str(config), *words) & (SERVERS | DAEMON | ENTRIES)
