@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON into typed values, from any thread.
+"""Decodes JSON into typed values, from any thread.
 
-msgspec finds out about a Struct when it is first decoded, and without a lock: two threads that decode one for the first
-time crash the process (0.22.0, SIGSEGV). So each type's decoder is made once, under a lock, and then shared.
+msgspec analyses a Struct when it is first decoded, without a lock: two threads that decode one for the first time crash
+the process (0.22.0, SIGSEGV). So the decoder of each type is made once, under a lock, and then shared.
 """
 
 from functools import cache
@@ -17,7 +17,7 @@ _MAKING = Lock()
 
 
 def decode(body: bytes | str, kind: type[T]) -> T:
-    """The JSON text as a value of this type. Raises msgspec.MsgspecError if it is none."""
+    """Decode a JSON text as a value of this type. Raises msgspec.MsgspecError."""
     value: T = _decoder(cast("Any", kind)).decode(body)
     return value
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nouns. Frozen values without behaviour beyond their own arithmetic; no I/O, no clock.
+"""The nouns: frozen values that all rooms share. No I/O, no clock.
 
-All instants are aware datetimes in UTC; a zone is an IANA name. ``account`` is the name of an account
-in the configuration, ``event`` an OpenTalk event id (a bare lower-case UUID).
+Every datetime is aware and in UTC; a zone is an IANA name. ``account`` is the name of an account in the configuration,
+``event`` an OpenTalk event id (a bare lower-case UUID).
 """
 
 from collections.abc import Mapping, Set
@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 VERSION = "1"
-"""Of this renderer: another one means that all entries are rendered again."""
+"""The version of the renderer. Raise it when entries look different: then all of them are rendered again."""
 
 
 Audience = Literal["owner", "guests"]
@@ -23,28 +23,29 @@ GUEST = "guest"
 
 
 def digest_of(*parts: object) -> str:
-    """A short stable digest (32 hex digits) of values that msgspec can encode."""
+    """A stable digest (32 hexadecimal digits) of values that msgspec can encode."""
     return blake2b(msgspec.json.encode(parts), digest_size=16).hexdigest()
 
 
 class Window(Struct, frozen=True):
-    """The stretch of time that is looked at: OpenTalk's ``time_min`` and ``time_max``, both inclusive."""
+    """The stretch of time that is listed: OpenTalk's ``time_min`` and ``time_max``, both inclusive."""
 
     since: datetime
     until: datetime
 
 
 class When(Struct, frozen=True, gc=False):
-    """OpenTalk's DateTimeTz: an instant in UTC and the zone in which people mean it."""
+    """OpenTalk's DateTimeTz: a moment in UTC, and the zone in whose local time people think of it."""
 
     utc: datetime
     zone: str
 
 
 class Override(Struct, frozen=True, gc=False):
-    """OpenTalk's exception of a series: what is ``None`` is as in the series.
+    """One occurrence of a series that is changed or cancelled; OpenTalk calls it an exception.
 
-    ``original`` is the start of the occurrence as the series has it (RFC 5545 RECURRENCE-ID).
+    A field that is ``None`` is as in the series. ``original`` is the start that the series gives the occurrence
+    (RECURRENCE-ID, RFC 5545, 3.8.4.4).
     """
 
     original: When
@@ -57,7 +58,7 @@ class Override(Struct, frozen=True, gc=False):
 
 
 class CallIn(Struct, frozen=True, gc=False):
-    """How to dial in: a number as people write it, the conference id and its PIN."""
+    """The dial-in: a telephone number as people write it, the conference id and its PIN."""
 
     tel: str
     id: str
@@ -65,20 +66,19 @@ class CallIn(Struct, frozen=True, gc=False):
 
 
 class SharedFolder(Struct, frozen=True, gc=False):
-    """The folder that belongs to a meeting, as everybody invited may read it."""
+    """The folder of a meeting, at the address where everybody invited may read it."""
 
     url: str
     password: str
 
 
 class Meeting(Struct, frozen=True, kw_only=True, dict=True):
-    """What one account sees of one event, as far as we publish it.
+    """What one account sees of one event, as far as it is used in entries.
 
-    ``start`` and ``end`` are ``None`` for time-independent events; for a series they are its first
-    occurrence. ``recurrence`` are RFC 5545 lines with their names (``RRULE:...``). ``own`` means that
-    the account made the event. ``updated`` says when OpenTalk last touched the event; it moves without
-    a change and stays still with one, so it is not part of the digest. ``ical.recurrence`` keeps beside
-    these fields what it read in ``recurrence``.
+    ``start`` and ``end`` are ``None`` for time-independent events; for a series they are those of its first
+    occurrence. ``recurrence`` are RFC 5545 lines with their names (``RRULE:...``). ``own`` is true if the account
+    created the event. ``updated`` is OpenTalk's ``updated_at``; it changes without a change of the event and may stay
+    with one, so it is not part of the digest. ``ical.recurrence`` caches the parsed ``recurrence`` in the object.
     """
 
     id: str
@@ -104,12 +104,12 @@ class Meeting(Struct, frozen=True, kw_only=True, dict=True):
 
 
 def meeting_digest(meeting: Meeting) -> str:
-    """The digest of what we publish of a meeting: all of it but ``updated``."""
+    """The digest of a meeting: all of it but ``updated``."""
     return digest_of(msgspec.structs.replace(meeting, updated=meeting.created))
 
 
 class Unreadable(Struct, frozen=True):
-    """An event that an account has, but that cannot be read: ``reason`` says what is wrong, never more of its text."""
+    """An event that an account has and that cannot be read. ``reason`` says why and contains none of its text."""
 
     event: str
     reason: str
@@ -118,8 +118,8 @@ class Unreadable(Struct, frozen=True):
 class Snapshot(Struct, frozen=True):
     """A complete listing of an account; it exists only if paging came to its end.
 
-    ``window`` is ``None`` if the listing was not filtered by time. What is ``unreadable`` is neither changed nor
-    missed. ``same`` are events that are as the asker said to have them; they are not among the meetings.
+    ``window`` is ``None`` if the listing was not filtered by time. ``unreadable`` events stay in the ledger as they
+    are. ``same`` are the events that match the digests which the caller gave; they are not among the ``meetings``.
     """
 
     meetings: Mapping[str, Meeting]
@@ -129,7 +129,7 @@ class Snapshot(Struct, frozen=True):
 
 
 class Identity(Struct, frozen=True):
-    """Who an account is: the identity provider's issuer and subject, and OpenTalk's profile of the user."""
+    """The person behind an account: issuer and subject at the identity provider, and OpenTalk's profile of the user."""
 
     issuer: str
     subject: str
@@ -139,11 +139,12 @@ class Identity(Struct, frozen=True):
 
 
 class Link(Struct, frozen=True):
-    """A way in, made once and kept.
+    """A link into one meeting, made once and stored.
 
-    ``kind`` is that of its ``Way``. ``code`` is what its address holds; ``None`` records that there is none to
-    be had. ``whose`` is ``"guest"`` or the account for whose holder it was made. ``depends`` is the digest
-    of what it was made from: another one means another link. ``made`` is true if syncd made it.
+    ``kind`` is that of its ``Way``. ``code`` is the part of its address that no other link has; ``None`` records that
+    a link was requested and refused. ``whose`` is ``"guest"`` or the account for whose holder it was made. ``depends``
+    is the digest of what it was made from; where that changes, another link is needed. ``made`` is true if syncd made
+    it, false if it found it. ``at`` is when.
     """
 
     kind: str
@@ -156,14 +157,14 @@ class Link(Struct, frozen=True):
 
 
 class Invite(Struct, frozen=True):
-    """An OpenTalk guest invite: its code, and whether it was made just now or found."""
+    """An OpenTalk guest invite: its code, and whether it was made now or existed before."""
 
     code: str
     made: bool
 
 
 class Visitor(Struct, frozen=True):
-    """Whom a link lets in; without a name people are asked for one when they enter."""
+    """The person whom a link lets in; without a name they are asked for one when they enter."""
 
     external_id: str
     firstname: str = ""
@@ -172,17 +173,17 @@ class Visitor(Struct, frozen=True):
 
 
 class Way(Struct, frozen=True, kw_only=True):
-    """A way into meetings: what it is called, what its links are, who gets one and who makes them.
+    """A way into meetings: what it is called, what its links look like, who gets one and who makes them.
 
-    ``key`` names it in the configuration's ``ways_in``, ``label`` in entries. ``kind`` is that of its links in the
-    ledger; people read of a link as ``link``, and of several as ``links``. ``maker`` is the key of the link maker,
-    which is the name of its table in the configuration; ``None`` means that the accounts make the links: it is the
-    meeting's own room, with its password and its dial-in. Where it is ``personal`` the owner of an entry gets a link
-    of their own, which also ``moderates`` what their account made; all other readers share the guests' link.
+    ``key`` names it in the configuration's ``ways_in``, ``label`` in entries, ``kind`` its links in the ledger.
+    ``link`` and ``links`` are the words for one and several of them. ``maker`` is the link maker, by the name of its
+    table in the configuration; ``None`` means that OpenTalk accounts make the links: this way leads into the meeting's
+    own room, with its password and its dial-in. If it is ``personal``, the owner of an entry gets a link of their own,
+    which also ``moderates`` meetings that their account created; all other readers share the guests' link.
 
-    ``address`` is that of a link, ``members`` that by which registered users enter without one. Both are formatted with
-    ``url``, the public address of the maker or account, ``room``, ``code``, and ``language``: the profile's, as
-    ``languages`` has it. Without ``members`` nobody enters without a link.
+    ``address`` is the format of a link's address, ``members`` that of the address at which registered users enter
+    without a link; if it is empty, nobody does. The fields are ``url`` (the public address of the maker or account),
+    ``room``, ``code`` and ``language`` (the profile's, translated by ``languages``).
     """
 
     key: str
@@ -199,23 +200,23 @@ class Way(Struct, frozen=True, kw_only=True):
 
 
 class Addresses(Struct, frozen=True):
-    """The addresses of one meeting by one way: that of its ``link``, and that of ``members``; ``None`` without one."""
+    """The addresses of one meeting for one way in: its ``link``, and the one for ``members``; ``None`` without one."""
 
     link: str | None = None
     members: str | None = None
 
 
 WaysIn = Mapping[str, Addresses]
-"""The addresses of one meeting by the key of each way, ready to be shown."""
+"""The addresses of one meeting, by the key of each way in."""
 
 
 class Profile(Struct, frozen=True, kw_only=True):
     """All that an entry's bytes depend on besides its meeting and its links.
 
-    ``accounts`` are in their order, with the web address of each in ``urls``: the first that has the meeting
-    provides its text. ``ways_in`` are in the order in which they are shown, with the public address of each link
-    maker in ``makers``. Owners enter by links of their own, which may moderate, if ``moderator``, else as guests.
-    ``versions`` are those of our renderer and of tzdata; ``installation`` marks what is ours.
+    ``accounts`` are in the order of the configuration: the first that has the meeting provides the text. ``urls`` are
+    their web addresses. ``ways_in`` are in the order in which entries show them; ``makers`` has the public address of
+    each link maker. With ``moderator``, an owner's entries have links of their own, which may moderate; else the
+    guests' links. ``versions`` are those of the renderer and of tzdata; ``installation`` marks objects as ours.
     """
 
     accounts: tuple[str, ...]
@@ -231,15 +232,15 @@ class Profile(Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> str:
-        """The key of a profile in the ledger."""
+        """The key of this profile in the ledger."""
         return digest_of(self)
 
 
 class EntryInputs(Struct, frozen=True, gc=False):
-    """What an entry was rendered from besides its profile: the meeting, and the links of its ways in.
+    """What an entry was rendered from besides its profile: a meeting and its links.
 
-    ``account`` provided the meeting, whose digest is ``digest``; ``codes`` are those of the links by the key of
-    each way, without the ways that have none.
+    ``account`` provided the meeting, ``digest`` is the meeting's. ``codes`` are those of the links by the key of each
+    way in; ways without a link are missing.
     """
 
     account: str
@@ -248,12 +249,11 @@ class EntryInputs(Struct, frozen=True, gc=False):
 
 
 class Entry(Struct, frozen=True, gc=False):
-    """A meeting as rendered for a profile.
+    """A meeting as rendered for a profile. Its bytes are in the ledger only.
 
-    ``inputs`` is ``None`` where the meeting is gone. ``digest`` is that of the content, which the object carries as
-    ``X-SYNCD-DIGEST``; it is empty where there is nothing to show (the meeting is gone, or every occurrence is
-    cancelled). ``revision`` is its SEQUENCE. ``start`` and ``end`` bound the whole series; an ``end`` of ``None`` is a
-    series without one. The ledger has the bytes.
+    ``inputs`` is ``None`` if the meeting is gone. ``digest`` is the content's, which is also in the bytes as
+    X-SYNCD-DIGEST; it is empty if there is nothing to show (the meeting is gone, or every occurrence is cancelled).
+    ``revision`` is the SEQUENCE. ``start`` and ``end`` bound the whole series; ``end`` is ``None`` if it has none.
     """
 
     event: str
@@ -265,13 +265,12 @@ class Entry(Struct, frozen=True, gc=False):
 
 
 class Placement(Struct, frozen=True, gc=False):
-    """An entry in a calendar, as we last put or saw it.
+    """An entry in a calendar, as we last put or saw it. The bytes that we put, the base of a merge, are in the ledger.
 
-    ``state`` is ``"placed"``, ``"left"`` where the calendar has somebody else's copy of the event, ``"placing"``
-    where a new object is on its way and nobody has heard yet whether it arrived, or ``"removed"`` where somebody
-    deleted it; then ``digest`` is the meeting's. ``etag`` is ``None`` if the server gave none. ``edited`` is what
-    holds more than we put: whoever writes it looks at it first. Our own bytes, the base of a merge, are kept
-    beside it.
+    ``state`` is ``"placed"``; ``"placing"`` while a new object is being put and the answer is not recorded;
+    ``"left"`` if the calendar has somebody else's copy of the event; or ``"removed"`` if somebody deleted ours, and
+    then ``digest`` is the meeting's. ``etag`` is ``None`` if the server sent none. ``edited`` is true if the object
+    contains more than we put: it is fetched and merged before it is written.
     """
 
     calendar: str
@@ -287,14 +286,14 @@ class Placement(Struct, frozen=True, gc=False):
 
 
 class Stored(Struct, frozen=True):
-    """What a calendar server answered to a PUT: where the object lies and its ETag, if it told one."""
+    """The answer of a calendar server to a PUT: the object's href, and its ETag if the server sent one."""
 
     href: str
     etag: str | None
 
 
 class Found(Struct, frozen=True):
-    """An object that lies in a calendar."""
+    """An object in a calendar."""
 
     href: str
     etag: str | None
@@ -302,11 +301,11 @@ class Found(Struct, frozen=True):
 
 
 class Seen(Struct, frozen=True):
-    """What a calendar server says is in a calendar.
+    """A server's listing of a calendar.
 
-    ``etags`` are href -> ETag, empty where the server told none, or ``None`` for an object that is gone. Where
-    ``complete`` is true an href that is missing is not there either; otherwise ``etags`` is what changed since the
-    cursor (RFC 6578, sync token) with which was asked. The new ``cursor`` is ``None`` where the server has none.
+    ``etags`` are href -> ETag, empty where the server sends none, ``None`` for an object that is gone. A ``complete``
+    listing has all objects; any other has what changed since the cursor (sync token, RFC 6578) that was sent.
+    ``cursor`` is the new one, ``None`` if the server has none.
     """
 
     etags: Mapping[str, str | None]
@@ -315,13 +314,13 @@ class Seen(Struct, frozen=True):
 
 
 RunKind = Literal["pull", "mint", "push", "feed", "maker", "links", "feeds", "housekeeping"]
-"""What runs: of the user's tables an account's ``pull`` and ``mint`` (links made with it), a calendar's ``push``, a
-``feed``; of syncd's own a ``maker`` of links beside OpenTalk, the search for lacking ``links``, ``feeds`` together, and
-``housekeeping``."""
+"""What runs. For tables of the user: an account's ``pull`` and ``mint`` (its guest invites), a calendar's ``push``, a
+``feed``. Syncd's own, so that no name of a table can be theirs: a link ``maker``, the search for missing ``links``,
+``feeds`` as a whole, and ``housekeeping``."""
 
 
 class RunKey(NamedTuple):
-    """What ran: its kind, and the name of the account, calendar, feed or maker."""
+    """What ran: its kind, and the name of the account, calendar, feed or link maker."""
 
     kind: RunKind
     name: str
@@ -331,12 +330,13 @@ class RunKey(NamedTuple):
 
 
 class Run(Struct, frozen=True):
-    """One run: what ran, and how it went.
+    """One run: what ran, and how it ended.
 
-    ``state`` is a word of ``syncd status``; ``scope`` is what was looked at: of an account the events of the
-    next days (``soon``), the window or everything; of a calendar what is really there (``audit``). ``next_try``
-    is when a daemon does it again; ``plan.timing`` makes it of the last three, which no ledger keeps: when all was
-    last looked at (an account's window, a calendar), the longest Retry-After in seconds, and whether work is left.
+    ``state`` is a word of ``syncd status``. ``scope`` is what was listed: of an account the next days (``soon``), the
+    window or everything; of a calendar its objects (``audit``). ``counts`` are by words of ``syncd sync``.
+    ``next_try`` is when a daemon runs it again. ``plan.timing`` computes that from the last three fields, which are not
+    stored: when the account's window or the calendar was last listed, the longest Retry-After in seconds, and whether
+    work was left undone.
     """
 
     key: RunKey
@@ -352,7 +352,7 @@ class Run(Struct, frozen=True):
 
     @property
     def done(self) -> dict[str, int]:
-        """The counts of what was changed by it; a run without any was quiet."""
+        """The counts of what it changed; a run without any is quiet."""
         return {word: count for word, count in self.counts.items() if count and word in CHANGES}
 
 
@@ -362,7 +362,7 @@ CHANGES = frozenset(
 
 
 class Decision(Struct, frozen=True):
-    """What was decided about an event by which run, and why."""
+    """What a run decided about an event, and why; ``word`` is one of ``syncd sync``."""
 
     event: str
     at: datetime
@@ -372,16 +372,16 @@ class Decision(Struct, frozen=True):
 
 
 class Standing(Struct, frozen=True):
-    """How something stands: its latest run, and when it last went well."""
+    """The latest run of something, and when one last succeeded."""
 
     latest: Run
     last_success: datetime | None
 
 
 class Feed(Struct, frozen=True):
-    """A feed: of its token only the SHA-256 (hexadecimal) is known.
+    """A feed. Of its token only the SHA-256 (hexadecimal) is stored.
 
-    ``built`` is the key of the profile that it shows, ``None`` before it was built.
+    ``built`` is the key of the profile whose entries it shows; ``None`` before it is first built.
     """
 
     name: str
@@ -395,5 +395,5 @@ class Feed(Struct, frozen=True):
 
 
 def overlaps(start: datetime, end: datetime | None, window: Window) -> bool:
-    """Whether the span of a meeting touches the window; both its ends are inclusive, as OpenTalk's are."""
+    """Whether a meeting from ``start`` to ``end`` (``None`` for an endless one) touches the window, ends included."""
     return start <= window.until and (end is None or end >= window.since)
