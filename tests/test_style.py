@@ -21,7 +21,6 @@ TO_BE_PARTED: dict[str, set[str]] = {
     "syncd/sync/feed.py": {"build_feed"},
     "syncd/sync/push.py": {"push"},
     "syncd/sync/write.py": {"_resolve", "_delete"},
-    "tests/cli/test_report.py": {"test_status_has_the_agreed_shape_and_hides_nothing_that_needs_a_person"},
     "tests/test_days.py": {"live_through", "assert_agrees"},
     "tests/test_machine.py": {"somebody_puts_back_an_old_version", "the_calendars_are_as_they_may_be", "agree"},
 }

@@ -37,6 +37,39 @@ def test_the_exit_code_tells_what_a_sync_could_do(runs: list[Run], code: int) ->
     assert report.exit_code(runs) == code
 
 
+STATUS = {
+    "ok": False,
+    "daemon": {"running": True, "since": "2026-11-22T12:00:00Z"},
+    "accounts": {
+        "work": {
+            "state": "ok",
+            "meetings": 42,
+            "last_success": "2026-11-23T12:00:00Z",
+            "next_try": "2026-11-23T12:05:00Z",
+            "message": None,
+        },
+        "gone": {
+            "state": "retired",
+            "meetings": 3,
+            "last_success": None,
+            "next_try": None,
+            "message": "not in the configuration any more; its entries stay",
+        },
+    },
+    "openmeetings": None,
+    "calendars": {
+        "team": {
+            "state": "held",
+            "entries": 40,
+            "last_success": "2026-11-22T12:00:00Z",
+            "next_try": None,
+            "message": "would delete 30 of 40: syncd confirm team",
+        }
+    },
+    "feeds": {"phone": {"state": "ok", "entries": 40, "last_built": None, "message": None}},
+}
+
+
 def test_status_has_the_agreed_shape_and_hides_nothing_that_needs_a_person(tmp_path: Path) -> None:
     config = configure(tmp_path, openmeetings=False)
     held = Run(RunKey("push", "team"), NOW, "held", message="would delete 30 of 40: syncd confirm team")
@@ -50,37 +83,7 @@ def test_status_has_the_agreed_shape_and_hides_nothing_that_needs_a_person(tmp_p
         {"phone": 40},
         Syncing(1, NOW - DAY, daemon=True),
     )
-    assert status == {
-        "ok": False,
-        "daemon": {"running": True, "since": "2026-11-22T12:00:00Z"},
-        "accounts": {
-            "work": {
-                "state": "ok",
-                "meetings": 42,
-                "last_success": "2026-11-23T12:00:00Z",
-                "next_try": "2026-11-23T12:05:00Z",
-                "message": None,
-            },
-            "gone": {
-                "state": "retired",
-                "meetings": 3,
-                "last_success": None,
-                "next_try": None,
-                "message": "not in the configuration any more; its entries stay",
-            },
-        },
-        "openmeetings": None,
-        "calendars": {
-            "team": {
-                "state": "held",
-                "entries": 40,
-                "last_success": "2026-11-22T12:00:00Z",
-                "next_try": None,
-                "message": "would delete 30 of 40: syncd confirm team",
-            }
-        },
-        "feeds": {"phone": {"state": "ok", "entries": 40, "last_built": None, "message": None}},
-    }
+    assert status == STATUS
     lines = report.status_lines(status, NOW + timedelta(minutes=3))
     assert lines[0] == "Something needs a look: The daemon is running."
     assert "calendar team  held" in lines[3]
