@@ -272,6 +272,7 @@ def test_a_day_at_rest_has_the_rings_of_its_timers_and_no_others(tmp_path: Path)
         moments = {
             "pull work": every(account.soon_every, START, begun, world.time.now),
             "links all": every(FULL_LISTING, START, begun, world.time.now),
+            "feeds all": sorted(2 * every(FULL_LISTING, START, begun, world.time.now)),  # before the links and after
             "push team": [
                 *every(FULL_LISTING, START, begun, world.time.now),
                 *every(calendar.audit, START, begun, world.time.now),

@@ -121,6 +121,27 @@ def test_after_six_hours_without_any_remote_and_two_with_half_of_them_all_is_wel
     assert world.calendars["team"].writes - writes <= 2 * 2 + 2 * 2
 
 
+@pytest.mark.parametrize(
+    ("server", "troubled"), [("alice", "alice"), ("team", "team"), ("openmeetings", "syncd links")]
+)
+def test_an_unforeseen_exception_of_any_kind_of_job_is_shown_stops_no_other_and_heals(
+    world: Simulation, server: str, troubled: str
+) -> None:
+    def rule(asked: str, _what: str) -> None:
+        if asked == server:
+            raise KeyError("unforeseen")
+
+    world.weather.rule = rule
+    world.accounts["alice"].meetings["alice-new"] = meeting("alice-new", day=3)
+    world.accounts["bob"].meetings["bob-new"] = meeting("bob-new", day=3)
+    for _ in in_steps(world, HOUR):
+        assert world.troubled() == {troubled}
+    if server != "team":
+        assert "bob-new" in world.shown("team")
+    world.weather.rule = calm
+    assert_heals(world)
+
+
 def test_a_listing_that_is_empty_or_halved_though_the_events_are_there_changes_nothing(world: Simulation) -> None:
     before, log = world.shown("team"), len(world.calendars["team"].log)
     for lie in (lambda _all: {}, lambda each: dict(list(each.items())[::2])):

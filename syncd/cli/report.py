@@ -24,6 +24,9 @@ RUNS: Mapping[RunKind, str] = {
 }
 """What each kind of run is about."""
 
+OWN: tuple[RunKind, ...] = ("links", "feeds", "housekeeping")
+"""What syncd runs for nobody's table of the configuration."""
+
 Json = dict[str, object]
 
 
@@ -97,7 +100,7 @@ def status_json(
     """``syncd status --json``.
 
     ``meetings`` are counted by account, ``entries`` by calendar; ``feeds`` are names with their accounts, ``None`` if
-    an account is retired.
+    an account is retired. What syncd runs of its own is shown under ``syncd`` when it is not well.
     """
     running = bool(daemon and daemon.daemon)
     accounts = {name: _account(name, config, standings, meetings.get(name, 0), running) for name in config.accounts}
@@ -108,14 +111,30 @@ def status_json(
     calendars |= {name: _retired("entries", entries[name]) for name in sorted(retired)}
     shown_feeds = {name: _feed(name, known, standings, feed_sizes.get(name, 0)) for name, known in feeds.items()}
     openmeetings = _openmeetings(standings) if "openmeetings" in config.makers else None
+    own = _own(standings, running)
     everything = [*accounts.values(), *calendars.values(), *shown_feeds.values(), *filter(None, [openmeetings])]
     return {
-        "ok": not any(thing["state"] in TROUBLED for thing in everything),
+        "ok": not own and not any(thing["state"] in TROUBLED for thing in everything),
         "daemon": {"running": running, "since": _time(daemon.since) if daemon and running else None},
         "accounts": accounts,
         "openmeetings": openmeetings,
         "calendars": calendars,
         "feeds": shown_feeds,
+        **({"syncd": own} if own else {}),
+    }
+
+
+def _own(standings: Mapping[RunKey, Standing], running: bool) -> Json:
+    return {
+        kind: {
+            "state": standing.latest.state,
+            "last_success": _time(standing.last_success),
+            "next_try": _time(standing.latest.next_try if running else None),
+            "message": standing.latest.message,
+        }
+        for kind in OWN
+        for key, standing in standings.items()
+        if key.kind == kind and standing.latest.state in TROUBLED
     }
 
 
@@ -203,6 +222,9 @@ def status_lines(status: Json, now: datetime) -> list[str]:
         rows += [_row(f"{title} {name}", thing, now) for name, thing in things.items()]
     if isinstance(status["openmeetings"], dict):
         rows.append(_row("OpenMeetings", status["openmeetings"], now))
+    own = status.get("syncd", {})
+    assert isinstance(own, dict)  # noqa: S101 -- status_json made it
+    rows += [_row(f"syncd {kind}", thing, now) for kind, thing in own.items()]
     daemon = status["daemon"]
     running = isinstance(daemon, dict) and daemon["running"]
     head = "All is well." if status["ok"] else "Something needs a look:"

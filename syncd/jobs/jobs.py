@@ -134,11 +134,14 @@ class Jobs:
 
     def _settled(self, runs: list[Run]) -> list[Run]:
         """Servers that failed before and were not asked now: no meeting lacks a link of theirs any more."""
-        failed = {job for job, standing in self._ledger.history.standings().items() if standing.latest.state != "ok"}
-        failed |= {run.key for run in self.unsaved}
         asked = {run.key for run in runs}
-        settled = [key for key in sorted(failed - asked) if key.kind in ("mint", "maker", "links")]
+        settled = [key for key in sorted(self._failed() - asked) if key.kind in ("mint", "maker", "links")]
         return [Run(key, self._clock()) for key in settled]
+
+    def _failed(self) -> set[RunKey]:
+        """What did not go well the last time, or could not be recorded."""
+        standings = self._ledger.history.standings().values()
+        return {each.latest.key for each in standings if each.latest.state != "ok"} | {run.key for run in self.unsaved}
 
     def push(self, calendar: str) -> Run:
         """Make one calendar agree with its entries."""
@@ -169,10 +172,10 @@ class Jobs:
         try:
             runs = [run for feed in self._ledger.feeds.all().values() if (run := self._build(feed))]
             self._ledger.entries.sweep(profile.key for profile in self._profiles(only_enabled=False))
+            if FEEDS in self._failed():
+                self._outcome.finish(Run(FEEDS, self._clock()))
         except SyncdError as error:
             return [] if isinstance(error, Stopped) else [self._outcome.fail(FEEDS, error)]
-        if self._outcome.is_troubled(FEEDS):
-            self._outcome.finish(Run(FEEDS, self._clock()))
         return runs
 
     def _build(self, feed: Feed) -> Run | None:

@@ -66,10 +66,6 @@ class Outcome:
         """The latest runs that the ledger could not take: while it is locked or full, these are up to date."""
         return list(self._unsaved.values())
 
-    def is_troubled(self, key: RunKey) -> bool:
-        """Whether the latest run of this key went wrong, or could not be saved."""
-        return key in self._troubles or key in self._unsaved
-
     def finish(self, run: Run, *, saved: bool = False) -> Run:
         """Record a run that came to its end, well or not; returns it with when it runs again.
 

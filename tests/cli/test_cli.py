@@ -263,6 +263,7 @@ def test_explain_asks_for_more_where_a_beginning_is_of_none_or_of_several(town: 
 
 
 def test_explain_tells_of_a_held_deletion_and_works_beside_the_daemon(town: Town) -> None:
+    town.configure(feeds=f"127.0.0.1:{free_port()}")
     town.syncd("sync")
     events = list(town.coming())
     for event in events:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import csv
 import io
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from syncd.cli import report
 from syncd.cli.events import event_json, event_lines, events_csv, parse_date
+from syncd.jobs.jobs import FEEDS, HOUSEKEEPING, LINKS
 from syncd.ledger.lock import Syncing
 from syncd.model import CallIn, Override, Run, RunKey, RunKind, Standing, When
 from tests.support.configuration import configure
@@ -88,6 +90,59 @@ def test_status_has_the_agreed_shape_and_hides_nothing_that_needs_a_person(tmp_p
     assert lines[0] == "Something needs a look: The daemon is running."
     assert "calendar team  held" in lines[3]
     assert "would delete 30 of 40: syncd confirm team" in lines[3]
+
+
+@pytest.mark.parametrize("kind", ["links", "feeds", "housekeeping"])
+def test_what_syncd_runs_of_its_own_is_shown_only_when_it_is_not_well(tmp_path: Path, kind: RunKind) -> None:
+    config, key, hour = configure(tmp_path, openmeetings=False), RunKey(kind, "all"), timedelta(hours=1)
+
+    def status(latest: Run) -> report.Json:
+        daemon = Syncing(1, NOW - DAY, daemon=True)
+        return report.status_json(config, {key: Standing(latest, NOW - DAY)}, {}, {}, {}, {}, daemon)
+
+    assert "syncd" not in status(Run(key, NOW, next_try=NOW + hour))
+    assert status(Run(key, NOW))["ok"] is True
+    failed = status(Run(key, NOW, "needs_you", message="an unforeseen KeyError", next_try=NOW + hour))
+    assert failed["ok"] is False
+    assert failed["syncd"] == {
+        kind: {
+            "state": "needs_you",
+            "last_success": "2026-11-22T12:00:00Z",
+            "next_try": "2026-11-23T13:00:00Z",
+            "message": "an unforeseen KeyError",
+        }
+    }
+    lines = report.status_lines(failed, NOW)
+    assert lines[0].startswith("Something needs a look:")
+    assert [line.split() for line in lines if line.startswith("syncd ")] == [
+        ["syncd", kind, "needs_you", "24", "h", "ago", "an", "unforeseen", "KeyError"]
+    ]
+
+
+def test_names_of_accounts_calendars_and_feeds_share_nothing_with_what_syncd_runs_of_its_own(tmp_path: Path) -> None:
+    names = ("openmeetings", "all", "links", "feeds", "ledger", "housekeeping")
+    accounts, calendars = dict.fromkeys(names, ""), dict.fromkeys(names, 'accounts = ["all"]')
+    config = configure(tmp_path, accounts=accounts, calendars=calendars)
+    mine = {RunKey(kind, name): "ok" for kind in ("pull", "mint", "push", "feed") for name in names}
+    own = [RunKey("maker", "openmeetings"), LINKS, FEEDS, HOUSEKEEPING]
+
+    def states(failing: Collection[RunKey]) -> dict[str, set[str]]:
+        runs = [Run(key, NOW, "needs_you" if key in failing else "ok") for key in (*mine, *own)]
+        standings = {run.key: Standing(run, NOW) for run in runs}
+        shown = report.status_json(config, standings, {}, {}, dict.fromkeys(names, names), {}, None)
+        things = {kind: shown.get(kind, {}) for kind in ("accounts", "calendars", "feeds", "syncd")}
+        things["makers"] = {"openmeetings": shown["openmeetings"]}
+        assert shown["ok"] == (not failing)
+        return {
+            kind: {name for name, thing in named.items() if thing["state"] != "ok"}
+            for kind, named in things.items()
+            if isinstance(named, dict)
+        }
+
+    none: dict[str, set[str]] = {kind: set() for kind in ("accounts", "calendars", "feeds", "syncd", "makers")}
+    assert states([]) == none
+    assert states(own) == none | {"syncd": {"links", "feeds", "housekeeping"}, "makers": {"openmeetings"}}
+    assert states(mine) == none | {kind: set(names) for kind in ("accounts", "calendars", "feeds")}
 
 
 def test_a_meeting_is_listed_with_everything_a_script_may_want() -> None:

@@ -331,7 +331,7 @@ def test_the_daemon_does_at_once_what_waits_for_a_host_that_answers_again(office
     assert scheduler.later["pull a3"] > NOW
     asked = office.listed()
     office.mend_accounts()
-    daemon._pulls["a3"].run_soon()
+    daemon._tasks[RunKey("pull", "a3")].run_soon()
     scheduler.run()
     assert office.listed() == asked + 20 + 20  # each is listed and its invite is made
     assert office.ledger.history.standings()[RunKey("pull", "a9")].latest.state == "ok"

@@ -127,9 +127,7 @@ def test_what_a_ledger_could_not_take_is_up_to_date_beside_it_until_it_can(
         failed = recorder.outcome.fail(LINKS, recorder.broken).next_try
     assert failed == NOW + 4 * MINUTE
     assert [run.key for run in recorder.outcome.unsaved] == [LINKS]
-    assert recorder.outcome.is_troubled(LINKS)
     assert lines() == ["W links all: locked", "E links all could not be noted: locked"]
     recorder.broken = None
     recorder.outcome.finish(Run(LINKS, NOW))
     assert recorder.outcome.unsaved == []
-    assert not recorder.outcome.is_troubled(LINKS)

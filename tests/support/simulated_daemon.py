@@ -300,6 +300,9 @@ class Simulation:
             named = status[kind]
             assert isinstance(named, dict)
             things |= named
+        own = status.get("syncd", {})
+        assert isinstance(own, dict)
+        things |= {f"syncd {kind}": thing for kind, thing in own.items()}
         found = {name for name, thing in things.items() if thing["state"] in report.TROUBLED}
         assert status["ok"] == (not found)
         return found
