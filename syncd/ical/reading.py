@@ -59,7 +59,7 @@ class Component(Struct, frozen=True):
 
 def read_lines(body: bytes) -> Iterator[Property]:
     """Every line that is not empty, without the characters that no calendar can keep."""
-    from icalendar.parser import Contentlines  # noqa: PLC0415 -- takes 0.1 s, and most runs read nothing that was edited
+    from icalendar.parser import Contentlines  # noqa: PLC0415 -- takes 0.03 s, and most runs read no edited entry
 
     # unfolded as Latin-1, which is byte by byte, because a fold may split a character (RFC 5545, 3.1)
     text = body.removeprefix(b"\xef\xbb\xbf").decode("latin-1")

@@ -185,7 +185,7 @@ def test_whatever_lines_there_are_what_is_written_reads_the_same(lines: list[byt
 
 
 def test_what_pushes_reads_nothing_before_something_was_edited() -> None:
-    """icalendar takes a tenth of a second to import."""
+    """A quiet run must not wait for icalendar, which takes 0.03 s of CPU to import."""
     modules = "syncd.cli.status, syncd.cli.sync, syncd.jobs.jobs, syncd.sync.write, syncd.ical.merge, syncd.ical.feed"
     found = subprocess.run(
         [sys.executable, "-c", f"import sys, {modules}; print('icalendar' in sys.modules)"],
