@@ -9,7 +9,6 @@ waits, is counted in ``penalties``.
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from html import escape
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
@@ -24,6 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from syncd.decoding import decode
+from syncd.demo.entry_page import SOMEBODY, language_of, page
 from syncd.demo.jettison import coerced, fields_of, flag_of, mapped, number_of
 
 CONTEXT = "/openmeetings"
@@ -38,19 +38,6 @@ TEXTS = {
     ),
     "error.notallowed": ("Admin authorization required", "Administratorrechte erforderlich"),
 }
-ENGLISH, GERMAN = 0, 1
-WORDS = {
-    "enters": ("{who} enters the room “{room}”.", "{who} betritt den Raum „{room}“."),
-    "moderates": ("{who} enters the room “{room}” as its moderator.", "{who} moderiert den Raum „{room}“."),
-    "somebody": ("Somebody, after giving a name,", "Jemand, nach Angabe eines Namens,"),
-    "invalid": ("This link is not valid.", "Dieser Link ist ungültig."),
-    "used": ("This link has been used.", "Dieser Link wurde bereits benutzt."),
-}
-PAGE = """<!doctype html>
-<html lang="{lang}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>OpenMeetings</title><style>body{{font:1.2rem system-ui;margin:4rem auto;max-width:40rem;padding:0 1rem}}</style>
-</head><body><h1>OpenMeetings</h1><p>{text}</p></body></html>
-"""
 BROKEN = '<!doctype html><html lang="en"><head><title>HTTP Status 500 – Internal Server Error</title></head></html>'
 
 
@@ -183,7 +170,7 @@ class OpenMeetings:
 
     async def _error_text(self, request: Request) -> Response:
         texts = TEXTS.get(request.path_params["key"], ("[Missing]", "[Missing]"))
-        return _result(texts[_language(str(request.path_params["language"]))])
+        return _result(texts[language_of(str(request.path_params["language"]))])
 
     async def _login(self, request: Request) -> Response:
         fields = await _form(request) if self._posts else request.query_params
@@ -244,23 +231,23 @@ class OpenMeetings:
 
     async def _enter(self, request: Request) -> Response:
         """The page behind a link: always 200, and every GET is an entry."""
-        language = _language(request.query_params.get("language", ""))
+        language = language_of(request.query_params.get("language", ""))
         code = request.query_params.get("secure", "")
         link = next((made for made in self.hashes if made.code == code), None)
         if link is None:
-            return _page("invalid", language)
+            return page("invalid", language)
         if link.used and not link.multiple:
-            return _page("used", language)
+            return page("used", language)
         session = self._session(link.sid)
         if session is None or session.visitor is None or link.room not in self.rooms:
-            return _page("invalid", language)
+            return page("invalid", language)
         visitor = session.visitor
         link.used = True
         session.rights = frozenset({"ROOM"})  # the session is now the visitor's
         self.entered.append(Entered(code, link.room, visitor, link.moderator))
-        who = f"{visitor.firstname} {visitor.lastname}".strip() or WORDS["somebody"][language]
+        who = f"{visitor.firstname} {visitor.lastname}".strip() or SOMEBODY[language]
         word = "moderates" if link.moderator else "enters"
-        return _page(word, language, who=who, room=self.rooms[link.room].name)
+        return page(word, language, who=who, room=self.rooms[link.room].name)
 
     async def _public_rooms(self, request: Request) -> Response:
         kind = _room_type(request)
@@ -349,17 +336,6 @@ def _result(
     message: str, kind: str = "SUCCESS", status: int = HTTPStatus.OK, headers: Mapping[str, str] = {}
 ) -> Response:
     return _json({"serviceResult": {"message": coerced(message), "type": kind}}, status, headers)
-
-
-def _page(word: str, language: int, **values: str) -> Response:
-    text = WORDS[word][language].format(**{name: escape(value) for name, value in values.items()})
-    body = PAGE.format(lang=("en", "de")[language], text=text)
-    return Response(body, headers={"content-type": "text/html;charset=utf-8"})
-
-
-def _language(number: str) -> int:
-    """The index of a language's texts: OpenMeetings' number 2 is German; all others are English here."""
-    return GERMAN if number == "2" else ENGLISH
 
 
 async def _form(request: Request) -> dict[str, str]:
