@@ -544,9 +544,7 @@ class Story(RuleBasedStateMachine):
     def build_feeds(self) -> None:
         world = self.world
         guard = world.ledger.deletions.guard("feed/phone", world.configured("phone"), world.now - DAY)
-        shown = world.ledger.feeds.all()["phone"].built and world.ledger.feeds.content(
-            world.ledger.feeds.all()["phone"]
-        )
+        shown = world.ledger.feeds.content(world.ledger.feeds.all()["phone"])
         self.well = False
         for run in world.jobs.build_feeds():
             note(f"    {run.key.kind} {run.key.name}: {run.state} {run.counts} {run.message or ''}")
@@ -555,7 +553,7 @@ class Story(RuleBasedStateMachine):
         world.shown = set(world.feed_bodies())
         assert not gone & guard.held, "what waits for a person left the feed"
         assert gone <= set().union(*(each.gone for each in world.accounts.values())), "nobody said that it is gone"
-        coming = {uid for uid, (end, _) in (shown or {}).items() if end is None or end >= world.now}
+        coming = {uid for uid, end in shown.items() if end is None or end >= world.now}
         world.dropped = [at for at in world.dropped if at >= world.now - DAY]
         most = max(5.0, 0.2 * (len(coming) + len(world.dropped)))
         world.dropped += [world.now] * len((gone & coming) - guard.confirmed)
@@ -758,7 +756,7 @@ class Story(RuleBasedStateMachine):
         assert self.live("phone") <= bodies.keys(), "the feed lacks something"
         for uid, body in bodies.items():
             seen = world.seen_by(uid, "phone")
-            end = shown[uid][0]
+            end = shown[uid]
             if seen is None or not is_live(seen[1]):
                 assert end is not None, f"the feed has still {uid}, which is gone"
                 assert end < window.since, f"the feed has still {uid}, which is gone"

@@ -8,6 +8,7 @@ from syncd.config import Config
 from syncd.errors import Unavailable
 from syncd.ledger.lock import Syncing
 from syncd.model import Run, RunKey, RunKind, Standing
+from syncd.plan.feed import are_listed
 
 TROUBLED = {"retrying", "held", "needs_login", "needs_you"}
 WRITES = ("created", "updated", "deleted", "adopted")
@@ -198,7 +199,7 @@ def _feed(
     state, message = (built.latest.state, built.latest.message) if built else ("ok", None)
     if accounts is None:
         state, message = "retired", "one of its accounts is not in the configuration any more"
-    elif not all(s and s.last_success for s in (standings.get(RunKey("pull", account)) for account in accounts)):
+    elif not are_listed(accounts, standings):
         state, message = "new", "its accounts have not been listed yet"
     return {
         "state": state,

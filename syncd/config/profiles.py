@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The profiles of a configuration: what the entries of each calendar and feed are made with. Pure."""
 
+from datetime import datetime
 from importlib.metadata import version
 
 from msgspec.structs import replace
 
 from syncd.config import Config
-from syncd.model import VERSION, Audience, Feed, Profile
+from syncd.model import VERSION, Audience, Feed, Profile, Window
 
 
 def calendar_profile(config: Config, installation: str, name: str) -> Profile:
@@ -15,6 +16,13 @@ def calendar_profile(config: Config, installation: str, name: str) -> Profile:
     return _profile(
         config, installation, calendar.accounts, calendar.audience, calendar.ways_in, passwords=calendar.passwords
     )
+
+
+def calendar_window(config: Config, name: str, now: datetime) -> Window:
+    """What new entries of a calendar must touch: as far back and ahead as any of its accounts looks."""
+    accounts = [config.accounts[account] for account in config.calendars[name].accounts]
+    now = now.replace(microsecond=0)  # as the windows in which the accounts are listed
+    return Window(now - max(each.past for each in accounts), now + max(each.ahead for each in accounts))
 
 
 def feed_profile(config: Config, installation: str, feed: Feed) -> Profile | None:

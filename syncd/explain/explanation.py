@@ -11,16 +11,16 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from syncd.config import Config
-from syncd.config.profiles import calendar_profile, feed_profile
+from syncd.config.profiles import calendar_profile, calendar_window, feed_profile
 from syncd.errors import BadEvent
 from syncd.explain.facts import Destination, Explanation, LinkUse, Pending, SeenBy
 from syncd.ledger.ledger import Ledger
 from syncd.model import Entry, Feed, Link, Meeting, Profile, RunKey, Standing
 from syncd.plan.calendar import CalendarAction, calendar_actions
-from syncd.plan.deletions import LATELY, Delete, Hold, deletions
+from syncd.plan.deletions import LATELY, Hold
 from syncd.plan.entries import Erase, Render, entry_changes
+from syncd.plan.feed import Carry, are_listed, feed_actions
 from syncd.plan.links import LinkKey, MissingLink, Origin, missing_links
-from syncd.sync.pull import ListingSettings
 from syncd.sync.render import render_one
 
 
@@ -110,11 +110,9 @@ def _calendar(facts: _Facts, name: str, profile: Profile) -> Destination:
     sources, placed = ledger.meetings.origins(profile.accounts), ledger.placements.of(name)
     entries = ledger.entries.of(profile.key)
     wanted, ahead = _rendered(facts, profile, sources, entries)
-    window = _window(facts.config, profile)
-    actions = calendar_actions(
-        wanted, placed, window.window(now), now, ledger.deletions.guard(name, profile.accounts, now - LATELY)
-    )
-    action = next((each for each in actions if facts.event in _events(each)), None)
+    window = calendar_window(facts.config, name, now)
+    guard = ledger.deletions.guard(name, profile.accounts, now - LATELY)
+    actions = calendar_actions(wanted, placed, window, now, guard)
     return Destination(
         kind="push",
         name=name,
@@ -124,17 +122,13 @@ def _calendar(facts: _Facts, name: str, profile: Profile) -> Destination:
         source=sources.get(facts.event),
         entry=entries.get(facts.event),
         place=placed.get(facts.event),
-        next=replace(ahead, action=action, window=window.window(now)),
+        next=replace(ahead, action=_action_on(facts.event, actions), window=window),
     )
 
 
-def _events(action: CalendarAction) -> tuple[str, ...]:
-    return action.events if isinstance(action, Hold) else (action.event,)
-
-
-def _window(config: Config, profile: Profile) -> ListingSettings:
-    accounts = [config.accounts[account] for account in profile.accounts]
-    return ListingSettings(max(each.past for each in accounts), max(each.ahead for each in accounts))
+def _action_on(event: str, actions: Iterable[CalendarAction]) -> CalendarAction | None:
+    """What is done with one event; a hold may name several."""
+    return next((each for each in actions if event in (each.events if isinstance(each, Hold) else (each.event,))), None)
 
 
 def _retired(facts: _Facts, name: str) -> Destination:
@@ -144,34 +138,24 @@ def _retired(facts: _Facts, name: str) -> Destination:
 
 def _feed(facts: _Facts, feed: Feed, profile: Profile | None) -> Destination:
     """As ``build_feed`` finds it."""
-    key = feed.built or (profile.key if profile else "")
-    shown = facts.ledger.feeds.content(replace(feed, built=key))
-    entry = facts.ledger.entries.of(key).get(facts.event)
-    stand = Destination(
+    ledger, shown = facts.ledger, facts.ledger.feeds.content(feed)
+    found = Destination(
         kind="feed",
         name=feed.name,
         accounts=feed.accounts,
         trouble=_trouble(facts, RunKey("feed", feed.name)),
-        entry=entry,
+        entry=ledger.entries.of(feed.built).get(facts.event) if feed.built else None,
         shown=facts.event in shown,
     )
     if profile is None:
-        return replace(stand, state="retired")
-    sources, entries = facts.ledger.meetings.origins(profile.accounts), facts.ledger.entries.of(profile.key)
-    wanted, ahead = _rendered(facts, profile, sources, entries)
-    ends = {event: end for event, (end, _) in shown.items()}
-    lost = {event: ends[event] for event, (_, erased) in shown.items() if erased or event not in sources}
-    if ahead.after and ahead.after.digest:
-        lost.pop(facts.event, None)
-    elif facts.event in shown and ahead.after:
-        lost[facts.event] = ends[facts.event]
-    there = {event: entry.end for event, entry in wanted.items() if entry.digest} | ends
-    guard = facts.ledger.deletions.guard(f"feed/{feed.name}", profile.accounts, facts.now - LATELY)
-    judged: list[Delete | Hold] = deletions(lost, there, facts.now, guard)
-    action = next((each for each in judged if facts.event in _events(each)), None)
-    listed = (facts.standings.get(RunKey("pull", account)) for account in profile.accounts)
-    state = "" if all(each and each.last_success for each in listed) else "waiting"
-    return replace(stand, state=state, source=sources.get(facts.event), next=replace(ahead, action=action))
+        return replace(found, state="retired")
+    sources = ledger.meetings.origins(profile.accounts)
+    wanted, ahead = _rendered(facts, profile, sources, ledger.entries.of(profile.key))
+    guard = ledger.deletions.guard(f"feed/{feed.name}", profile.accounts, facts.now - LATELY)
+    actions = feed_actions(shown, wanted, sources.keys(), facts.now, guard)
+    action = _action_on(facts.event, (each for each in actions if not isinstance(each, Carry)))
+    state = "" if are_listed(profile.accounts, facts.standings) else "waiting"
+    return replace(found, state=state, source=sources.get(facts.event), next=replace(ahead, action=action))
 
 
 def _trouble(facts: _Facts, key: RunKey) -> str:
@@ -184,26 +168,41 @@ def _trouble(facts: _Facts, key: RunKey) -> str:
 def _rendered(
     facts: _Facts, profile: Profile, sources: Mapping[str, Origin], entries: Mapping[str, Entry]
 ) -> tuple[dict[str, Entry], Pending]:
-    """A profile's entries as they are after the next rendering, the event's in truth; and what that does to it."""
-    event, wanted = facts.event, dict(entries)
-    changes = entry_changes(sources, facts.links, entries, profile)
-    for each in changes:
-        if isinstance(each, Erase):
-            wanted[each.event] = replace(entries[each.event], inputs=None, digest="")
-    change = next((each for each in changes if each.event == event), None)
-    problem = ""
-    if isinstance(change, Render):
-        meeting, versions = (
-            facts.ledger.meetings.get(sources[event].account, event),
-            facts.ledger.entries.versions(event),
-        )
-        try:
-            wanted[event], _ = render_one(change, meeting, sources[event], facts.links, versions, profile)
-        except BadEvent as error:
-            problem = str(error)
-    alone = {event: sources[event]} if event in sources else {}
-    mints = missing_links(alone, facts.links, profile, facts.now)
+    """The entries as they will be after the next rendering, and what that means for the event.
+
+    Only the event is really rendered. Of the others that wait for it, those that show nothing yet are taken to show
+    something then.
+    """
+    wanted, pending = dict(entries), _links_ahead(facts, profile, sources)
+    for change in entry_changes(sources, facts.links, entries, profile):
+        before = entries.get(change.event)
+        if change.event == facts.event:
+            pending = replace(pending, change=change)
+        if isinstance(change, Erase):
+            wanted[change.event] = replace(entries[change.event], inputs=None, digest="")
+        elif change.event == facts.event:
+            try:
+                wanted[change.event] = _entry_ahead(facts, change, sources[change.event], profile)
+            except BadEvent as error:
+                pending = replace(pending, problem=str(error))
+        elif before is None or before.inputs is None:
+            origin = sources[change.event]
+            wanted[change.event] = Entry(change.event, change.inputs, "not rendered yet", 0, origin.start, origin.end)
+    return wanted, replace(pending, after=wanted.get(facts.event))
+
+
+def _entry_ahead(facts: _Facts, change: Render, source: Origin, profile: Profile) -> Entry:
+    """The entry of the event as the next rendering makes it. Raises BadEvent."""
+    meeting = facts.ledger.meetings.get(source.account, change.event)
+    versions = facts.ledger.entries.versions(change.event)
+    entry, _ = render_one(change, meeting, source, facts.links, versions, profile)
+    return entry
+
+
+def _links_ahead(facts: _Facts, profile: Profile, sources: Mapping[str, Origin]) -> Pending:
+    """The links that the event lacks: those that somebody will be asked for, and those whose accounts are disabled."""
+    alone = {facts.event: sources[facts.event]} if facts.event in sources else {}
+    missing = missing_links(alone, facts.links, profile, facts.now)
     enabled = {name for name, account in facts.config.accounts.items() if account.enabled}
-    unasked = tuple(mint for mint in mints if mint.way.maker is None and not enabled & {*mint.accounts})
-    asked = tuple(mint for mint in mints if mint not in unasked)
-    return wanted, Pending(mints=asked, unasked=unasked, change=change, after=wanted.get(event), problem=problem)
+    unasked = tuple(each for each in missing if each.way.maker is None and not enabled & {*each.accounts})
+    return Pending(mints=tuple(each for each in missing if each not in unasked), unasked=unasked)

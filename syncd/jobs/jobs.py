@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import partial
 
 from syncd import config as configuration
-from syncd.config.profiles import calendar_profile, feed_profile
+from syncd.config.profiles import calendar_profile, calendar_window, feed_profile
 from syncd.errors import Stopped, SyncdError
 from syncd.jobs.outcome import Outcome
 from syncd.jobs.servers import Servers
@@ -146,8 +146,6 @@ class Jobs:
     def push(self, calendar: str) -> Run:
         """Make one calendar agree with its entries."""
         settings, profile, now = self.config.calendars[calendar], self.profiles[calendar], self._clock()
-        accounts = [self.config.accounts[account] for account in profile.accounts]
-        widest = ListingSettings(max(each.past for each in accounts), max(each.ahead for each in accounts))
         target = Target(
             calendar,
             self._remotes.calendars[calendar],
@@ -158,7 +156,7 @@ class Jobs:
             restore=settings.on_delete == "restore",
         )
         on_write: OnWrite = partial(self._on_write, calendar)
-        window, workers, every = widest.window(now), self._workers, settings.audit
+        window, workers, every = calendar_window(self.config, calendar, now), self._workers, settings.audit
         return self._run(
             RunKey("push", calendar),
             lambda: push(target, window, self._progress, on_write, workers=workers, audit_every=every),

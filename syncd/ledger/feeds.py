@@ -3,13 +3,15 @@
 
 import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Iterable
 from datetime import datetime
 
 from syncd.ledger.database import Database, moment_of, text_of, time_of
 from syncd.ledger.deletions import forget_deletions, insert_lost
 from syncd.ledger.history import forget_runs, insert_decision
 from syncd.model import Decision, Feed, RunKey
+from syncd.plan.deletions import Delete
+from syncd.plan.feed import Carry
 
 CONTENT = (
     "FROM entry WHERE profile = ? AND digest != '' AND NOT (erased = 1 AND event IN "
@@ -76,48 +78,45 @@ class Feeds:
 
         return self._database.write(work)
 
-    def build(self, feed: Feed, profile: str, present: Collection[str]) -> None:
-        """Let a feed show another profile.
+    def build(self, feed: Feed, profile: str, carried: Iterable[Carry]) -> None:
+        """Let a feed show another profile, and ``carried`` entries of its former one.
 
-        Entries the feed showed under its former profile and that the new one lacks are copied: as they are if their
-        meeting is ``present`` (it could not be rendered), else as erased.
+        What is erased in the other profile is not shown unless the feed showed it before.
         """
+        shown, copied = self.content(feed), list(carried)
 
         def work(db: sqlite3.Connection) -> None:
-            if feed.built is None:
+            sql = "SELECT event FROM entry WHERE profile = ? AND digest != '' AND erased = 1"
+            for row in db.execute(sql, (profile,)).fetchall():
+                if row["event"] not in shown:
+                    _release(db, feed, row["event"])
+            for each in copied:
                 db.execute(
-                    "INSERT INTO released (feed, event) SELECT ?, event FROM entry WHERE profile = ? AND erased = 1 "
-                    "ON CONFLICT DO NOTHING",
-                    (feed.name, profile),
+                    "INSERT INTO entry (profile, event, inputs, digest, revision, starts, ends, changed, body, "
+                    "erased) SELECT ?, event, '', digest, revision, starts, ends, changed, body, ? FROM entry "
+                    "WHERE profile = ? AND event = ? ON CONFLICT DO NOTHING",
+                    (profile, int(each.erased), feed.built, each.event),
                 )
-            else:
-                for row in db.execute(f"SELECT event {CONTENT}", (feed.built, feed.name)).fetchall():
-                    db.execute(
-                        "INSERT INTO entry (profile, event, inputs, digest, revision, starts, ends, changed, body, "
-                        "erased) SELECT ?, event, '', digest, revision, starts, ends, changed, body, ? FROM entry "
-                        "WHERE profile = ? AND event = ? ON CONFLICT DO NOTHING",
-                        (profile, int(row["event"] not in present), feed.built, row["event"]),
-                    )
             db.execute("UPDATE feed SET built = ? WHERE name = ?", (profile, feed.name))
 
         self._database.write(work)
 
-    def content(self, feed: Feed) -> dict[str, tuple[datetime | None, bool]]:
-        """What a feed shows: event -> when it ends, and whether its entry is erased."""
-        rows = self._database.rows(f"SELECT event, ends, erased {CONTENT}", (feed.built, feed.name))
-        return {row["event"]: (time_of(row["ends"]), bool(row["erased"])) for row in rows}
+    def content(self, feed: Feed) -> dict[str, datetime | None]:
+        """What a feed shows: event -> when its entry ends."""
+        rows = self._database.rows(f"SELECT event, ends {CONTENT}", (feed.built, feed.name))
+        return {row["event"]: time_of(row["ends"]) for row in rows}
 
-    def release(self, feed: Feed, events: Collection[str], lost: Collection[str], at: datetime) -> None:
-        """Let a feed show these no more; those of them that are ``lost`` count against the deletions of a day."""
+    def release(self, feed: Feed, deletions: Iterable[Delete], at: datetime) -> None:
+        """Let a feed show these events no more."""
+        released = list(deletions)
 
         def work(db: sqlite3.Connection) -> None:
-            for event in events:
-                db.execute(
-                    "INSERT INTO released (feed, event) VALUES (?, ?) ON CONFLICT DO NOTHING", (feed.name, event)
-                )
-                insert_decision(db, Decision(event, at, RunKey("feed", feed.name), "deleted", "the meeting is gone"))
-                if event in lost:
-                    insert_lost(db, f"feed/{feed.name}", event, at)
+            for each in released:
+                _release(db, feed, each.event)
+                run = RunKey("feed", feed.name)
+                insert_decision(db, Decision(each.event, at, run, "deleted", "the meeting is gone"))
+                if each.counts:
+                    insert_lost(db, f"feed/{feed.name}", each.event, at)
 
         self._database.write(work)
 
@@ -130,3 +129,8 @@ class Feeds:
         """The same with the iCalendar bytes, from one read: (digest, revision, bytes)."""
         rows = self._database.rows(f"SELECT digest, revision, body {CONTENT} ORDER BY event", (feed.built, feed.name))
         return [(row["digest"], row["revision"], row["body"]) for row in rows]
+
+
+def _release(db: sqlite3.Connection, feed: Feed, event: str) -> None:
+    """Let a feed show an erased entry no more, in a transaction that is open."""
+    db.execute("INSERT INTO released (feed, event) VALUES (?, ?) ON CONFLICT DO NOTHING", (feed.name, event))

@@ -1,47 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Brings a feed up to date: its entries are rendered, and what it would lose is judged as in a calendar.
+"""Brings a feed up to date: renders its entries, and carries out what ``plan.feed`` decides about the rest.
 
 An entry that is erased stays in a feed until the feed has released it; so nobody who subscribes loses their
 meetings to a mistake.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 
-from msgspec.structs import replace
-
 from syncd.model import Feed, Profile, Run, RunKey
-from syncd.plan.deletions import LATELY, Delete, Hold, deletions
+from syncd.plan.deletions import LATELY, Delete, Hold
+from syncd.plan.feed import Carry, FeedAction, are_listed, feed_actions
 from syncd.sync.ports import FeedLedger, Progress
-from syncd.sync.render import render_entries, summary
+from syncd.sync.render import Rendering, render_entries, summary
 
 
 def build_feed(feed: Feed, profile: Profile, ledger: FeedLedger, now: datetime, progress: Progress) -> Run | None:
-    """Render what a feed lacks, and let go what its accounts have no more, unless a person has to say so first.
+    """Render the entries that a feed lacks, and let go those of meetings that are gone, unless a person must confirm.
 
-    It shows its former profile until all of the new one is rendered. ``None`` before all of its accounts have
-    been listed completely. Counts: ``changed`` entries, ``held`` ones.
+    The feed shows its former profile until all of the new one is rendered. ``None`` before all of its accounts have
+    been listed completely. Counts: ``changed`` entries, ``held`` deletions.
     """
-    standings = ledger.history.standings()
-    listed = (standings.get(RunKey("pull", account)) for account in profile.accounts)
-    if not all(each and each.last_success for each in listed):
+    if not are_listed(profile.accounts, ledger.history.standings()):
         return None
-    name = f"feed/{feed.name}"
     rendering = render_entries(ledger, profile, now, progress)
+    guard = ledger.deletions.guard(f"feed/{feed.name}", profile.accounts, now - LATELY)
+    actions = feed_actions(ledger.feeds.content(feed), rendering.entries, rendering.present, now, guard)
+    _carry_out(actions, feed, profile, ledger, now)
+    return _run(feed, rendering, actions, now)
+
+
+def _carry_out(actions: Sequence[FeedAction], feed: Feed, profile: Profile, ledger: FeedLedger, now: datetime) -> None:
     if feed.built != profile.key:
-        ledger.feeds.build(feed, profile.key, ledger.meetings.origins(profile.accounts).keys())
-    shown = ledger.feeds.content(replace(feed, built=profile.key))
-    lost = {event: end for event, (end, erased) in shown.items() if erased}
-    guard = ledger.deletions.guard(name, profile.accounts, now - LATELY)
-    judged = deletions(lost, {event: end for event, (end, _) in shown.items()}, now, guard)
-    let_go = [action for action in judged if isinstance(action, Delete)]
-    held = next((action for action in judged if isinstance(action, Hold)), None)
-    if let_go:
-        ledger.feeds.release(feed, [each.event for each in let_go], {each.event for each in let_go if each.counts}, now)
-    ledger.deletions.save_hold(name, held, now)
+        ledger.feeds.build(feed, profile.key, [each for each in actions if isinstance(each, Carry)])
+    released = [each for each in actions if isinstance(each, Delete)]
+    if released:
+        ledger.feeds.release(feed, released, now)
+    ledger.deletions.save_hold(f"feed/{feed.name}", _hold(actions), now)
+
+
+def _run(feed: Feed, rendering: Rendering, actions: Sequence[FeedAction], now: datetime) -> Run:
+    """How the building went."""
+    hold = _hold(actions)
     state, message = "ok", summary(rendering.problems)
     if message:
         state = "needs_you"
-    elif held:
-        state, message = "held", f"would drop {len(held.events)} of {held.coming}: syncd confirm {feed.name}"
-    counts = {"changed": rendering.changed, "held": len(held.events) if held else 0}
+    elif hold:
+        state, message = "held", f"would drop {len(hold.events)} of {hold.coming}: syncd confirm {feed.name}"
+    counts = {"changed": rendering.changed, "held": len(hold.events) if hold else 0}
     return Run(RunKey("feed", feed.name), now, state, counts=counts, message=message)
+
+
+def _hold(actions: Sequence[FeedAction]) -> Hold | None:
+    return next((each for each in actions if isinstance(each, Hold)), None)

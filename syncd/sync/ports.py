@@ -25,7 +25,8 @@ from syncd.model import (
     Visitor,
     Window,
 )
-from syncd.plan.deletions import Guard, Hold
+from syncd.plan.deletions import Delete, Guard, Hold
+from syncd.plan.feed import Carry
 from syncd.plan.links import LinkKey, Origin
 from syncd.plan.pull import Drop, Keep, KnownMeeting
 from syncd.plan.timing import Audited, Listed
@@ -239,9 +240,9 @@ class FeedLedger(RenderLedger, Protocol):
 class Feeds(Protocol):
     """What each feed shows."""
 
-    def build(self, feed: Feed, profile: str, present: Collection[str]) -> None: ...
-    def content(self, feed: Feed) -> dict[str, tuple[datetime | None, bool]]: ...
-    def release(self, feed: Feed, events: Collection[str], lost: Collection[str], at: datetime) -> None: ...
+    def build(self, feed: Feed, profile: str, carried: Iterable[Carry]) -> None: ...
+    def content(self, feed: Feed) -> dict[str, datetime | None]: ...
+    def release(self, feed: Feed, deletions: Iterable[Delete], at: datetime) -> None: ...
 
 
 class FeedHistory(Protocol):

@@ -56,8 +56,9 @@ def push(
     before a stop is told, too.
     """
     name, ledger, now = target.name, target.ledger, target.now
-    problems = list(render_entries(ledger, target.profile, now, progress).problems)
-    wanted, placed = ledger.entries.of(target.profile.key), ledger.placements.of(name)
+    rendering = render_entries(ledger, target.profile, now, progress)
+    problems = list(rendering.problems)
+    wanted, placed = rendering.entries, ledger.placements.of(name)
     found, trouble = _audit(target, placed, audit_every)
     guard = ledger.deletions.guard(name, target.profile.accounts, now - LATELY)
     actions = calendar_actions(wanted, placed, window, now, guard)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes entries of meetings and of the links that ``mint`` makes; ``push`` puts them into calendars."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import datetime
 
 from msgspec import Struct
@@ -19,10 +19,15 @@ BATCH = 200
 
 
 class Rendering(Struct, frozen=True):
-    """What rendering did: how many entries it made or erased, and what it could not render."""
+    """What rendering did to a profile: how many entries it ``changed``, and what it could not render.
+
+    ``entries`` are all entries of the profile afterwards, by event; ``present`` are the events of its meetings.
+    """
 
     changed: int
     problems: tuple[str, ...]
+    entries: Mapping[str, Entry]
+    present: Set[str]
 
 
 def summary(problems: Sequence[str]) -> str | None:
@@ -36,7 +41,8 @@ def render_entries(ledger: RenderLedger, profile: Profile, now: datetime, progre
     An entry that cannot be rendered any more stays as it was.
     """
     sources, links = ledger.meetings.origins(profile.accounts), ledger.links.of(profile.accounts)
-    changes = entry_changes(sources, links, ledger.entries.of(profile.key), profile)
+    entries = ledger.entries.of(profile.key)
+    changes = entry_changes(sources, links, entries, profile)
     problems: list[str] = []
     for first in range(0, len(changes), BATCH):
         rendered: list[tuple[Entry, bytes]] = []
@@ -52,7 +58,8 @@ def render_entries(ledger: RenderLedger, profile: Profile, now: datetime, progre
         erased = [change.event for change in changes[first : first + BATCH] if isinstance(change, Erase)]
         ledger.entries.save(profile.key, rendered, erased, now)
         progress("entries", first + len(rendered), len(changes))
-    return Rendering(len(changes) - len(problems), tuple(problems))
+    entries = ledger.entries.of(profile.key) if changes else entries
+    return Rendering(len(changes) - len(problems), tuple(problems), entries, sources.keys())
 
 
 def render_one(

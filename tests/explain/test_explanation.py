@@ -188,6 +188,22 @@ def check_foresight(desk: Desk) -> None:
     assert built.counts["held"] == sum(isinstance(stand.next.action, Hold) for stand in feeds.values())
 
 
+@pytest.mark.parametrize("lost", [0, 1, 8])
+def test_what_is_said_to_come_next_is_done_when_entries_look_different_too(tmp_path: Path, lost: int) -> None:
+    desk = Desk(tmp_path, *(f"e{number}" for number in range(1, 11)))
+    desk.add_feed()
+    desk.house.sync()
+    desk.build_feed()
+    for number in range(1, lost + 1):
+        desk.house.source.meetings.pop(f"e{number}")
+    desk.house.source.meetings["e11"] = meeting("e11", 11)
+    desk.house.pull()
+    desk.configure(("[openmeetings]", '[syncd]\nlanguage = "de"\n[openmeetings]'))
+    desk.house.profile = calendar_profile(desk.config, desk.ledger.secrets.get("installation"), "team")
+    check_foresight(desk)
+    desk.close()
+
+
 def test_an_explanation_tells_whole_why_an_entry_looks_as_it_does(desk: Desk) -> None:
     desk.add_feed()
     desk.house.sync()

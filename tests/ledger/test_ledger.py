@@ -47,7 +47,7 @@ def test_what_is_saved_is_read_back_by_another_process(tmp_path: Path) -> None:
         ledger.entries.save("p", [(entry, b"BEGIN")], [], NOW)
         ledger.placements.save(placed, b"BEGIN")
         assert ledger.feeds.add(feed)
-        ledger.feeds.build(feed, "p", ())
+        ledger.feeds.build(feed, "p", [])
     feed = replace(feed, built="p")
     with Ledger.open(tmp_path, read_only=True) as ledger:
         assert ledger.accounts.identity("work") == ALICE
