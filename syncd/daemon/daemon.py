@@ -15,7 +15,7 @@ from syncd.config import Config
 from syncd.daemon.schedule import Scheduler, Task, ThreadedScheduler
 from syncd.daemon.signals import StopRequest
 from syncd.errors import NeedsYou
-from syncd.jobs.jobs import FEEDS, HOUSEKEEPING, LINKS, Jobs
+from syncd.jobs.jobs import FEEDS, HOUSEKEEPING, LINKS, SIDE_BY_SIDE, Jobs
 from syncd.jobs.servers import Servers
 from syncd.ledger.ledger import Ledger
 from syncd.model import Run, RunKey
@@ -23,9 +23,6 @@ from syncd.plan.timing import first_housekeeping, push_after_links, soonest
 from syncd.sync.push import IN_FLIGHT
 
 log = logging.getLogger(__name__)
-
-THREADS = 8
-"""How many jobs of one host run side by side."""
 
 
 class Daemon:
@@ -72,7 +69,7 @@ class Daemon:
             FEEDS: self._jobs.build_feeds,
             HOUSEKEEPING: lambda: [self._jobs.keep_house()],
         }
-        self._scheduler = scheduler or ThreadedScheduler(THREADS)
+        self._scheduler = scheduler or ThreadedScheduler(SIDE_BY_SIDE)
         self._tasks = {key: self._task(key, job) for key, job in jobs.items()}
 
     def _task(self, key: RunKey, job: Callable[[], list[Run]]) -> Task:

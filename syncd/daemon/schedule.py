@@ -9,7 +9,7 @@ import logging
 import threading
 import traceback
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
@@ -19,6 +19,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.date import DateTrigger
 
 from syncd.errors import Stopped
+from syncd.sync.pools import HostPools
 
 log = logging.getLogger(__name__)
 
@@ -43,29 +44,17 @@ class Scheduler(Protocol):
 
 
 class ThreadedScheduler:
-    """APScheduler's clock, and for every host a pool of at most ``threads``, made when it is first needed.
-
-    So a host that answers slowly never holds the threads of another.
-    """
+    """APScheduler's clock, and for every host a pool of at most ``threads``."""
 
     def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._stopped = False
-        # Two locks, because APScheduler holds one of its own when it calls `submit`, and needs that one in `add_job`.
-        self._lock, self._clock_lock = threading.Lock(), threading.Lock()
-        self._pools: dict[str, ThreadPoolExecutor] = {}
+        self._pools = HostPools(threads)
         self._clock = BackgroundScheduler(timezone=UTC, executors={"default": DebugExecutor()})
+        self._lock = threading.Lock()  # not taken by `submit`: APScheduler calls it under a lock that `add_job` needs
+        self._stopped = False
 
     def submit(self, host: str, name: str, work: Callable[[], object]) -> "Future[object]":
         """Call ``work`` in a thread of the host's pool."""
-        with self._lock:
-            if self._stopped:
-                future: Future[object] = Future()
-                future.cancel()
-                return future
-            if host not in self._pools:
-                self._pools[host] = ThreadPoolExecutor(self._threads, thread_name_prefix=host)
-            future = self._pools[host].submit(work)
+        future = self._pools.submit(host, work)
         future.add_done_callback(partial(_log_failure, name))
         return future
 
@@ -74,7 +63,7 @@ class ThreadedScheduler:
         # A trigger without `timezone` asks tzlocal for one, which raises where TZ is no zone's name (TZ=CEST).
         trigger = DateTrigger(moment, timezone=UTC)
         submit = partial(self.submit, host, name, work)
-        with self._clock_lock:
+        with self._lock:
             if not self._stopped:
                 self._clock.add_job(submit, trigger, id=name, replace_existing=True, misfire_grace_time=None)
 
@@ -83,22 +72,17 @@ class ThreadedScheduler:
         self._clock.start()
 
     def shutdown(self) -> None:
-        """Stop the clock, then all pools, then wait for them.
+        """Stop the clock, then the pools.
 
         The clock is paused and emptied first: its thread fails with a JobLookupError if it is shut down while it
         submits. ``remove_all_jobs`` waits until it does not, and ``wait=True`` would wait for nothing else.
         """
-        with self._clock_lock:
+        with self._lock:
             self._stopped = True
         self._clock.pause()
         self._clock.remove_all_jobs()
         self._clock.shutdown(wait=False)
-        with self._lock:
-            pools = list(self._pools.values())
-        for pool in pools:
-            pool.shutdown(wait=False, cancel_futures=True)
-        for pool in pools:
-            pool.shutdown(wait=True)
+        self._pools.close()
 
 
 def _log_failure(name: str, future: "Future[object]") -> None:

@@ -7,8 +7,7 @@ runs them on a rehearsal.
 """
 
 import random
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 
@@ -22,6 +21,7 @@ from syncd.model import Feed, Profile, Run, RunKey
 from syncd.sync.feed import build_feed
 from syncd.sync.mint import SIDE_BY_SIDE as MINTS_SIDE_BY_SIDE
 from syncd.sync.mint import mint
+from syncd.sync.pools import HostPools
 from syncd.sync.ports import Progress
 from syncd.sync.pull import ListingSettings, pull
 from syncd.sync.push import IN_FLIGHT, OnWrite, push
@@ -30,6 +30,7 @@ from syncd.sync.write import Target
 Clock = Callable[[], datetime]
 
 SIDE_BY_SIDE = 8
+"""How many jobs of one host run side by side."""
 
 LINKS = RunKey("links", "all")
 FEEDS = RunKey("feeds", "all")
@@ -80,11 +81,15 @@ class Jobs:
     def run_all(self) -> list[Run]:
         """Every job once, servers side by side: accounts, links, calendars, feeds."""
         self.ask_anyway()
-        with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="sync") as pool:
-            runs = list(pool.map(self.pull, self._remotes.sources))
-            runs += self.mint()
-            runs += pool.map(self.push, self._remotes.calendars)
+        runs = self._side_by_side(self.pull, [RunKey("pull", name) for name in self._remotes.sources])
+        runs += self.mint()
+        runs += self._side_by_side(self.push, [RunKey("push", name) for name in self._remotes.calendars])
         return [*runs, *self.build_feeds()]
+
+    def _side_by_side(self, job: Callable[[str], Run], keys: Sequence[RunKey]) -> list[Run]:
+        with HostPools(SIDE_BY_SIDE) as pools:
+            running = [pools.submit(self.host(key) or "", partial(job, key.name)) for key in keys]
+            return [each.result() for each in running]
 
     def ask_anyway(self) -> None:
         """A person wants it now: hosts that wanted to be left alone are asked all the same."""

@@ -9,7 +9,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import datetime, timedelta
 from heapq import heappop, heappush
 from typing import TypeVar
@@ -21,6 +21,7 @@ from syncd.model import GUEST, Identity, Invite, Link, Profile, Run, RunKey, Vis
 from syncd.plan.links import MissingLink, missing_links, once_each
 from syncd.plan.timing import pause_end
 from syncd.sync.outages import Outages
+from syncd.sync.pools import HostPools
 from syncd.sync.ports import LinkMaker, MintLedger, Progress, Source
 
 T = TypeVar("T")
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 OPENMEETINGS = "openmeetings"
 SIDE_BY_SIDE = 8
+"""How many accounts of one host are asked for links side by side."""
 
 BUDGET = timedelta(seconds=30)
 """How long a server makes links in one run, before what is there goes out."""
@@ -117,7 +119,7 @@ class _LinkRun:
         self._outages = outages
         self._lines: dict[str | None, _ServerQueue] = {}
         self._lock = threading.RLock()
-        self._start: Callable[[Callable[[], None]], object] = lambda _work: None
+        self._start: Callable[[RunKey, Callable[[], None]], object] = lambda _server, _work: None
         self._ended = False
         self._done = self._total = 0
 
@@ -128,14 +130,14 @@ class _LinkRun:
             self._ledger.links.probe()  # what it could not note, every run would make again
         if workers == 1:
             works: list[Callable[[], None]] = []
-            self._start = works.append
+            self._start = lambda _server, work: works.append(work)
             self._begin(wanted)
             for work in works:
                 work()
             return
-        with ThreadPoolExecutor(workers, thread_name_prefix="links") as pool:
+        with HostPools(workers) as pools:
             running: list[Future[None]] = []
-            self._start = lambda work: running.append(pool.submit(work))
+            self._start = lambda server, work: running.append(pools.submit(self._outages.host(server) or "", work))
             self._begin(wanted)
             for each in running:  # it grows meanwhile
                 each.exception()
@@ -163,7 +165,7 @@ class _LinkRun:
             heappush(line.ways, way)
             if not line.busy:
                 line.busy = True
-                self._start(lambda: self._work(line))
+                self._start(line.key, lambda: self._work(line))
 
     def _line(self, account: str | None) -> _ServerQueue:
         return self._lines.setdefault(account, _ServerQueue(account))

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from syncd.daemon.daemon import THREADS, Daemon
+from syncd.daemon.daemon import Daemon
 from syncd.daemon.process import ClockJump
 from syncd.daemon.signals import StopRequest
 from syncd.errors import NeedsYou
+from syncd.jobs.jobs import SIDE_BY_SIDE
 from syncd.jobs.servers import Servers
 from syncd.ledger.ledger import Ledger
 from syncd.model import Identity, Snapshot, Window
@@ -62,7 +63,7 @@ def test_a_stop_waits_for_the_step_in_hand_which_may_still_ring_others(tmp_path:
 
 
 def test_accounts_on_a_slow_host_hold_no_account_on_another_up(tmp_path: Path) -> None:
-    slow = {f"slow{number}": SlowSource() for number in range(THREADS + 1)}
+    slow = {f"slow{number}": SlowSource() for number in range(SIDE_BY_SIDE + 1)}
     other = MemorySource(meeting())
     urls = {**dict.fromkeys(slow, 'url = "https://slow.example.org"'), "other": 'url = "https://other.example.org"'}
     config = configure(tmp_path, accounts=urls, calendars={})

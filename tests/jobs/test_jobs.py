@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from threading import Event
 from typing import TypeVar
 
 import pytest
@@ -11,11 +12,11 @@ import pytest
 from syncd.daemon.daemon import Daemon
 from syncd.daemon.signals import StopRequest
 from syncd.errors import BadAnswer, LedgerBusy, LoginRefused, NeedsYou, SyncdError, Unavailable
-from syncd.jobs.jobs import Jobs
+from syncd.jobs.jobs import SIDE_BY_SIDE, Jobs
 from syncd.jobs.servers import Servers
 from syncd.ledger.database import Database
 from syncd.ledger.ledger import Ledger
-from syncd.model import Identity, Run, RunKey
+from syncd.model import Identity, Run, RunKey, Snapshot, Window
 from tests.support.configuration import configure
 from tests.support.meetings import HOUR, NOW, meeting
 from tests.support.memory_servers import MemoryCalendar, MemoryMinter, MemorySource
@@ -305,6 +306,32 @@ def test_what_a_locked_ledger_could_not_note_of_the_links_is_not_told_for_ever(t
     jobs.mint()
     assert jobs.unsaved == []
     ledger.close()
+
+
+class Waiting(MemorySource):
+    """An account that is listed when the gate is open, and ``opens`` it itself, or not."""
+
+    def __init__(self, name: str, gate: Event, *, opens: bool) -> None:
+        super().__init__(meeting(f"of-{name}"))
+        self.person = Identity("https://id.example.org", name, f"u-{name}", "Alice", "Adams")
+        self._gate = gate
+        self._opens = opens
+
+    def snapshot(self, window: Window | None, have: Mapping[str, str] = {}) -> Snapshot:
+        if self._opens:
+            self._gate.set()
+        assert self._gate.wait(timeout=10)
+        return super().snapshot(window, have)
+
+
+def test_a_slow_host_holds_no_account_on_another_up(tmp_path: Path) -> None:
+    gate, names = Event(), [f"slow{number}" for number in range(SIDE_BY_SIDE)]
+    urls = {**dict.fromkeys(names, 'url = "https://slow.example.org"'), "other": 'url = "https://other.example.org"'}
+    config = configure(tmp_path, accounts=urls, calendars={})
+    sources = {name: Waiting(name, gate, opens=name == "other") for name in urls}
+    with Ledger.open(config.state) as ledger:
+        runs = Jobs(config, ledger, Servers(sources, None, {}, lambda: None), lambda: NOW).run_all()
+    assert {run.key.name: run.state for run in runs if run.key.kind == "pull"} == dict.fromkeys(urls, "ok")
 
 
 def test_links_of_all_servers_are_made_side_by_side_on_one_ledger(tmp_path: Path) -> None:

@@ -274,6 +274,34 @@ def test_accounts_are_worked_off_side_by_side(tmp_path: Path) -> None:
         assert town.links()["invite"] == {"of-a", "of-b", "of-c"}
 
 
+class Gated(MemorySource):
+    """An account that makes no invite before the gate is open, and ``opens`` it itself, or not."""
+
+    def __init__(self, source: MemorySource, gate: Event, *, opens: bool) -> None:
+        super().__init__(*source.meetings.values())
+        self.person = source.person
+        self._gate = gate
+        self._opens = opens
+
+    def invite(self, meeting: Meeting) -> Invite | None:
+        if self._opens:
+            self._gate.set()
+        assert self._gate.wait(timeout=10)
+        return super().invite(meeting)
+
+
+def test_a_slow_host_holds_no_account_on_another_up(tmp_path: Path) -> None:
+    gate = Event()
+    with Ledger.open(tmp_path) as ledger:
+        town = Town(ledger, {name: [meeting(f"of-{name}")] for name in "abcd"}, workers=3)
+        hosts = {RunKey("mint", name): "https://slow.example.org" for name in "abc"}
+        town.outages = Outages({**hosts, RunKey("mint", "d"): "https://other.example.org"}, lambda: town.now)
+        for name, source in town.sources.items():
+            town.sources[name] = Gated(source, gate, opens=name == "d")
+        town.mint()
+        assert town.links()["invite"] == {"of-a", "of-b", "of-c", "of-d"}
+
+
 @pytest.mark.parametrize("audience", ["owner", "guests"])
 def test_another_person_behind_the_login_makes_no_link(town: Town, audience: Audience) -> None:
     town.profile = replace(town.profile, audience=audience)
