@@ -17,8 +17,8 @@ from syncd.cli.context import Context, clock, pass_context
 from syncd.cli.report import RUNS
 from syncd.explain.facts import Destination, Explanation, LinkUse, SeenBy
 from syncd.model import GUEST, Decision, Meeting, When, overlaps
-from syncd.plan.calendar import CalendarAction, Create, Forget, Look, Update
-from syncd.plan.deletions import Delete, Hold
+from syncd.plan.calendar import CalendarAction, Create, Look, Update
+from syncd.plan.deletions import Delete, Forget, Hold
 from syncd.plan.links import WAYS
 from syncd.plan.timing import link_retry
 

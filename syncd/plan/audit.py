@@ -8,20 +8,19 @@ from collections.abc import Mapping
 
 from syncd.model import Placement, Seen
 from syncd.plan.calendar import Look
-from syncd.plan.deletions import EMPTIED, HELD_COUNT
+from syncd.plan.deletions import is_wiped
 
 PREFIX = "syncd-"
 
 
 def looks(placed: Mapping[str, Placement], seen: Seen, *, restore: bool, daily: bool) -> list[Look]:
-    """What is not as we noted it. What somebody deleted is put again if ``restore``, or if it is most of it.
+    """What is not as the ledger has it. What somebody deleted is put again if ``restore``, or if it is most of it.
 
-    Nobody deletes most of our entries one by one: a calendar that was emptied, or restored from an old backup,
-    gets them back. What was left to somebody else is looked at when it changes, and ``daily``.
+    What was left to somebody else is looked at when it changes, and ``daily``.
     """
     ours = {event: place for event, place in placed.items() if place.state == "placed"}
     missing = {event for event, place in ours.items() if _is_missing(place, seen)}
-    restore = restore or len(missing) == len(ours) >= EMPTIED or len(missing) > max(HELD_COUNT, len(ours) / 2)
+    restore = restore or is_wiped(missing, ours)
     found = [Look(event, restore) for event, place in ours.items() if event in missing or _is_changed(place, seen)]
     others = (_look_at_other(place, seen, daily=daily) for place in placed.values())
     return [*found, *filter(None, others)]

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from syncd.ical.mark import Mark
 from syncd.model import Entry, Placement, Window, overlaps
-from syncd.plan.deletions import Delete, Guard, Hold, deletions
+from syncd.plan.deletions import Delete, Forget, Guard, Hold, calendar_deletions
 
 
 class Create(Struct, frozen=True):
@@ -36,12 +36,6 @@ class Look(Struct, frozen=True):
     restore: bool
 
 
-class Forget(Struct, frozen=True):
-    """Drop our note of somebody else's copy, or of what somebody deleted: we do not want the event any more."""
-
-    event: str
-
-
 Write = Create | Update | Delete | Forget | Look
 """What can be carried out; a ``Hold`` is for a person."""
 
@@ -55,15 +49,11 @@ def calendar_actions(
 
     New entries are those that overlap the window; placed ones stay when it leaves them behind, and when an
     edit of the configuration does not want them any more. What somebody deleted comes back when the meeting
-    changes. Too many deletions are held (see ``deletions.deletions``).
+    changes. Too many deletions are held (see ``plan.deletions``).
     """
     puts = (_put(entry, placed.get(event), window) for event, entry in wanted.items() if entry.digest)
     actions: list[CalendarAction] = [put for put in puts if put]
-    unwanted = [place for event, place in placed.items() if _is_unwanted(event, wanted.get(event), guard)]
-    actions += [Forget(place.event) for place in unwanted if place.state in ("left", "removed")]
-    lost = {place.event: place.end for place in unwanted if place.state in ("placed", "placing")}
-    there_are = {event: place.end for event, place in placed.items() if place.state == "placed"}
-    return [*actions, *deletions(lost, there_are, now, guard)]
+    return [*actions, *calendar_deletions(wanted, placed, now, guard)]
 
 
 def _put(entry: Entry, there: Placement | None, window: Window) -> Create | Update | None:
@@ -74,12 +64,6 @@ def _put(entry: Entry, there: Placement | None, window: Window) -> Create | Upda
     if there.digest == entry.digest:
         return None
     return Update(entry.event) if there.state == "placed" else Create(entry.event)
-
-
-def _is_unwanted(event: str, entry: Entry | None, guard: Guard) -> bool:
-    if entry and entry.inputs:  # its meeting is there; the entry is empty where every occurrence is cancelled
-        return not entry.digest
-    return event in guard.gone
 
 
 class Adopt(Struct, frozen=True):

@@ -1,25 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands between a mistake and somebody's calendar: which deletions wait for a person. Pure."""
+"""What may be deleted, and what waits for a person: all that stands between a mistake and somebody's calendar. Pure.
 
-from collections.abc import Mapping
+Calendars and feeds are judged alike: first what they have lost, then how much of that may go within a day.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 
 from msgspec import Struct
+
+from syncd.ical.mark import Mark
+from syncd.model import Entry, Placement
 
 HELD_SHARE = 0.2
 HELD_COUNT = 5
 EMPTIED = 3
 LATELY = timedelta(days=1)
+"""More than this share of the coming entries, and more than this count, need a confirmation if they go within
+``LATELY``; of an account that has no meetings left, so many."""
 
 Ends = Mapping[str, datetime | None]
 """Events with their ends; ``None`` is a series without one."""
 
 
 class Delete(Struct, frozen=True):
-    """Let an entry go; it ``counts`` against what may go within a day unless it is over or was confirmed."""
+    """Delete an entry. ``counts``: it uses up what may go within a day (not for past or confirmed ones)."""
 
     event: str
     counts: bool = True
+
+
+class Forget(Struct, frozen=True):
+    """Forget a placement that is no object of ours: somebody else's copy, or what somebody deleted."""
+
+    event: str
 
 
 class Hold(Struct, frozen=True):
@@ -30,11 +44,12 @@ class Hold(Struct, frozen=True):
 
 
 class Guard(Struct, frozen=True):
-    """What a deletion is judged by.
+    """What the deletions in one calendar or feed are judged by, besides its entries.
 
-    ``gone`` are the events whose absence a server has stated; nothing else is ever deleted. ``emptied`` are
-    those of accounts that have no meeting left. ``lately`` counts the coming entries that were deleted within
-    a day without being asked for, ``held`` are the events that wait for a person, ``confirmed`` those that may go.
+    ``gone`` are the events that the servers of its accounts have said to be gone; nothing else is ever deleted from a
+    calendar. ``emptied`` are those of accounts that have no meeting left. ``lately`` is how many coming entries were
+    deleted within a day and not confirmed, ``held`` are the events that wait for a person, ``confirmed`` those that a
+    person has confirmed.
     """
 
     gone: frozenset[str] = frozenset()
@@ -44,31 +59,82 @@ class Guard(Struct, frozen=True):
     confirmed: frozenset[str] = frozenset()
 
 
-def deletions(lost: Ends, there: Ends, now: datetime, guard: Guard) -> list[Delete | Hold]:
+def calendar_deletions(
+    wanted: Mapping[str, Entry], placed: Mapping[str, Placement], now: datetime, guard: Guard
+) -> list[Delete | Forget | Hold]:
+    """What a calendar lets go: entries without a content, and those whose meeting a server has said to be gone.
+
+    An edit of the configuration alone deletes nothing: what no account has any more, and no server has said to be
+    gone, stays.
+    """
+    unwanted = [place for event, place in placed.items() if _is_unwanted(event, wanted.get(event), guard)]
+    others = [Forget(place.event) for place in unwanted if place.state in ("left", "removed")]
+    lost = {place.event: place.end for place in unwanted if place.state in ("placed", "placing")}
+    there = {event: place.end for event, place in placed.items() if place.state == "placed"}
+    return [*others, *_judged(lost, there, now, guard)]
+
+
+def _is_unwanted(event: str, entry: Entry | None, guard: Guard) -> bool:
+    if entry and entry.inputs:  # its meeting is there; the entry is empty where every occurrence is cancelled
+        return not entry.digest
+    return event in guard.gone
+
+
+def feed_deletions(shown: Ends, stays: Ends, now: datetime, guard: Guard) -> list[Delete | Hold]:
+    """What a feed lets go: what it shows and is not among what ``stays`` or comes."""
+    lost = {event: end for event, end in shown.items() if event not in stays}
+    return _judged(lost, {**shown, **stays}, now, guard)
+
+
+def _judged(lost: Ends, there: Ends, now: datetime, guard: Guard) -> list[Delete | Hold]:
     """Delete what is lost, but hold what is coming if it is too much within a day, or all that an account had.
 
     ``there`` is all that is there now. What was held stays held until a person confirms it, though it may be
     over by then.
     """
-    coming = sum(is_coming(end, now) for end in there.values())
+    coming = sum(_is_coming(end, now) for end in there.values())
     doubtful = {
         event
         for event, end in lost.items()
-        if event not in guard.confirmed and (is_coming(end, now) or event in guard.held)
+        if event not in guard.confirmed and (_is_coming(end, now) or event in guard.held)
     }
     emptied = len(doubtful & guard.emptied) >= EMPTIED
-    if not (emptied or doubtful & guard.held or is_held(len(doubtful) + guard.lately, coming + guard.lately)):
+    if not (emptied or doubtful & guard.held or _is_too_much(len(doubtful) + guard.lately, coming + guard.lately)):
         return [Delete(event, event in doubtful) for event in lost]
     free: list[Delete | Hold] = [Delete(event, counts=False) for event in lost if event not in doubtful]
     held = tuple(event for event in lost if event in doubtful)
     return [*free, Hold(held, coming)] if held else free
 
 
-def is_coming(end: datetime | None, now: datetime) -> bool:
+def _is_coming(end: datetime | None, now: datetime) -> bool:
     """Whether an entry is not over yet."""
     return end is None or end >= now
 
 
-def is_held(lost: int, coming: int) -> bool:
-    """Whether losing ``lost`` of ``coming`` entries within a day needs a person's word."""
+def _is_too_much(lost: int, coming: int) -> bool:
+    """Whether losing ``lost`` of ``coming`` entries within a day needs a confirmation."""
     return lost > max(HELD_COUNT, HELD_SHARE * coming)
+
+
+def is_carried_out(guard: Guard, placed: Iterable[str]) -> bool:
+    """Whether nothing that was confirmed is still ``placed``; until then a confirmation remains."""
+    return not any(event in guard.confirmed and event in guard.gone for event in placed)
+
+
+def may_delete(place: Placement, mark: Mark | None) -> bool:
+    """Whether the object that lies where we placed an entry may be deleted, by its mark.
+
+    It must be ours. Programs drop properties that they do not know: what was placed is ours without our marks, too.
+    One to which a user added guests is not: deleting it would send them a cancellation.
+    """
+    if mark is None or mark.uid != place.event or mark.people:
+        return False
+    return mark.digest is not None or place.state == "placed"
+
+
+def is_wiped(missing: Collection[object], placed: Collection[object]) -> bool:
+    """Whether so many of our entries are missing that nobody has deleted them one by one.
+
+    A calendar that was emptied, or restored from an old backup, gets them back.
+    """
+    return len(missing) == len(placed) >= EMPTIED or len(missing) > max(HELD_COUNT, len(placed) / 2)

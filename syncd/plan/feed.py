@@ -7,7 +7,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from syncd.model import Entry, RunKey, Standing
-from syncd.plan.deletions import Delete, Ends, Guard, Hold, deletions
+from syncd.plan.deletions import Delete, Ends, Guard, Hold, feed_deletions
 
 
 def are_listed(accounts: Iterable[str], standings: Mapping[RunKey, Standing]) -> bool:
@@ -37,7 +37,6 @@ def feed_actions(
     """
     live = {event: entry.end for event, entry in entries.items() if entry.digest}
     carried = {event: end for event, end in shown.items() if event not in entries}
-    stays = live.keys() | (carried.keys() & {*present})
-    lost = {event: end for event, end in shown.items() if event not in stays}
+    stays = live | {event: end for event, end in carried.items() if event in present}
     actions: list[FeedAction] = [Carry(event, event not in stays) for event in carried]
-    return [*actions, *deletions(lost, {**shown, **live}, now, guard)]
+    return [*actions, *feed_deletions(shown, stays, now, guard)]

@@ -19,8 +19,8 @@ from syncd.errors import BadAnswer, Changed, LoginRefused, NeedsYou, Refused, St
 from syncd.ical.mark import read_mark
 from syncd.model import Entry, Placement, Run, RunKey, Seen, Window
 from syncd.plan import audit
-from syncd.plan.calendar import CalendarAction, Forget, Look, Update, Write, calendar_actions
-from syncd.plan.deletions import LATELY, Delete, Hold
+from syncd.plan.calendar import CalendarAction, Look, Update, Write, calendar_actions
+from syncd.plan.deletions import LATELY, Delete, Forget, Hold, is_carried_out
 from syncd.plan.timing import Audited, audit_due, full_audit_due
 from syncd.sync.ports import Progress
 from syncd.sync.render import render_entries, summary
@@ -74,8 +74,8 @@ def push(
 
     _in_parallel(work, do, workers)
     after = ledger.placements.of(name)
-    if not guard.confirmed & {event for event in after if event in guard.gone}:
-        ledger.deletions.save_hold(name, held, now)  # a confirmed one stands until it is carried out
+    if is_carried_out(guard, after):
+        ledger.deletions.save_hold(name, held, now)
     if found and outcome.state == "ok" and not outcome.troubles:  # else it is asked for again with the next try
         settled = {look.event for look in found.looks} <= {action.event for action in work}
         found.save(target, after, clean=settled and not outcome.counts["failed"] + outcome.counts["created"])

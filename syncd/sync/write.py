@@ -16,8 +16,8 @@ from syncd.errors import Changed, UidTaken
 from syncd.ical.mark import read_mark
 from syncd.ical.merge import merge
 from syncd.model import Decision, Entry, Found, Placement, Profile, RunKey, Stored
-from syncd.plan.calendar import Adopt, Create, Forget, Leave, Look, Update, Write, after_conflict
-from syncd.plan.deletions import Delete
+from syncd.plan.calendar import Adopt, Create, Leave, Look, Update, Write, after_conflict
+from syncd.plan.deletions import Delete, Forget, may_delete
 from syncd.sync.ports import Calendar, PushLedger
 
 log = logging.getLogger(__name__)
@@ -142,8 +142,7 @@ def _delete(target: Target, there: Placement, *, counts: bool) -> str:
     except Changed:
         found = target.calendar.fetch(there.href)
         mark = read_mark(found.body) if found else None
-        ours = mark is not None and mark.uid == there.event and (mark.digest is not None or there.state == "placed")
-        if found and mark and ours and not mark.people:
+        if found and may_delete(there, mark):
             target.calendar.delete(there.href, found.etag)
         elif found:
             word, why = "left", "the meeting is gone, but its entry is not ours alone any more"

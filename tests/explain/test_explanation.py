@@ -17,8 +17,7 @@ from syncd.explain.explanation import choices, explanation
 from syncd.explain.facts import Destination, Explanation, Pending, SeenBy
 from syncd.ledger.ledger import Ledger
 from syncd.model import Decision, Feed, Override, Placement, Profile, Run, RunKey, When
-from syncd.plan.calendar import Forget
-from syncd.plan.deletions import Delete, Hold
+from syncd.plan.deletions import Delete, Forget, Hold
 from syncd.sync.feed import build_feed
 from tests.support.configuration import configuration_text, read_configuration
 from tests.support.meetings import DAY, HOUR, NOW, meeting

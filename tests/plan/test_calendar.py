@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from syncd.ical.mark import Mark
 from syncd.model import Entry, EntryInputs, Placement, Window
-from syncd.plan.calendar import Adopt, Create, Forget, Leave, Update, after_conflict, calendar_actions
-from syncd.plan.deletions import Delete, Guard, Hold
+from syncd.plan.calendar import Adopt, Create, Leave, Update, after_conflict, calendar_actions
+from syncd.plan.deletions import Delete, Forget, Guard, Hold
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
