@@ -353,12 +353,12 @@ class Run(Struct, frozen=True):
     @property
     def done(self) -> dict[str, int]:
         """The counts of what it changed; a run without any is quiet."""
-        return {word: count for word, count in self.counts.items() if count and word in CHANGES}
+        of_links = self.key.kind in ("mint", "maker")
+        changes = self.counts.keys() - {"none"} if of_links else CHANGES
+        return {word: count for word, count in self.counts.items() if count and word in changes}
 
 
-CHANGES = frozenset(
-    ("changed", "gone", "invites", "hashes", "created", "updated", "deleted", "adopted", "left", "removed", "failed")
-)
+CHANGES = frozenset(("changed", "gone", "created", "updated", "deleted", "adopted", "left", "removed", "failed"))
 
 
 class Decision(Struct, frozen=True):

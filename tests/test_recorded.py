@@ -45,7 +45,7 @@ def house() -> House:
     house.now = NOW
     house.profile = replace(house.profile, language="de")
     pull("work", house.source, house.ledger, LISTING, NOW)
-    mint([house.profile], {"work": house.source}, house.minter, house.ledger, house.clock, silent)
+    mint([house.profile], {"work": house.source}, {"openmeetings": house.minter}, house.ledger, house.clock, silent)
     return house
 
 

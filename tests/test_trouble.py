@@ -40,7 +40,7 @@ class Place:
         real = connect(config, lambda: self.now)
         self.calendar = MemoryCalendar("team")
         self.ledger = Ledger.open(config.state)
-        self._remotes = Servers(real.sources, None, {"team": self.calendar}, real.close)
+        self._remotes = Servers(real.sources, {}, {"team": self.calendar}, real.close)
         self.jobs = Jobs(config, self.ledger, self._remotes, lambda: self.now, jitter=lambda: 0.0)
 
     @property

@@ -20,7 +20,7 @@ def check(context: Context, *, online: bool) -> None:
         with collecting(problems):
             secret.reveal()
     if online and not problems:
-        _check_online(config, problems)
+        _check_online(context, config, problems)
     for problem in problems:
         click.echo(str(problem), err=True)
     if problems:
@@ -37,24 +37,22 @@ def _secrets(config: Config) -> list[Secret]:
     ]
 
 
-def _check_online(config: Config, problems: list[SyncdError]) -> None:
-    from syncd.jobs.servers import connect  # noqa: PLC0415
+def _check_online(context: Context, config: Config, problems: list[SyncdError]) -> None:
     from syncd.sync.pull import ListingSettings, probe  # noqa: PLC0415
 
-    remotes = connect(config, clock)
+    servers = context.connect(config)
     try:
-        for name, source in remotes.sources.items():
+        for name, source in servers.sources.items():
             with collecting(problems):
                 settings = config.accounts[name]
                 count = probe(source, ListingSettings(settings.past, settings.ahead), clock())
                 click.echo(f"opentalk.{name}: signed in, {count} meetings", err=True)
-        for name, calendar in remotes.calendars.items():
+        for name, calendar in servers.calendars.items():
             with collecting(problems):
                 calendar.check()
                 click.echo(f"caldav.{name}: a calendar that can be written", err=True)
-        if remotes.minter:
+        for name, maker in servers.makers.items():
             with collecting(problems):
-                remotes.minter.check()
-                click.echo("openmeetings: account, right, room and a hash", err=True)
+                click.echo(f"{name}: {maker.check()}", err=True)
     finally:
-        remotes.close()
+        servers.close()

@@ -5,7 +5,7 @@ The one place where the clock and the environment come from.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ from syncd.errors import SyncdError
 
 if TYPE_CHECKING:
     from syncd.config import Config
+    from syncd.jobs.servers import Clock, Servers
 
 
 def clock() -> datetime:
@@ -25,17 +26,35 @@ def clock() -> datetime:
 
 
 class Context:
-    """What every command gets: where the configuration is asked for."""
+    """What every command gets: the configuration and its servers.
 
-    def __init__(self, config: Path | None) -> None:
+    ``read`` reads a configuration and ``connect`` makes its servers where those of syncd alone are not enough, as with
+    a link maker that it does not have.
+    """
+
+    def __init__(
+        self,
+        config: Path | None,
+        read: "Callable[[Path, Mapping[str, str]], Config] | None" = None,
+        connect: "Callable[[Config, Clock], Servers] | None" = None,
+    ) -> None:
         self._config = config
+        self._read = read
+        self._connect = connect
 
     def load(self) -> "Config":
         """Read the configuration. Raises ConfigError with every problem of it."""
         from syncd.config import find, load  # noqa: PLC0415 -- `--version` and `--help` read none
         from syncd.plan.links import WAYS  # noqa: PLC0415
 
-        return load(find(self._config, os.environ), os.environ, WAYS)
+        path = find(self._config, os.environ)
+        return self._read(path, os.environ) if self._read else load(path, os.environ, WAYS)
+
+    def connect(self, config: "Config") -> "Servers":
+        """Make the servers of a configuration; nothing is asked yet. Close them afterwards."""
+        from syncd.jobs.servers import connect  # noqa: PLC0415 -- many commands ask no server
+
+        return (self._connect or connect)(config, clock)
 
 
 pass_context = click.make_pass_decorator(Context)

@@ -4,8 +4,9 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -16,7 +17,7 @@ from syncd.cli.progress import TerminalProgress
 from syncd.cli.report import Json
 from syncd.config import Config
 from syncd.errors import SyncdError
-from syncd.jobs.servers import connect
+from syncd.jobs.servers import Servers
 from syncd.model import Meeting, When, Window, overlaps
 from syncd.plan.addresses import guest_address, room_address
 from syncd.plan.pull import known_as
@@ -33,7 +34,7 @@ def list_events(
     accounts: Sequence[str],
     since: datetime | None,
     until: datetime | None,
-    clock: Callable[[], datetime],
+    servers: Servers,
     progress: Progress,
     problems: list[SyncdError],
 ) -> list[Json]:
@@ -42,19 +43,15 @@ def list_events(
     Time-independent ones are listed where no moment is given. A guest link is shown where one exists; none is
     made. What the servers raise ends in ``problems``, and the other accounts are listed all the same.
     """
-    remotes = connect(config, clock)
     listed: dict[str, Json] = {}
-    try:
-        for account in accounts:
-            try:
-                for event in _events_of(
-                    account, config.accounts[account].url, remotes.sources[account], since, until, progress
-                ):
-                    listed.setdefault(str(event["id"]), event)
-            except SyncdError as problem:
-                problems.append(problem)
-    finally:
-        remotes.close()
+    for account in accounts:
+        try:
+            for event in _events_of(
+                account, config.accounts[account].url, servers.sources[account], since, until, progress
+            ):
+                listed.setdefault(str(event["id"]), event)
+        except SyncdError as problem:
+            problems.append(problem)
     return list(listed.values())
 
 
@@ -94,8 +91,9 @@ def events(
     config = context.load()
     accounts = _accounts(config, account)
     problems: list[SyncdError] = []
-    with TerminalProgress() as progress:
-        listed = list_events(config, accounts, _date(since), _date(until), clock, progress.show, problems)
+    since_date, until_date = _date(since), _date(until)
+    with TerminalProgress() as progress, closing(context.connect(config)) as servers:
+        listed = list_events(config, accounts, since_date, until_date, servers, progress.show, problems)
     for problem in problems:
         click.echo(str(problem), err=True)
     if problems and len(problems) == len(accounts):

@@ -19,7 +19,6 @@ from syncd.explain.facts import Destination, Explanation, LinkUse, SeenBy
 from syncd.model import GUEST, Decision, Meeting, When, overlaps
 from syncd.plan.calendar import CalendarAction, Create, Look, Update
 from syncd.plan.deletions import Delete, Forget, Hold
-from syncd.plan.links import WAYS
 from syncd.plan.timing import link_retry
 
 LISTED = 20
@@ -27,7 +26,6 @@ LISTED = 20
 
 COLUMNS = 100
 
-WORDS: Mapping[str, str] = {"invite": "guest link", "hash": "OpenMeetings link"}
 FIELDS = {"overrides": "occurrences", "all_day": "whole days", "invite_status": "answer", "e2e": "encryption"}
 """Names of fields for people, where they are others."""
 
@@ -38,12 +36,13 @@ Row = tuple[str, str, str]
 
 def lines(known: Explanation) -> list[str]:
     """All that ``syncd explain`` prints."""
+    names = {way.kind: way.link for way in known.ways}
     titles = [sight.meeting.title for sight in known.seen_by if sight.meeting]
     blocks = [
         [row for sight in known.seen_by for row in _sight_rows(sight, titles, known.decisions)],
-        [row for number, each in enumerate(known.links) for row in _link_rows(each, "" if number else "links")],
+        [row for number, each in enumerate(known.links) for row in _link_rows(each, names, "" if number else "links")],
         *(list(_stand_rows(stand, known)) for stand in known.destinations),
-        [(_moment(each.at), RUNS[each.run.kind].format(each.run.name), _words(each)) for each in known.decisions],
+        [_decision_row(each, names) for each in known.decisions],
     ]
     head = [titles[0] if titles else "An event that no account has any more", f"event {known.event}"]
     return [line for block in [head, *map(_aligned, filter(None, blocks))] for line in [*block, ""]][:-1]
@@ -122,19 +121,20 @@ def _repeats(meeting: Meeting) -> str:
     return "; ".join([*(line.removeprefix("RRULE:") for line in meeting.recurrence), *counted])
 
 
-def _link_rows(each: LinkUse, title: str) -> Iterator[Row]:
+def _link_rows(each: LinkUse, names: Mapping[str, str], title: str) -> Iterator[Row]:
     link = each.link
+    name = names.get(link.kind, f"{link.kind} link")
     reader = "guests" if link.whose == GUEST else link.whose
     if link.code is None:
         again = f"asked for again after {_moment(link_retry(link))}"
-        yield title, reader, f"no {WORDS[link.kind]} was to be had {_moment(link.at)}; {again}"
+        yield title, reader, f"no {name} was to be had {_moment(link.at)}; {again}"
         return
     words = {
         "valid": "",
         "outdated": "; outdated: another is asked for",
         "unused": "; no entry shows it now",
     }
-    yield title, reader, f"{WORDS[link.kind]} {'made' if link.made else 'found'} {_moment(link.at)}{words[each.word]}"
+    yield title, reader, f"{name} {'made' if link.made else 'found'} {_moment(link.at)}{words[each.word]}"
 
 
 def _stand_rows(stand: Destination, known: Explanation) -> Iterator[Row]:
@@ -251,7 +251,7 @@ def _reason(stand: Destination, known: Explanation) -> str:
     if before and after:
         reasons += [f"{after.account} provides the text"] if before.account != after.account else []
         reasons += [
-            f"the {way.link} is another" for way in WAYS if before.codes.get(way.key) != after.codes.get(way.key)
+            f"the {way.link} is another" for way in known.ways if before.codes.get(way.key) != after.codes.get(way.key)
         ]
     if not reasons and not stand.entry and stand.place:
         reasons = ["syncd or its configuration changed"]
@@ -268,13 +268,19 @@ def _fields(account: str, decisions: Iterable[Decision]) -> str:
     return ", ".join(dict.fromkeys(FIELDS.get(name, name.replace("_", " ")) for name in names))
 
 
+def _decision_row(decision: Decision, names: Mapping[str, str]) -> Row:
+    run = decision.run
+    return _moment(decision.at), RUNS[run.kind].format(run.name), _words(decision, names)
+
+
 def _told(decision: Decision) -> str:
-    return f"{_moment(decision.at)} {_words(decision)}"
+    return f"{_moment(decision.at)} {_words(decision, {})}"
 
 
-def _words(decision: Decision) -> str:
+def _words(decision: Decision, names: Mapping[str, str]) -> str:
+    """What was decided; ``names`` are those of the links by their kinds."""
     if decision.run.kind in ("mint", "maker"):
-        return f"{WORDS.get(decision.word, '')} {decision.why}".strip()
+        return f"{names.get(decision.word, '')} {decision.why}".strip()
     why = decision.why
     if (decision.run.kind, decision.word) == ("pull", "changed"):
         why = _fields(decision.run.name, [decision])

@@ -46,8 +46,9 @@ def exit_code(runs: Iterable[Run]) -> int:
 
 
 def _did_something(run: Run) -> bool:
-    wrote = any(run.counts.get(word) for word in (*WRITES, "invites", "hashes"))
-    return wrote or (run.key.kind == "pull" and run.state == "ok")
+    if run.key.kind in ("mint", "maker"):
+        return bool(run.done)
+    return any(run.counts.get(word) for word in WRITES) or (run.key.kind == "pull" and run.state == "ok")
 
 
 def sync_json(config: Config, runs: Iterable[Run]) -> Json:
@@ -60,8 +61,7 @@ def sync_json(config: Config, runs: Iterable[Run]) -> Json:
             accounts[name] = {
                 "state": worst([pulled, minted]),
                 "meetings": pulled.counts.get("meetings", 0),
-                "invites": minted.counts.get("invites", 0) if minted else 0,
-                "hashes": minted.counts.get("hashes", 0) if minted else 0,
+                **{way.links: minted.counts.get(way.links, 0) if minted else 0 for way in config.ways},
             }
     calendars: Json = {
         name: {"state": run.state, **{word: run.counts.get(word, 0) for word in (*WRITES, "left", "failed")}}
@@ -111,14 +111,14 @@ def status_json(
     retired = entries.keys() - config.calendars.keys()
     calendars |= {name: _retired("entries", entries[name]) for name in sorted(retired)}
     shown_feeds = {name: _feed(name, known, standings, feed_sizes.get(name, 0)) for name, known in feeds.items()}
-    openmeetings = _openmeetings(standings) if "openmeetings" in config.makers else None
+    makers = {name: _maker(name, standings) if name in config.makers else None for name in maker_labels(config)}
     own = _own(standings, running)
-    everything = [*accounts.values(), *calendars.values(), *shown_feeds.values(), *filter(None, [openmeetings])]
+    everything = [*accounts.values(), *calendars.values(), *shown_feeds.values(), *filter(None, makers.values())]
     return {
         "ok": not own and not any(thing["state"] in TROUBLED for thing in everything),
         "daemon": {"running": running, "since": _time(daemon.since) if daemon and running else None},
         "accounts": accounts,
-        "openmeetings": openmeetings,
+        **makers,
         "calendars": calendars,
         "feeds": shown_feeds,
         **({"syncd": own} if own else {}),
@@ -180,8 +180,13 @@ def _calendar(
     }
 
 
-def _openmeetings(standings: Mapping[RunKey, Standing]) -> Json:
-    minted = standings.get(RunKey("maker", "openmeetings"))
+def maker_labels(config: Config) -> dict[str, str]:
+    """The link makers that there are, by their keys in ``syncd status --json``, as people call them."""
+    return {way.maker: way.label for way in config.ways if way.maker}
+
+
+def _maker(name: str, standings: Mapping[RunKey, Standing]) -> Json:
+    minted = standings.get(RunKey("maker", name))
     return {
         "state": minted.latest.state if minted else "new",
         "last_success": _time(minted.last_success) if minted else None,
@@ -214,15 +219,14 @@ def _retired(word: str, count: int) -> Json:
     return {"state": "retired", word: count, "last_success": None, "next_try": None, "message": message}
 
 
-def status_lines(status: Json, now: datetime) -> list[str]:
-    """``syncd status`` for people: one line on top, then a line for each thing."""
+def status_lines(status: Json, makers: Mapping[str, str], now: datetime) -> list[str]:
+    """``syncd status`` for people: one line on top, then a line for each thing; ``makers`` as ``maker_labels``."""
     rows: list[tuple[str, str, str, str]] = []
     for kind, title in (("accounts", "account"), ("calendars", "calendar"), ("feeds", "feed")):
         things = status[kind]
         assert isinstance(things, dict)  # noqa: S101 -- status_json made it
         rows += [_row(f"{title} {name}", thing, now) for name, thing in things.items()]
-    if isinstance(status["openmeetings"], dict):
-        rows.append(_row("OpenMeetings", status["openmeetings"], now))
+    rows += [_row(label, thing, now) for name, label in makers.items() if isinstance(thing := status[name], dict)]
     own = status.get("syncd", {})
     assert isinstance(own, dict)  # noqa: S101 -- status_json made it
     rows += [_row(f"syncd {kind}", thing, now) for kind, thing in own.items()]

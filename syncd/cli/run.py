@@ -25,5 +25,5 @@ def run(context: Context) -> None:
     from syncd.daemon.process import serve  # noqa: PLC0415 -- starts slower than commands should
     from syncd.daemon.systemd import Notifier  # noqa: PLC0415
 
-    if serve(context.load, clock, Notifier(os.environ, os.getpid())):
+    if serve(context.load, context.connect, clock, Notifier(os.environ, os.getpid())):
         raise KeyboardInterrupt

@@ -22,7 +22,10 @@ def status(context: Context, *, as_json: bool) -> None:
     """How each account, calendar and feed stands, and what needs a person."""
     config = context.load()
     shown = read_status(config)
-    click.echo(json.dumps(shown, indent=1) if as_json else "\n".join(report.status_lines(shown, clock())))
+    if as_json:
+        click.echo(json.dumps(shown, indent=1))
+    else:
+        click.echo("\n".join(report.status_lines(shown, report.maker_labels(config), clock())))
 
 
 def read_status(config: Config) -> report.Json:

@@ -15,7 +15,7 @@ from syncd.config import Config
 from syncd.daemon.signals import signalled
 from syncd.jobs.dryrun import rehearse
 from syncd.jobs.jobs import Jobs
-from syncd.jobs.servers import connect
+from syncd.jobs.servers import Connect
 from syncd.ledger.database import FILE
 from syncd.ledger.ledger import Ledger
 from syncd.ledger.lock import sync_lock, syncing
@@ -24,14 +24,14 @@ from syncd.model import Run
 Clock = Callable[[], datetime]
 
 
-def sync_once(config: Config, clock: Clock) -> list[Run]:
+def sync_once(config: Config, connect: Connect, clock: Clock) -> list[Run]:
     """Ring every job once. Raises LedgerBusy, and KeyboardInterrupt when the step in hand at Ctrl-C is done."""
     with ExitStack() as stack:
         ending = stack.enter_context(signalled())
         stack.enter_context(sync_lock(config.state, clock()))
         ledger = stack.enter_context(Ledger.open(config.state))
         progress = stack.enter_context(TerminalProgress(ending.check))
-        remotes = connect(config, clock)
+        remotes = connect(config)
         stack.callback(remotes.close)
         runs = Jobs(config, ledger, remotes, clock, progress.show).run_all()
     if ending.interrupted:
@@ -39,7 +39,7 @@ def sync_once(config: Config, clock: Clock) -> list[Run]:
     return runs
 
 
-def rehearse_once(config: Config, clock: Clock, say: Callable[[str], None]) -> list[Run]:
+def rehearse_once(config: Config, connect: Connect, clock: Clock, say: Callable[[str], None]) -> list[Run]:
     """Ring every job once and change nothing anywhere; ``say`` hears of each write that would be made."""
     titles: dict[str, str] = {}
 
@@ -48,7 +48,7 @@ def rehearse_once(config: Config, clock: Clock, say: Callable[[str], None]) -> l
 
     with ExitStack() as stack:
         ledger = stack.enter_context(_copy(config))
-        remotes = connect(config, clock)
+        remotes = connect(config)
         stack.callback(remotes.close)
         jobs = Jobs(config, ledger, rehearse(remotes), clock, on_write=told, workers=1)
         titles |= _titles(ledger, config)
@@ -84,11 +84,11 @@ def sync(context: Context, *, dry_run: bool, as_json: bool) -> None:
 
     config = context.load()
     if dry_run:
-        runs = rehearse_once(config, clock, _hush if as_json else click.echo)
+        runs = rehearse_once(config, context.connect, clock, _hush if as_json else click.echo)
     elif (daemon := syncing(config.state)) and daemon.daemon:
         runs = ControlClient(config.state).sync()
     else:
-        runs = sync_once(config, clock)
+        runs = sync_once(config, context.connect, clock)
     if as_json:
         click.echo(json.dumps(report.sync_json(config, runs), indent=1))
     else:

@@ -14,7 +14,7 @@ from syncd.daemon.daemon import Daemon
 from syncd.daemon.signals import StopRequest, signalled
 from syncd.daemon.systemd import Notifier
 from syncd.errors import NeedsYou, SyncdError
-from syncd.jobs.servers import Servers, connect
+from syncd.jobs.servers import Connect, Servers
 from syncd.ledger.ledger import Ledger
 from syncd.ledger.lock import sync_lock
 from syncd.model import Run
@@ -31,7 +31,7 @@ JUMP = 60.0
 """Seconds by which the clock must have jumped for everything to run again."""
 
 
-def serve(read: Callable[[], Config], clock: Callable[[], datetime], notifier: Notifier) -> bool:
+def serve(read: Callable[[], Config], connect: Connect, clock: Callable[[], datetime], notifier: Notifier) -> bool:
     """Sync and serve until SIGTERM or SIGINT, and finish first what is being done then; true if it was SIGINT.
 
     SIGHUP reads the configuration again. Raises ConfigError, LedgerBusy if another process is syncing on the
@@ -39,7 +39,7 @@ def serve(read: Callable[[], Config], clock: Callable[[], datetime], notifier: N
     """
     config = read()
     with signalled(reloads=True) as request:
-        with running(config, clock) as process:
+        with running(config, connect, clock) as process:
             notifier.ready(process.summary)
             log.info("running; %s", process.summary)
             main_loop(process, read, request, notifier, ClockJump(process.clock))
@@ -112,8 +112,9 @@ class ClockJump:
 class Process:
     """What runs: the ledger, the daemon of the present configuration, the feeds and the control socket."""
 
-    def __init__(self, config: Config, ledger: Ledger, clock: Callable[[], datetime]) -> None:
+    def __init__(self, config: Config, ledger: Ledger, connect: Connect, clock: Callable[[], datetime]) -> None:
         self.clock = clock
+        self._connect = connect
         self._ledger = ledger
         self._feeds = PublishedFeeds(config, ledger)
         self._served = self._serve(config)
@@ -169,7 +170,7 @@ class Process:
         return self.daemon.unsaved()
 
     def _begin(self, config: Config) -> tuple[Daemon, Servers]:
-        servers = connect(config, self.clock)
+        servers = self._connect(config)
         daemon = Daemon(config, self._ledger, servers, self.clock, StopRequest())
         daemon.start()
         return daemon, servers
@@ -189,12 +190,12 @@ def _listening(config: Config) -> tuple[str, tuple[str, ...]] | None:
 
 
 @contextmanager
-def running(config: Config, clock: Callable[[], datetime]) -> Iterator[Process]:
+def running(config: Config, connect: Connect, clock: Callable[[], datetime]) -> Iterator[Process]:
     """A daemon at work, with its feeds served and its control socket open, until the block ends."""
     with ExitStack() as stack:
         stack.enter_context(sync_lock(config.state, clock(), daemon=True))
         ledger = stack.enter_context(Ledger.open(config.state))
-        process = Process(config, ledger, clock)
+        process = Process(config, ledger, connect, clock)
         stack.callback(process.close)
         stack.enter_context(ControlServer(process, config.state))
         yield process

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -95,7 +96,7 @@ def _line(run: Run) -> str:
 
 
 def _watch(config: Config, clock: Clock, stage: Stage, server: CalendarServer, week: Week, feed: str) -> None:
-    with signalled() as ending, running(config, clock):
+    with signalled() as ending, running(config, partial(connect, clock=clock), clock):
         click.echo(
             f"""syncd between embedded servers on this machine; nothing is kept. End it with Ctrl-C.
 

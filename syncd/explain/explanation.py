@@ -59,6 +59,7 @@ def explanation(config: Config, ledger: Ledger, event: str, now: datetime) -> Ex
     accounts = sorted(concerned, key=lambda name: (name not in where.accounts, [*config.accounts, name].index(name)))
     return Explanation(
         event,
+        config.ways,
         tuple(_sight(facts, account, unlisted=where.accounts.get(account, False)) for account in accounts),
         tuple(_validity(link, wishes) for link in _links_of(facts)),
         tuple(stands),
@@ -84,9 +85,10 @@ def _sight(facts: _Facts, account: str, *, unlisted: bool) -> SeenBy:
 
 
 def _links_of(facts: _Facts) -> list[Link]:
-    """The event's links, guest links first."""
+    """The event's links in the order of the ways in, and last those of a way that there is no more."""
     found = [link for link in facts.links.values() if link.event == facts.event]
-    return sorted(found, key=lambda link: (link.kind != "invite", link.whose))
+    kinds = [way.kind for way in facts.config.ways]
+    return sorted(found, key=lambda link: ([*kinds, link.kind].index(link.kind), link.whose))
 
 
 def _wishes(facts: _Facts, profile: Profile, source: Origin | None) -> list[MissingLink]:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from syncd.model import Decision, Entry, Link, Meeting, Placement, Unreadable, Window
+from syncd.model import Decision, Entry, Link, Meeting, Placement, Unreadable, Way, Window
 from syncd.plan.calendar import CalendarAction
 from syncd.plan.entries import Erase, Render
 from syncd.plan.links import MissingLink, Origin
@@ -67,9 +67,10 @@ class Destination(Struct, frozen=True, kw_only=True):
 
 
 class Explanation(Struct, frozen=True):
-    """All that is known of an event."""
+    """All that is known of an event; ``ways`` are all ways in that there are."""
 
     event: str
+    ways: tuple[Way, ...]
     seen_by: tuple[SeenBy, ...]
     links: tuple[LinkUse, ...]
     destinations: tuple[Destination, ...]

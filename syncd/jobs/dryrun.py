@@ -30,12 +30,14 @@ class _Rehearsed(Source):
         return Invite(f"planned-{meeting.id}", made=True) if meeting.own else None
 
 
-class _RehearsedMinter(LinkMaker):
-    def hash(self, event: str, name: str, visitor: Visitor) -> str:  # noqa: ARG002 -- nothing is asked
+class _RehearsedMaker(LinkMaker):
+    """A link maker that is not asked."""
+
+    def make(self, event: str, title: str, visitor: Visitor) -> str:  # noqa: ARG002
         return f"planned-{event}"
 
-    def check(self) -> None:
-        return
+    def check(self) -> str:
+        return ""
 
 
 class _RehearsedCalendar(Calendar):
@@ -71,7 +73,7 @@ def rehearse(remotes: Servers) -> Servers:
     """Remotes that are read where that changes nothing, and otherwise only play along."""
     return Servers(
         sources={name: _Rehearsed(source) for name, source in remotes.sources.items()},
-        minter=_RehearsedMinter() if remotes.minter else None,
+        makers=dict.fromkeys(remotes.makers, _RehearsedMaker()),
         calendars={name: _RehearsedCalendar(each) for name, each in remotes.calendars.items()},
         close=remotes.close,
     )

@@ -116,7 +116,7 @@ class Jobs:
 
     def mint(self) -> list[Run]:
         """Make the links that the meetings of all calendars and feeds lack."""
-        servers = (self._remotes.sources, self._remotes.minter)
+        servers = (self._remotes.sources, self._remotes.makers)
         outages = self._outcome.outages
         paused = outages.pauses()
         workers = MINTS_SIDE_BY_SIDE if self._workers > 1 else 1

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from syncd.config import Config
 from syncd.errors import NeedsYou, SyncdError, Unavailable
 from syncd.model import Run, RunKey
+from syncd.plan.links import OPENTALK
 from syncd.plan.timing import HOUSEKEEPING, Rhythm, next_run, pause_end, retry_at, retry_unforeseen
 from syncd.sync.outages import Outages, host_of
 
@@ -216,7 +217,8 @@ def _has_answer(run: Run) -> bool:
             return True
         case "push":
             return not _is_outage(run) and bool(run.scope or run.done)
-        case "mint" | "maker" as kind if run.state == "ok":
-            own = "hashes" if kind == "maker" else "invites"
-            return own in run.counts or "none" in run.counts
+        case "mint" if run.state == "ok":  # links that others made for it are counted as well
+            return OPENTALK.links in run.counts or "none" in run.counts
+        case "maker" if run.state == "ok":
+            return bool(run.counts)
     return False

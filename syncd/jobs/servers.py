@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -21,28 +22,55 @@ class Servers(Struct, frozen=True):
     """The servers of a configuration, as the jobs need them; nothing is asked until a job asks."""
 
     sources: Mapping[str, Source]
-    minter: LinkMaker | None
+    makers: Mapping[str, LinkMaker]
     calendars: Mapping[str, Calendar]
     close: Callable[[], None]
 
 
-def connect(config: configuration.Config, clock: Clock) -> Servers:
-    """The remotes of all accounts and calendars that are enabled."""
+Connect = Callable[[configuration.Config], Servers]
+"""Makes the servers of a configuration."""
+
+
+class LinkMakerClient(LinkMaker, Protocol):
+    """A link maker over a connection."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+def _openmeetings(table: configuration.Maker, clock: Clock) -> OpenMeetings:
+    assert isinstance(table, configuration.OpenMeetings)  # noqa: S101 -- MAKERS of the configuration says so
+    return OpenMeetings(
+        url=table.url,
+        username=table.username,
+        password=table.password.reveal,
+        room=None if table.room == "per-meeting" else table.room,
+        ca_file=table.ca_file,
+        clock=clock,
+    )
+
+
+Builder = Callable[[configuration.Maker, Clock], LinkMakerClient]
+BUILDERS: Mapping[str, Builder] = {"openmeetings": _openmeetings}
+"""How each link maker is made of its table, by the table's name."""
+
+
+def connect(config: configuration.Config, clock: Clock, builders: Mapping[str, Builder] = BUILDERS) -> Servers:
+    """The servers of all accounts and calendars that are enabled, and all link makers."""
     logins = SignIns(config.state)
     sources = {name: _source(account, clock, logins) for name, account in config.accounts.items() if account.enabled}
     calendars = {name: _calendar(each) for name, each in config.calendars.items() if each.enabled}
-    openmeetings = config.makers.get("openmeetings")
-    minter = _minter(openmeetings, clock) if isinstance(openmeetings, configuration.OpenMeetings) else None
+    makers = {name: builders[name](table, clock) for name, table in config.makers.items()}
 
     def close() -> None:
         for source in sources.values():
             source.close()
         for calendar in calendars.values():
             calendar.close()
-        if minter is not None:
-            minter.close()
+        for maker in makers.values():
+            maker.close()
 
-    return Servers(sources, minter, calendars, close)
+    return Servers(sources, makers, calendars, close)
 
 
 def _source(account: configuration.Account, clock: Clock, logins: Logins) -> OpenTalk:
@@ -58,17 +86,6 @@ def _source(account: configuration.Account, clock: Clock, logins: Logins) -> Ope
         logins=logins,
         per_page=account.per_page,
         ca_file=account.ca_file,
-        clock=clock,
-    )
-
-
-def _minter(openmeetings: configuration.OpenMeetings, clock: Clock) -> OpenMeetings:
-    return OpenMeetings(
-        url=openmeetings.url,
-        username=openmeetings.username,
-        password=openmeetings.password.reveal,
-        room=None if openmeetings.room == "per-meeting" else openmeetings.room,
-        ca_file=openmeetings.ca_file,
         clock=clock,
     )
 

@@ -86,15 +86,15 @@ class OpenMeetings:
         self._login_method = "POST"
         self._wrong_password = False
 
-    def hash(self, event: str, name: str, visitor: Visitor) -> str:
+    def make(self, event: str, title: str, visitor: Visitor) -> str:
         """Make the entry hash with which ``visitor`` enters the room of ``event``, any number of times.
 
-        ``name`` is the meeting's title; a room that is made gets this name. Raises LoginRefused, NeedsYou,
-        Unavailable, and Refused if the server refuses this event alone.
+        A room that is made gets the meeting's ``title`` as its name. Raises LoginRefused, NeedsYou, Unavailable, and
+        Refused if the server refuses this event alone.
         """
 
         def make(sid: str) -> str:
-            room = self._room_of(sid, event, name) if self._room is None else self._room
+            room = self._room_of(sid, event, title) if self._room is None else self._room
             return self._make_hash(sid, room, visitor, visitor.external_id or event, multiple=True)
 
         try:
@@ -102,7 +102,7 @@ class OpenMeetings:
         except Refused as error:
             raise Refused(f"event {event}: {error}") from None
 
-    def check(self) -> None:
+    def check(self) -> str:
         """Raise whatever would keep hashes from being made: account, rights, room. One is made and never opened.
 
         It is for a single use, so that the server forgets its session after half an hour.
@@ -116,6 +116,7 @@ class OpenMeetings:
             self._make_hash(sid, self._room or 0, Visitor("check"), "check", multiple=False)
 
         self._logged_in(probe)
+        return "account, right, room and a hash"
 
     def close(self) -> None:
         """Close the connection."""

@@ -28,7 +28,6 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-OPENMEETINGS = "openmeetings"
 SIDE_BY_SIDE = 8
 """How many accounts of one host are asked for links side by side."""
 
@@ -39,7 +38,7 @@ BUDGET = timedelta(seconds=30)
 def mint(
     profiles: Iterable[Profile],
     sources: Mapping[str, Source],
-    minter: LinkMaker | None,
+    makers: Mapping[str, LinkMaker],
     ledger: MintLedger,
     clock: Callable[[], datetime],
     progress: Progress,
@@ -50,7 +49,7 @@ def mint(
     """Make the links that coming meetings lack; one run for every server that was needed.
 
     Servers work side by side, each for ``BUDGET``; the rest waits for the next run, which is wanted at once. One
-    that fails is left alone for the rest of this run; the others go on. Counts: ``invites`` and ``hashes`` that
+    that fails is left alone for the rest of this run; the others go on. Counts: of each way in the ``links`` that
     were made, ``none`` that could not be had. Raises what the ledger does and Stopped.
     """
     begun, links = clock(), ledger.links.all()
@@ -59,7 +58,7 @@ def mint(
         for profile in profiles
         for wish in missing_links(ledger.meetings.origins(profile.accounts), links, profile, begun)
     )
-    minting = _LinkRun(sources, minter, ledger, clock, progress, outages or Outages({}, clock))
+    minting = _LinkRun(sources, makers, ledger, clock, progress, outages or Outages({}, clock))
     minting.make(wanted, workers)
     return minting.runs()
 
@@ -83,12 +82,11 @@ class _LinkRequest(Struct, order=True):
 
 
 class _ServerQueue:
-    """What one server, an account's or without one OpenMeetings, is wanted for; one thread at a time works it off."""
+    """What one server, an account's or a link maker's, is wanted for; one thread at a time works it off."""
 
-    def __init__(self, account: str | None) -> None:
-        self.account = account
-        self.name = account or OPENMEETINGS
-        self.key = RunKey("mint", account) if account else RunKey("maker", OPENMEETINGS)
+    def __init__(self, key: RunKey) -> None:
+        self.key = key
+        self.account = key.name if key.kind == "mint" else None
         self.ways: list[_LinkRequest] = []
         self.busy = False
         self.begun: datetime | None = None
@@ -105,19 +103,19 @@ class _LinkRun:
     def __init__(
         self,
         sources: Mapping[str, Source],
-        minter: LinkMaker | None,
+        makers: Mapping[str, LinkMaker],
         ledger: MintLedger,
         clock: Callable[[], datetime],
         progress: Progress,
         outages: Outages,
     ) -> None:
         self._sources = sources
-        self._minter = minter
+        self._makers = makers
         self._ledger = ledger
         self._clock = clock
         self._progress = progress
         self._outages = outages
-        self._lines: dict[str | None, _ServerQueue] = {}
+        self._lines: dict[RunKey, _ServerQueue] = {}
         self._lock = threading.RLock()
         self._start: Callable[[RunKey, Callable[[], None]], object] = lambda _server, _work: None
         self._ended = False
@@ -145,30 +143,30 @@ class _LinkRun:
             each.result()
 
     def _may_be_made(self, wish: MissingLink) -> bool:
-        return self._minter is not None if wish.way.maker else bool(self._sources.keys() & {*wish.accounts})
+        return wish.way.maker in self._makers if wish.way.maker else bool(self._sources.keys() & {*wish.accounts})
 
     def _begin(self, wanted: Sequence[MissingLink]) -> None:
         ways = [_LinkRequest(wish.way.maker is None, turn, wish) for turn, wish in enumerate(wanted)]
         none: list[MissingLink] = []
-        for way in sorted(ways):  # the hashes of owners first: they wait only to hear who the account is
+        for way in sorted(ways):  # link makers' first: personal ones wait only to hear who the account is
             if way.wanted.way.maker is None:
                 none += [] if self._can_be_had(way) else [way.wanted]
             elif way.wanted.whose != GUEST and way.account in self._sources:
-                self._put(way.account, way)
+                self._put(_account_key(way.account), way)
             else:
-                self._put(None, way)
+                self._put(_maker_key(way.wanted), way)
         self._save(map(_none, none), self._clock())
 
-    def _put(self, account: str | None, way: _LinkRequest) -> None:
+    def _put(self, key: RunKey, way: _LinkRequest) -> None:
         with self._lock:
-            line = self._line(account)
+            line = self._line(key)
             heappush(line.ways, way)
             if not line.busy:
                 line.busy = True
                 self._start(line.key, lambda: self._work(line))
 
-    def _line(self, account: str | None) -> _ServerQueue:
-        return self._lines.setdefault(account, _ServerQueue(account))
+    def _line(self, key: RunKey) -> _ServerQueue:
+        return self._lines.setdefault(key, _ServerQueue(key))
 
     def _work(self, line: _ServerQueue) -> None:
         try:
@@ -188,13 +186,13 @@ class _LinkRun:
         line.begun = line.begun or now
         if line.account and way.wanted.way.maker:
             if self._is_known(line, line.account) or not line.stranger:  # an outage is no word about a person
-                self._put(None, way)
+                self._put(_maker_key(way.wanted), way)
         elif now - line.begun > BUDGET:
             line.cut = True
         elif line.account:
             self._invite(line, line.account, way, now)
         else:
-            self._hash(line, way, now)
+            self._make(line, way, now)
 
     def _invite(self, line: _ServerQueue, account: str, way: _LinkRequest, now: datetime) -> None:
         """Ask an account for a guest invite; if it cannot make it, the next one may."""
@@ -206,10 +204,10 @@ class _LinkRun:
         asked, made = self._asked(line, lambda: source.invite(meeting)) if known else (False, None)
         if made is not None:
             self._save([(way.wanted, made, line.key)], now)
-            self._count(account, "invites", made=made.made)
+            self._count(line.key, way.wanted.way.links, made=made.made)
             return
         if asked:
-            self._count(account, "none")
+            self._count(line.key, "none")
         way.unasked |= not asked
         self._pass_on(way)
 
@@ -223,25 +221,26 @@ class _LinkRun:
         """Put a request into the queue of its next account. False if none is left and every one was asked."""
         while way.stop < len(way.wanted.accounts):
             if way.account in self._sources:
-                self._put(way.account, way)
+                self._put(_account_key(way.account), way)
                 return True
             way.unasked |= self._ledger.meetings.get(way.account, way.wanted.event) is not None
             way.stop += 1
         return way.unasked
 
-    def _hash(self, line: _ServerQueue, way: _LinkRequest, now: datetime) -> None:
+    def _make(self, line: _ServerQueue, way: _LinkRequest, now: datetime) -> None:
+        """Let a link maker make a link for the holder of an account, or for guests."""
         wish, account = way.wanted, way.account
-        meeting, minter = self._ledger.meetings.get(account, wish.event), self._minter
+        meeting, maker = self._ledger.meetings.get(account, wish.event), self._makers.get(line.key.name)
         person = self._ledger.accounts.identity(account) if wish.whose != GUEST else None
-        if meeting is None or minter is None or (wish.whose != GUEST and person is None):
+        if meeting is None or maker is None or (wish.whose != GUEST and person is None):
             return
         title, visitor = meeting.title, _visitor(wish, person)
-        asked, made = self._asked(line, lambda: Invite(minter.hash(wish.event, title, visitor), made=True))
+        asked, made = self._asked(line, lambda: Invite(maker.make(wish.event, title, visitor), made=True))
         if asked:
             self._save([(wish, made, line.key)], now)
-            self._count(None, "hashes" if made else "none")
+            self._count(line.key, wish.way.links if made else "none")
             if made:
-                self._count(account, "hashes")
+                self._count(_account_key(account), wish.way.links)
 
     def _is_known(self, line: _ServerQueue, account: str) -> bool:
         """Whether the person behind an account is the one whose meetings the ledger has."""
@@ -265,7 +264,7 @@ class _LinkRun:
         try:
             return True, ask()
         except Refused as error:  # this meeting's alone: the others go on
-            log.warning("%s: %s", line.name, error)
+            log.warning("%s: %s", line.key.name, error)
             return True, None
         except SyncdError as error:
             line.failed = error
@@ -280,9 +279,9 @@ class _LinkRun:
         with self._lock:
             self._done += len(links)
 
-    def _count(self, account: str | None, word: str, *, made: bool = True) -> None:
+    def _count(self, key: RunKey, word: str, *, made: bool = True) -> None:
         with self._lock:
-            self._line(account).counts[word] += made
+            self._line(key).counts[word] += made
 
     def runs(self) -> list[Run]:
         """One for every server that was asked, or that could not be."""
@@ -296,7 +295,7 @@ class _LinkRun:
                 message=str(line.failed) if line.failed else None,
                 cut_short=line.cut,
             )
-            for line in sorted(self._lines.values(), key=lambda line: line.name)
+            for line in sorted(self._lines.values(), key=lambda line: line.key.name)
             if line.counts or line.failed or line.cut
         ]
 
@@ -309,8 +308,17 @@ _Made = tuple[MissingLink, Invite | None, RunKey]
 """A link that was asked for, what there was, and who was asked."""
 
 
+def _account_key(account: str) -> RunKey:
+    return RunKey("mint", account)
+
+
+def _maker_key(wanted: MissingLink) -> RunKey:
+    assert wanted.way.maker is not None  # noqa: S101 -- else its accounts are asked
+    return RunKey("maker", wanted.way.maker)
+
+
 def _none(wanted: MissingLink) -> _Made:
-    return wanted, None, RunKey("mint", ", ".join(wanted.accounts))
+    return wanted, None, _account_key(", ".join(wanted.accounts))
 
 
 def _link(wanted: MissingLink, made: Invite | None, now: datetime) -> Link:

@@ -55,13 +55,16 @@ class Source(Protocol):
 
 
 class LinkMaker(Protocol):
-    """An OpenMeetings."""
+    """A conference server that makes links into its rooms."""
 
-    def hash(self, event: str, name: str, visitor: Visitor) -> str:
-        """A new entry hash for an event; ``name`` names its room."""
+    def make(self, event: str, title: str, visitor: Visitor) -> str:
+        """Make a link by which ``visitor`` enters the room of an event, and return its code; ``title`` names the room.
 
-    def check(self) -> None:
-        """Raise what stands in the way of making one."""
+        Raises Refused if there is none to be had for this event.
+        """
+
+    def check(self) -> str:
+        """Find out whether links could be made, and return in a few words what was tried. Raises what is in the way."""
 
 
 class Calendar(Protocol):

@@ -5,19 +5,25 @@ import json
 import sys
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from syncd.config import load
 from syncd.daemon.process import running
+from syncd.jobs.servers import connect
 from syncd.plan.links import WAYS
 from tests.bench.measuring import say
 
 SETTLED = 20.0
 
 
+def clock() -> datetime:
+    return datetime.now(UTC)
+
+
 def main() -> None:
     config, seconds = load(Path(sys.argv[1]), {}, WAYS), float(sys.argv[2])
-    with running(config, lambda: datetime.now(UTC)) as house:
+    with running(config, partial(connect, clock=clock), clock) as house:
         time.sleep(SETTLED)
         begun, cpu = datetime.now(UTC), time.process_time()
         time.sleep(seconds)

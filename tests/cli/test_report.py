@@ -86,7 +86,7 @@ def test_status_has_the_agreed_shape_and_hides_nothing_that_needs_a_person(tmp_p
         Syncing(1, NOW - DAY, daemon=True),
     )
     assert status == STATUS
-    lines = report.status_lines(status, NOW + timedelta(minutes=3))
+    lines = report.status_lines(status, report.maker_labels(config), NOW + timedelta(minutes=3))
     assert lines[0] == "Something needs a look: The daemon is running."
     assert "calendar team  held" in lines[3]
     assert "would delete 30 of 40: syncd confirm team" in lines[3]
@@ -112,7 +112,7 @@ def test_what_syncd_runs_of_its_own_is_shown_only_when_it_is_not_well(tmp_path: 
             "message": "an unforeseen KeyError",
         }
     }
-    lines = report.status_lines(failed, NOW)
+    lines = report.status_lines(failed, report.maker_labels(config), NOW)
     assert lines[0].startswith("Something needs a look:")
     assert [line.split() for line in lines if line.startswith("syncd ")] == [
         ["syncd", kind, "needs_you", "24", "h", "ago", "an", "unforeseen", "KeyError"]

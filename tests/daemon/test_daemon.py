@@ -48,7 +48,7 @@ class SlowSource(MemorySource):
 
 def test_a_stop_waits_for_the_step_in_hand_which_may_still_ring_others(tmp_path: Path) -> None:
     config, source, calendar = configure(tmp_path, openmeetings=False), SlowSource(), MemoryCalendar("team")
-    remotes = Servers({"work": source}, None, {"team": calendar}, lambda: None)
+    remotes = Servers({"work": source}, {}, {"team": calendar}, lambda: None)
     with Ledger.open(tmp_path / "state") as ledger:
         daemon = Daemon(config, ledger, remotes, clock, StopRequest())
         daemon.start()
@@ -70,7 +70,7 @@ def test_accounts_on_a_slow_host_hold_no_account_on_another_up(tmp_path: Path) -
     with Ledger.open(config.state) as ledger:
         for name, source in (*slow.items(), ("other", other)):
             source.person = Identity("https://id.example.org", name, f"u-{name}", "Alice", "Adams")
-        daemon = Daemon(config, ledger, Servers({**slow, "other": other}, None, {}, lambda: None), clock, StopRequest())
+        daemon = Daemon(config, ledger, Servers({**slow, "other": other}, {}, {}, lambda: None), clock, StopRequest())
         daemon.start()
         try:
             (run,) = daemon.pull("other")
@@ -98,7 +98,7 @@ def test_commands_ask_a_daemon_that_lists_the_whole_window_for_them(tmp_path: Pa
         MemorySource(meeting(day=10)),
         MemoryCalendar("team"),
     )
-    remotes = Servers({"work": source}, None, {"team": calendar}, lambda: None)
+    remotes = Servers({"work": source}, {}, {"team": calendar}, lambda: None)
     with Ledger.open(tmp_path / "state") as ledger:
         daemon = Daemon(config, ledger, remotes, clock, StopRequest())
         daemon.start()

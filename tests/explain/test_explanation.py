@@ -18,6 +18,7 @@ from syncd.explain.facts import Destination, Explanation, Pending, SeenBy
 from syncd.ledger.ledger import Ledger
 from syncd.model import Decision, Feed, Override, Placement, Profile, Run, RunKey, When
 from syncd.plan.deletions import Delete, Forget, Hold
+from syncd.plan.links import WAYS
 from syncd.sync.feed import build_feed
 from tests.support.configuration import configuration_text, read_configuration
 from tests.support.meetings import DAY, HOUR, NOW, meeting
@@ -449,7 +450,7 @@ def test_a_link_for_another_room_is_told_to_be_outdated(desk: Desk) -> None:
 def test_every_state_of_a_placement_has_its_words(state: str, words: str) -> None:
     place = Placement("team", "e1", "syncd-e1.ics", None, 3, "d", NOW, None, state)  # type: ignore[arg-type]
     stand = Destination(kind="push", name="team", accounts=("work",), place=replace(place, edited=True))
-    said = [" ".join(line.split()) for line in lines(Explanation("e1", (), (), (stand,), ()))]
+    said = [" ".join(line.split()) for line in lines(Explanation("e1", WAYS, (), (), (stand,), ()))]
     assert f"calendar team entry {words}" in said
     assert ("note somebody edited it there; what they added stays" in said) == (state == "placed")
 
@@ -458,7 +459,7 @@ def test_no_line_is_longer_than_a_terminal(desk: Desk) -> None:
     desk.house.sync()
     message = "the server answers what nobody understands, " * 6
     stand = Destination(kind="push", name="team", trouble=message, next=Pending(problem=message))
-    for shown in (desk.explain("e1"), Explanation("e1", (SeenBy("work", meeting=meeting()),), (), (stand,), ())):
+    for shown in (desk.explain("e1"), Explanation("e1", WAYS, (SeenBy("work", meeting=meeting()),), (), (stand,), ())):
         assert max(len(line) for line in lines(shown)) <= 100
 
 

@@ -50,7 +50,7 @@ class Office:
         )
         self.ledger = Ledger.open(self.config.state)
         self.rung: list[RunKey] = []
-        remotes = Servers(self.sources, self.minter, self.calendars, lambda: None)
+        remotes = Servers(self.sources, {"openmeetings": self.minter}, self.calendars, lambda: None)
         self.jobs = Jobs(
             self.config,
             self.ledger,
@@ -296,7 +296,7 @@ def test_what_a_locked_ledger_could_not_note_of_the_links_is_not_told_for_ever(t
     office.ledger.close()
     database = LockedDatabase(office.config.state)
     office.ledger = ledger = Ledger(database)
-    remotes = Servers(office.sources, office.minter, office.calendars, lambda: None)
+    remotes = Servers(office.sources, {"openmeetings": office.minter}, office.calendars, lambda: None)
     jobs = Jobs(office.config, ledger, remotes, lambda: office.now, workers=1)
     jobs.pull("a0")
     database.locked = True
@@ -330,7 +330,7 @@ def test_a_slow_host_holds_no_account_on_another_up(tmp_path: Path) -> None:
     config = configure(tmp_path, accounts=urls, calendars={})
     sources = {name: Waiting(name, gate, opens=name == "other") for name in urls}
     with Ledger.open(config.state) as ledger:
-        runs = Jobs(config, ledger, Servers(sources, None, {}, lambda: None), lambda: NOW).run_all()
+        runs = Jobs(config, ledger, Servers(sources, {}, {}, lambda: None), lambda: NOW).run_all()
     assert {run.key.name: run.state for run in runs if run.key.kind == "pull"} == dict.fromkeys(urls, "ok")
 
 
@@ -348,7 +348,7 @@ def test_links_of_all_servers_are_made_side_by_side_on_one_ledger(tmp_path: Path
 
 def test_the_daemon_does_at_once_what_waits_for_a_host_that_answers_again(office: Office) -> None:
     scheduler = SingleThread()
-    remotes = Servers(office.sources, office.minter, office.calendars, lambda: None)
+    remotes = Servers(office.sources, {"openmeetings": office.minter}, office.calendars, lambda: None)
     daemon = Daemon(
         office.config, office.ledger, remotes, lambda: office.now, StopRequest(), scheduler=scheduler, workers=1
     )

@@ -105,7 +105,7 @@ def test_nothing_is_asked_at_construction(recent: World) -> None:
 def test_everybody_enters_as_themselves_whoever_comes_first(world: World, order: tuple[int, ...]) -> None:
     visitors = (ALICE, BOB, GUEST)
     with world.client() as client:
-        codes = [client.hash(EVENT, TITLE, visitor) for visitor in visitors]
+        codes = [client.make(EVENT, TITLE, visitor) for visitor in visitors]
     assert len(set(codes)) == 3
     for _ in range(2):  # and again, as a calendar's link is opened every week
         for number in order:
@@ -119,9 +119,9 @@ def test_everybody_enters_as_themselves_whoever_comes_first(world: World, order:
 
 def test_links_can_be_made_after_one_was_opened_and_open_after_a_day(world: World) -> None:
     with world.client() as client:
-        first = client.hash(EVENT, TITLE, ALICE)
+        first = client.make(EVENT, TITLE, ALICE)
         world.open(first)
-        second = client.hash(EVENT, TITLE, BOB)
+        second = client.make(EVENT, TITLE, BOB)
     world.clock.now += timedelta(days=1)
     world.open(second)
     world.open(first)
@@ -131,7 +131,7 @@ def test_links_can_be_made_after_one_was_opened_and_open_after_a_day(world: Worl
 def test_a_hash_is_a_login_a_room_and_a_hash_and_the_login_is_learnt_once(world: World) -> None:
     with world.client() as client:
         for visitor in (ALICE, BOB):
-            client.hash(EVENT, TITLE, visitor)
+            client.make(EVENT, TITLE, visitor)
     rest = ["GET room", "POST user/hash"]
     if world.server.version == "9.0.0":
         assert world.asked() == ["POST user/login", *rest] * 2
@@ -144,14 +144,14 @@ def test_a_server_that_is_upgraded_meanwhile_is_learnt_anew(recent: World) -> No
         recent.traffic.fail(f"{SERVICES}/user/login", status=405, method="POST")
         recent.traffic.fail(f"{SERVICES}/user/login", status=405, method="GET")
         with pytest.raises(NeedsYou, match="405"):
-            client.hash(EVENT, TITLE, ALICE)
-        assert client.hash(EVENT, TITLE, ALICE)
+            client.make(EVENT, TITLE, ALICE)
+        assert client.make(EVENT, TITLE, ALICE)
 
 
 def test_links_are_made_one_after_the_other_whoever_asks(recent: World) -> None:
     with recent.client() as client, ThreadPoolExecutor(4) as threads:
         visitors = [Visitor(f"u-{number}", f"N{number}") for number in range(8)]
-        codes = list(threads.map(lambda visitor: client.hash(EVENT, TITLE, visitor), visitors))
+        codes = list(threads.map(lambda visitor: client.make(EVENT, TITLE, visitor), visitors))
     assert recent.asked() == ["POST user/login", "GET room", "POST user/hash"] * 8
     assert len({made.sid for made in recent.server.hashes}) == 8
     by_code = {made.code: made.visitor.external_id for made in recent.server.hashes}
@@ -164,9 +164,9 @@ def _made_rooms(server: Server) -> list[Room]:
 
 def test_an_event_has_one_room_and_another_event_another(world: World) -> None:
     with world.client(capacity=30) as client:
-        client.hash(EVENT, TITLE, ALICE)
-        client.hash(EVENT, "renamed", BOB)
-        client.hash(OTHER, TITLE, BOB)
+        client.make(EVENT, TITLE, ALICE)
+        client.make(EVENT, "renamed", BOB)
+        client.make(OTHER, TITLE, BOB)
     rooms = _made_rooms(world.server)
     assert [(room.external_type, room.external_id) for room in rooms] == [("syncd", EVENT), ("syncd", OTHER)]
     assert {(room.type, room.name, room.capacity) for room in rooms} == {("CONFERENCE", TITLE, 30)}
@@ -175,8 +175,8 @@ def test_an_event_has_one_room_and_another_event_another(world: World) -> None:
 
 def test_a_room_that_is_given_is_the_room_of_everything(world: World) -> None:
     with world.client(room=3) as client:
-        client.hash(EVENT, TITLE, ALICE)
-        client.hash(OTHER, TITLE, GUEST)
+        client.make(EVENT, TITLE, ALICE)
+        client.make(OTHER, TITLE, GUEST)
     assert not _made_rooms(world.server)
     assert [(made.room, made.multiple, made.moderator) for made in world.server.hashes] == [
         (3, True, True),
@@ -186,8 +186,8 @@ def test_a_room_that_is_given_is_the_room_of_everything(world: World) -> None:
 
 def test_a_visitor_without_a_name_or_an_id_is_the_event_and_nameless(recent: World) -> None:
     with recent.client() as client:
-        client.hash(EVENT, TITLE, GUEST)
-        client.hash(EVENT, TITLE, Visitor(""))
+        client.make(EVENT, TITLE, GUEST)
+        client.make(EVENT, TITLE, Visitor(""))
     for made in recent.server.hashes:
         assert (made.visitor.external_id, made.visitor.firstname, made.visitor.lastname) == (EVENT, "", "")
 
@@ -198,7 +198,7 @@ def test_a_visitor_without_a_name_or_an_id_is_the_event_and_nameless(recent: Wor
 def test_titles_that_are_traps_name_their_room(world: World, title: str) -> None:
     with world.client() as client:
         for _ in range(2):
-            client.hash(EVENT, title, ALICE)
+            client.make(EVENT, title, ALICE)
     assert [room.name for room in _made_rooms(world.server)] == [title]
 
 
@@ -208,7 +208,7 @@ def test_any_title_names_its_room_as_far_as_the_database_takes_it() -> None:
         @given(st.one_of(st.text(), st.text("aü€😀", min_size=250, max_size=300)))
         def law(title: str) -> None:
             world.server.rooms.clear()
-            client.hash(EVENT, title, GUEST)
+            client.make(EVENT, title, GUEST)
             [name] = [room.name for room in world.server.rooms.values()]
             units = len(name.encode("utf-16-le")) // 2
             assert title.startswith(name)
@@ -223,7 +223,7 @@ def test_any_name_of_a_visitor_arrives_as_it_is() -> None:
 
         @given(st.text(), st.text(), st.booleans())
         def law(firstname: str, lastname: str, moderator: bool) -> None:
-            code = client.hash(EVENT, TITLE, Visitor("u", firstname, lastname, moderator))
+            code = client.make(EVENT, TITLE, Visitor("u", firstname, lastname, moderator))
             made = world.server.hashes[-1]
             assert (made.code, made.visitor.firstname, made.visitor.lastname) == (code, firstname, lastname)
             assert (made.moderator, made.multiple) == (moderator, True)
@@ -233,7 +233,12 @@ def test_any_name_of_a_visitor_arrives_as_it_is() -> None:
 
 def _wrong(client: OpenMeetings) -> list[str]:
     told = []
-    for ask in (lambda: client.hash(EVENT, TITLE, ALICE), lambda: client.hash(OTHER, TITLE, BOB), client.check):
+    asks: tuple[Callable[[], str], ...] = (
+        lambda: client.make(EVENT, TITLE, ALICE),
+        lambda: client.make(OTHER, TITLE, BOB),
+        client.check,
+    )
+    for ask in asks:
         with pytest.raises(LoginRefused) as raised:
             ask()
         told.append(str(raised.value))
@@ -259,21 +264,21 @@ def test_an_account_that_may_not_says_what_it_lacks_and_heals(
     world.server.add_user("syncd", PASSWORD, rights, groups)
     with world.client() as client:
         with pytest.raises(LoginRefused, match=words):
-            client.hash(EVENT, TITLE, ALICE)
+            client.make(EVENT, TITLE, ALICE)
         world.server.add_user("syncd", PASSWORD)
-        assert client.hash(EVENT, TITLE, ALICE)
+        assert client.make(EVENT, TITLE, ALICE)
 
 
 def test_a_session_that_ended_is_renewed_once(recent: World) -> None:
     gone = '{"serviceResult":{"message":"error.notallowed","type":"ERROR"}}'
     with recent.client() as client:
         recent.traffic.fail(f"{SERVICES}/user/hash", status=500, body=gone, content_type="application/json")
-        assert client.hash(EVENT, TITLE, ALICE)
+        assert client.make(EVENT, TITLE, ALICE)
         assert recent.asked().count("POST user/login") == 2
         recent.traffic.clear()
         recent.traffic.fail(f"{SERVICES}/user/hash", status=500, body=gone, content_type="application/json", times=2)
         with pytest.raises(LoginRefused, match="Login and SOAP"):
-            client.hash(EVENT, TITLE, ALICE)
+            client.make(EVENT, TITLE, ALICE)
         assert recent.asked().count("POST user/login") == 2
     assert len(_made_rooms(recent.server)) == 1
 
@@ -312,7 +317,7 @@ def test_every_bad_answer_has_its_class_and_tells_nothing_of_its_text(
 ) -> None:
     recent.traffic.fail(f"{SERVICES}/{path}", status=status, body=body, content_type="text/html", times=2)
     with recent.client() as client, caplog.at_level(logging.DEBUG), pytest.raises(error) as raised:
-        client.hash(EVENT, TITLE, ALICE)
+        client.make(EVENT, TITLE, ALICE)
     assert "openmeetings" in str(raised.value)
     assert not _secrets(recent, str(raised.value) + _logged(caplog))
 
@@ -322,12 +327,12 @@ def test_after_trouble_it_goes_on(recent: World) -> None:
         for path in ("user/login", "room/", "user/hash"):
             recent.traffic.fail(f"{SERVICES}/{path}", status=503, headers={"retry-after": "120"})
             with pytest.raises(Unavailable) as raised:
-                client.hash(EVENT, TITLE, ALICE)
+                client.make(EVENT, TITLE, ALICE)
             assert raised.value.retry_after == 120
             recent.traffic.cut(f"{SERVICES}/{path}")
             with pytest.raises(Unavailable):
-                client.hash(EVENT, TITLE, ALICE)
-        assert client.hash(EVENT, TITLE, ALICE)
+                client.make(EVENT, TITLE, ALICE)
+        assert client.make(EVENT, TITLE, ALICE)
     assert len(_made_rooms(recent.server)) == 1
 
 
@@ -335,8 +340,8 @@ def test_what_is_refused_names_its_event(recent: World) -> None:
     recent.traffic.fail(f"{SERVICES}/room", status=500, body=JAVA, content_type="application/json")
     with recent.client() as client:
         with pytest.raises(Refused, match=EVENT):
-            client.hash(EVENT, TITLE, ALICE)
-        assert client.hash(OTHER, TITLE, ALICE)
+            client.make(EVENT, TITLE, ALICE)
+        assert client.make(OTHER, TITLE, ALICE)
 
 
 def test_a_server_that_is_away_or_silent_is_unavailable() -> None:
@@ -344,11 +349,11 @@ def test_a_server_that_is_away_or_silent_is_unavailable() -> None:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/openmeetings"
         client = OpenMeetings(url=url, username="syncd", password=lambda: PASSWORD, clock=Clock(), deadline=0.05)
         with pytest.raises(Unavailable, match="in time"):
-            client.hash(EVENT, TITLE, ALICE)
+            client.make(EVENT, TITLE, ALICE)
         client.close()
     client = OpenMeetings(url=url, username="syncd", password=lambda: PASSWORD, clock=Clock())
     with pytest.raises(Unavailable, match="cannot be reached"):
-        client.hash(EVENT, TITLE, ALICE)
+        client.make(EVENT, TITLE, ALICE)
     client.close()
 
 
@@ -410,8 +415,8 @@ def test_neither_log_nor_message_tells_a_secret(
     told = ""
     with world.client() as client, caplog.at_level(logging.DEBUG):
         try:
-            world.open(client.hash(EVENT, TITLE, ALICE))
-            client.hash(EVENT, TITLE, BOB)
+            world.open(client.make(EVENT, TITLE, ALICE))
+            client.make(EVENT, TITLE, BOB)
         except SyncdError as error:
             told = f"{error!r} {error.__cause__!r} {client!r}"
     assert not _secrets(world, told + _logged(caplog))

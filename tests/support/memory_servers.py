@@ -241,17 +241,17 @@ class MemorySource:
 
 
 class MemoryMinter:
-    """An OpenMeetings that notes whom it made a hash for."""
+    """A link maker that notes for whom it made a link."""
 
     def __init__(self) -> None:
         self.made: list[tuple[str, Visitor]] = []
         self.broken: SyncdError | None = None
 
-    def hash(self, event: str, name: str, visitor: Visitor) -> str:  # noqa: ARG002
+    def make(self, event: str, title: str, visitor: Visitor) -> str:  # noqa: ARG002
         if self.broken:
             raise self.broken
         self.made.append((event, visitor))
         return f"hash-{len(self.made)}"
 
-    def check(self) -> None:
-        return
+    def check(self) -> str:
+        return ""

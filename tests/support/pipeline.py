@@ -54,7 +54,8 @@ class House:
         return pull("work", self.source, self.ledger, LISTING, self.now)
 
     def mint(self) -> list[Run]:
-        return mint([self.profile], {"work": self.source}, self.minter, self.ledger, self.clock, silent)
+        makers = {"openmeetings": self.minter}
+        return mint([self.profile], {"work": self.source}, makers, self.ledger, self.clock, silent)
 
     def clock(self) -> datetime:
         """Now; every look at the clock moves it by ``tick``."""

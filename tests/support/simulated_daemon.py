@@ -183,9 +183,9 @@ class Minter(MemoryMinter):
         super().__init__()
         self._weather = weather
 
-    def hash(self, event: str, name: str, visitor: Visitor) -> str:
+    def make(self, event: str, title: str, visitor: Visitor) -> str:
         self._weather.meet("openmeetings", "hash")
-        return super().hash(event, name, visitor)
+        return super().make(event, title, visitor)
 
 
 class WeatheredCalendar(MemoryCalendar):
@@ -225,7 +225,7 @@ class Simulation:
         self.ledger = Ledger(HastyDatabase(config.state, patience=0.0))
         self.heap = Heap(self.time)
         self.looks = 0
-        self._connected = connected or Servers(self.accounts, self.minter, {}, lambda: None)
+        self._connected = connected or Servers(self.accounts, {"openmeetings": self.minter}, {}, lambda: None)
         self.daemon = Daemon(
             config,
             self.ledger,

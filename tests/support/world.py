@@ -152,9 +152,9 @@ class Minter(MemoryMinter):
         super().__init__()
         self.faults = Faults()
 
-    def hash(self, event: str, name: str, visitor: Visitor) -> str:
+    def make(self, event: str, title: str, visitor: Visitor) -> str:
         with self.faults.met("hash"):
-            return super().hash(event, name, visitor)
+            return super().make(event, title, visitor)
 
 
 class Place(Protocol):
@@ -372,7 +372,7 @@ class World:
         )
         remotes = Servers(
             {self.names[name]: account for name, account in self.accounts.items()},
-            self.minter,
+            {"openmeetings": self.minter},
             {self.names[name]: desk for name, desk in self.desks.items()},
             lambda: None,
         )

@@ -63,7 +63,7 @@ class Town:
         runs = mint(
             [self.profile, replace(self.profile, accounts=self.profile.accounts[::-1])],
             self.sources,
-            self.minter,
+            {"openmeetings": self.minter},
             self.ledger,
             lambda: self.now,
             silent,
@@ -116,9 +116,9 @@ class SlowMinter(MemoryMinter):
         self._town = town
         self._takes = takes
 
-    def hash(self, event: str, name: str, visitor: Visitor) -> str:
+    def make(self, event: str, title: str, visitor: Visitor) -> str:
         self._town.now += self._takes
-        return super().hash(event, name, visitor)
+        return super().make(event, title, visitor)
 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), LoginRefused("no"), NeedsYou("what now")])
@@ -149,9 +149,9 @@ class Waiting(MemoryMinter):
         super().__init__()
         self._happened = happened
 
-    def hash(self, event: str, name: str, visitor: Visitor) -> str:
+    def make(self, event: str, title: str, visitor: Visitor) -> str:
         assert self._happened.wait(PATIENCE)
-        return super().hash(event, name, visitor)
+        return super().make(event, title, visitor)
 
 
 class Telling(MemorySource):
@@ -331,10 +331,10 @@ def test_an_account_of_which_nobody_is_known_makes_no_link(memory: Ledger) -> No
 @pytest.mark.parametrize("broken", ["the first", "none"])
 def test_a_refusal_is_one_meetings_alone(town: Town, broken: str) -> None:
     class Refusing(MemoryMinter):
-        def hash(self, event: str, name: str, visitor: Visitor) -> str:
+        def make(self, event: str, title: str, visitor: Visitor) -> str:
             if event == "e1" and broken == "the first":
                 raise Refused("event e1: openmeetings refuses it")
-            return super().hash(event, name, visitor)
+            return super().make(event, title, visitor)
 
     town.minter = Refusing()
     run = town.mint()["openmeetings"]
@@ -371,7 +371,7 @@ def test_a_stop_ends_all_lines_and_what_was_made_is_kept(town: Town) -> None:
         mint(
             [town.profile],
             town.sources,
-            town.minter,
+            {"openmeetings": town.minter},
             town.ledger,
             lambda: town.now,
             stop,
