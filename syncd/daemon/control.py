@@ -43,7 +43,7 @@ class Commands(Protocol):
         """Let a held deletion pass: how many entries (0 if none was held), and the runs that carried it out."""
 
     def unsaved(self) -> list[Run]:
-        """The runs that could not be saved in the ledger, and so are known to the daemon alone."""
+        """The runs that could not be saved in the ledger, and so are only in the daemon."""
 
 
 class ControlServer:

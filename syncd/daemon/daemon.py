@@ -36,32 +36,32 @@ class Daemon:
         self,
         config: Config,
         ledger: Ledger,
-        remotes: Servers,
+        servers: Servers,
         clock: Callable[[], datetime],
-        ending: StopRequest,
+        stop_request: StopRequest,
         *,
         scheduler: Scheduler | None = None,
         workers: int = IN_FLIGHT,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._ending = ending
+        self._stop_request = stop_request
         self._clock = clock
         self._ledger = ledger
         self._jobs = Jobs(
             config,
             ledger,
-            remotes,
+            servers,
             clock,
-            lambda _name, _done, _total: ending.check(),
+            lambda _name, _done, _total: stop_request.check(),
             workers=workers,
             jitter=jitter,
             recovered=self._run_soon,
         )
         self._runs: dict[RunKey, list[Run]] = {}
-        self._whole: set[str] = set()
-        self._waiting: list[str] = []
-        self._pulls = [RunKey("pull", name) for name in remotes.sources]
-        self._pushes = [RunKey("push", name) for name in remotes.calendars]
+        self._full: set[str] = set()  # accounts whose next pull lists the whole window
+        self._awaited: list[str] = []  # accounts for which a command waits, as often as there are commands
+        self._pulls = [RunKey("pull", name) for name in servers.sources]
+        self._pushes = [RunKey("push", name) for name in servers.calendars]
         jobs: dict[RunKey, Callable[[], list[Run]]] = {
             **{key: partial(self._pull, key.name) for key in self._pulls},
             LINKS: self._make_links,
@@ -93,7 +93,7 @@ class Daemon:
 
         At start, and after the clock jumped: earlier "next try" times no longer mean anything.
         """
-        self._whole.update(key.name for key in self._pulls)
+        self._full.update(key.name for key in self._pulls)
         for key in self._pulls:
             self._tasks[key].run_soon()
         self._follow_pull()
@@ -101,7 +101,7 @@ class Daemon:
 
     def stop(self) -> None:
         """Stop: every job finishes the step in hand, nothing new begins."""
-        self._ending.stop()
+        self._stop_request.stop()
         self._scheduler.shutdown()
 
     def sync(self) -> list[Run]:
@@ -141,16 +141,16 @@ class Daemon:
     def _list_and_wait(self, pulls: Sequence[RunKey]) -> list[Run]:
         """The runs of pulls with a full listing.
 
-        Every pull of these accounts lists in full until then: one that has just begun and does not yet know whether
-        to, must not take the wish from the one that is waited for.
+        Every pull of these accounts lists in full until then. Otherwise one that has just begun, and is not the one
+        that is waited for, could take the request for a full listing.
         """
         names = [key.name for key in pulls]
-        self._waiting += names
+        self._awaited += names
         try:
             return self._run_and_wait(pulls)
         finally:
             for name in names:
-                self._waiting.remove(name)
+                self._awaited.remove(name)
 
     def _run_and_wait(self, keys: Sequence[RunKey]) -> list[Run]:
         """The runs of tasks that are run now. Raises Stopped if the daemon ends meanwhile."""
@@ -164,9 +164,9 @@ class Daemon:
         self._tasks.get(key, self._tasks[LINKS]).run_soon()
 
     def _pull(self, account: str) -> list[Run]:
-        whole = account in self._whole or account in self._waiting
-        self._whole.discard(account)
-        run = self._jobs.pull(account, soon=not whole)
+        full = account in self._full or account in self._awaited
+        self._full.discard(account)
+        run = self._jobs.pull(account, soon=not full)
         if run.counts.get("changed") or run.counts.get("gone") or run.scope == "everything":
             self._follow_pull()
         return [run]

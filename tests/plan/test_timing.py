@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import syncd
 from syncd.model import Link, Run, RunKey, RunKind
 from syncd.plan.timing import (
     LONGEST_WAIT,
@@ -144,3 +147,12 @@ def test_the_first_of_several_runs_counts_and_those_that_are_never_due_do_not() 
     runs = [Run(RunKey("mint", name), NOW, next_try=NOW + after) for name, after in (("a", DAY), ("b", HOUR))]
     assert soonest([never, *runs]) == NOW + HOUR
     assert soonest([never]) is None
+
+
+def test_nothing_else_says_when_a_run_is_made_again() -> None:
+    house = Path(syncd.__file__).parent
+    texts = {str(path.relative_to(house)): path.read_text(encoding="utf-8") for path in house.rglob("*.py")}
+    saying = {
+        path for path, text in texts.items() if re.search(r"\bnext_try=|\bbackoff\(|\bretry_at\(|\bnext_run\(", text)
+    }
+    assert saying == {"plan/timing.py", "jobs/outcome.py", "ledger/history.py"}  # history reads what was said
