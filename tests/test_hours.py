@@ -20,11 +20,13 @@ from syncd.plan.links import WAYS
 from syncd.plan.timing import LONGEST_WAIT
 from tests.support.configuration import configure
 from tests.support.meetings import DAY, HOUR, NOW, meeting
+from tests.support.occurrences import occurrences, shown_by
 from tests.support.simulated_daemon import Simulation, Time, calm
 
 ACCOUNTS = {name: f'url = "https://{name}.example.org"' for name in ("alice", "bob")}
 CALENDARS = {"team": 'accounts = ["alice", "bob"]'}
 MINUTE = timedelta(minutes=1)
+SHOWN = 100 * DAY
 STEP = 5 * MINUTE
 ROUND = 2 * MINUTE
 """Within this an account that fails is asked, and said to fail; a calendar is within an hour, when it is looked at."""
@@ -48,13 +50,14 @@ def world(tmp_path: Path) -> Iterator[Simulation]:
 
 def assert_agrees(world: Simulation) -> None:
     """The calendar has what the ledger has, and that is what the accounts have; each entry was made once."""
-    wanted = world.wanted(world.accounts)
+    wanted = world.wanted(list(world.accounts))
     profile = world.daemon._jobs.profiles["team"].key
     entries = {event: entry for event, entry in world.ledger.entries.of(profile).items() if entry.inputs}
     placed = world.ledger.placements.of("team")
     assert world.shown("team").keys() == placed.keys() == entries.keys() == wanted.keys()
     assert all(placed[event].digest == entries[event].digest for event in wanted)
-    assert all((each := entries[event].inputs) and each.digest == wanted[event].digest for event in wanted)
+    for event, each in wanted.items():
+        assert shown_by(world.shown("team")[event], NOW, NOW + SHOWN) == occurrences(each, NOW, NOW + SHOWN) != set()
     assert all(place.state == "placed" for place in placed.values())
     made = Counter((event, visitor.external_id) for event, visitor in world.minter.made)
     assert set(made.values()) == {1}

@@ -18,8 +18,8 @@ from starlette.types import ASGIApp
 
 from syncd.demo.openmeetings import CONTEXT
 from syncd.demo.serve import Served
-from syncd.ical.mark import read_mark
 from syncd.ledger.ledger import Ledger
+from tests.support.calendar_objects import digest_in, revision_of
 from tests.support.calendar_servers import Server, radicale
 from tests.support.end_to_end import Town
 from tests.support.kill_points import LEDGER, Behind, Death, Done, Gate, Moment, Reaper
@@ -161,8 +161,8 @@ class Trial:
             placed = {each.href: each for each in ledger.placements.of("team").values()}
         yield from (f"{href} is only in one of them" for href in objects.keys() ^ placed.keys())
         for href in objects.keys() & placed.keys():
-            mark, place = read_mark(objects[href]), placed[href]
-            if mark is None or (mark.revision, mark.digest, place.state) != (place.revision, place.digest, "placed"):
+            body, place = objects[href], placed[href]
+            if (revision_of(body), digest_in(body), place.state) != (place.revision, place.digest, "placed"):
                 yield f"{href} is not as the ledger has it"
 
     def damage(self) -> str | None:

@@ -8,7 +8,6 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
-from functools import lru_cache
 
 from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
@@ -24,19 +23,16 @@ from msgspec.structs import replace
 
 from syncd.config.profiles import feed_profile
 from syncd.errors import BadAnswer, LoginRefused, Refused, SyncdError, Unavailable
-from syncd.ical.mark import read_mark
-from syncd.ical.meaning import meaning, moment
-from syncd.ical.reading import read_calendar
-from syncd.ical.recurrence import occurrences
 from syncd.ical.render import render
-from syncd.model import GUEST, Meeting, Override, Profile, Run, When, overlaps
+from syncd.model import GUEST, Meeting, Override, Profile, Run, When
 from syncd.plan.addresses import ways_in
 from syncd.plan.links import Origin
-from syncd.plan.pull import known_as
 from tests.support import calendar_servers
+from tests.support.calendar_objects import content_of, digest_in, events_of, has_people, uid_of
 from tests.support.meetings import DAY, HOUR, meeting
+from tests.support.occurrences import last_end, occurrences, shown_by, starts, touches
 from tests.support.pipeline import House
-from tests.support.world import Desk, MemoryPlace, Place, ServerPlace, World, in_events, is_live, uid_of, unfolded
+from tests.support.world import Desk, MemoryPlace, Place, ServerPlace, World, in_events, is_live, unfolded
 
 PICK = st.sampled_from([0, 0, 0, 1, 1, 2, 3, 5, 8])  # much happens to few
 TITLES = st.sampled_from(["Jour fixe", "Büro, 3;4", "Plan \\ B", "Retro " * 20])
@@ -60,6 +56,7 @@ OUTAGES: st.SearchStrategy[SyncdError] = st.sampled_from(
 RULES = st.tuples(st.sampled_from(["restore", "keep"]), st.sampled_from(["respect", "restore"]))
 ALARM = b"BEGIN:VALARM\r\nACTION:DISPLAY\r\nDESCRIPTION:x\r\nTRIGGER:-PT5M\r\nEND:VALARM\r\n"
 ADDITIONS = st.sampled_from([b"COLOR:red\r\n", b"CATEGORIES:MINE\r\n", ALARM, b"X-THEIRS:1\r\n"])
+SHOWN = 60 * DAY
 OURS = ("SUMMARY", "DESCRIPTION", "DTSTART", "DTEND", "RRULE", "EXDATE", "LOCATION", "URL", "CONFERENCE", "STATUS")
 
 
@@ -67,26 +64,16 @@ def uids(desk: Desk) -> set[str]:
     return {uid_of(body) for body in desk.place.objects().values()}
 
 
-@lru_cache(maxsize=10_000)
-def what_is_ours(body: bytes) -> dict[str, dict[str, tuple[str, ...]]]:
+def what_is_ours(body: bytes) -> dict[str, dict[str, list[str]]]:
     """What an object says of what syncd writes, by occurrence."""
-    calendar = read_calendar(body)
-    assert calendar
-    result = {}
-    for event in calendar.parts:
-        if event.name == "VEVENT":
-            key = next(map(moment, event.named("RECURRENCE-ID")), "")
-            assert key not in result, "an occurrence is told twice"
-            result[key] = {name: told for name, told in meaning(event).items() if name in OURS}
-    return result
+    found = {}
+    for key, said in content_of(body).items():
+        found[key] = {name: values for name, values in said.items() if name in OURS}
+    return found
 
 
 def summary(body: bytes) -> str:
-    calendar = read_calendar(body)
-    assert calendar
-    events = [part for part in calendar.parts if part.name == "VEVENT" and not part.named("RECURRENCE-ID")]
-    value = events[0].named("SUMMARY")[0].value if events else ""
-    return value.replace("\\,", ",").replace("\\;", ";").replace("\\\\", "\\")
+    return next((str(each["SUMMARY"]) for each in events_of(body) if "RECURRENCE-ID" not in each), "")
 
 
 def summary_as(each: bytes, title: bytes) -> bytes:
@@ -225,14 +212,10 @@ class Story(RuleBasedStateMachine):
     def with_override(self, each: Meeting, which: int, how: str) -> Meeting:
         if not each.recurrence or each.start is None:
             return each
-        plain = replace(each, overrides=())
-        window = self.world.window()
-        days = occurrences(plain, replace(window, since=each.start.utc, until=each.start.utc + 30 * DAY))
-        if not days:
+        planned = starts(each, each.start.utc, each.start.utc + 30 * DAY)
+        if not planned:
             return each
-        first = days[which % len(days)][0]
-        utc = each.start.utc.replace(year=first.year, month=first.month, day=first.day)
-        original = When(first if hasattr(first, "hour") else utc, each.start.zone)  # type: ignore[arg-type]
+        original = When(planned[which % len(planned)], each.start.zone)
         rest = tuple(one for one in each.overrides if one.original != original)
         match how:
             case "cancelled":
@@ -389,7 +372,7 @@ class Story(RuleBasedStateMachine):
         desk.trash.append((href, body))
         desk.place.delete(href)
         desk.foreign.pop(href, None)
-        desk.deleted[uid] = self.world.possible(uid, name)
+        desk.deleted[uid] = self.world.versions(uid, name)
 
     @rule(name=DESK)
     def somebody_empties_a_calendar(self, name: str) -> None:
@@ -421,20 +404,19 @@ class Story(RuleBasedStateMachine):
             return
         href, body = desk.trash[pick % len(desk.trash)]
         there = desk.place.objects()
-        mark = read_mark(body)
-        assert mark
-        if any(uid_of(each) == mark.uid for at, each in there.items() if at != href) or href in desk.foreign:
+        uid = uid_of(body)
+        if any(uid_of(each) == uid for at, each in there.items() if at != href) or href in desk.foreign:
             return
         note(f"    {href} of {name}")
         desk.place.put(href, body)
-        desk.edited.add(mark.uid)
-        desk.titles.pop(mark.uid, None)
-        desk.added.pop(mark.uid, None)
-        placed = self.world.ledger.placements.of(self.world.names[name]).get(mark.uid)
+        desk.edited.add(uid)
+        desk.titles.pop(uid, None)
+        desk.added.pop(uid, None)
+        placed = self.world.ledger.placements.of(self.world.names[name]).get(uid)
         known = placed is not None and placed.href == href and placed.state in ("placed", "removed")
         if placed is None:
-            desk.adrift.add(mark.uid)
-        if mark.people or not href.startswith("syncd-") or (mark.digest is None and not known):
+            desk.adrift.add(uid)
+        if has_people(body) or not href.startswith("syncd-") or (digest_in(body) is None and not known):
             desk.foreign[href] = desk.place.objects()[href]
 
     @rule(name=DESK, pick=PICK)
@@ -696,7 +678,7 @@ class Story(RuleBasedStateMachine):
         for event in self.live(name):
             if event in there:
                 continue
-            now = world.possible(event, name) if respects else set()
+            now = world.versions(event, name) if respects else set()
             assert desk.deleted.get(event, set()) & now, f"{name} lacks {event}"
         placed = world.ledger.placements.of(world.names[name])
         for uid, (href, body) in there.items():
@@ -711,7 +693,7 @@ class Story(RuleBasedStateMachine):
                 assert place.end is not None, f"{name} has still {uid}, which is gone"
                 assert place.end < window.since, f"{name} has still {uid}, which is gone"
             elif not (keeps and uid in desk.edited):
-                self.says(body, [self.drawn(uid, seen, profile)])
+                self.says(body, seen, profile)
             elif uid in desk.titles:
                 title, then = desk.titles[uid]
                 assert seen[1].title != then or summary(body) == title.decode(), f"{uid} lost the title it was given"
@@ -722,18 +704,15 @@ class Story(RuleBasedStateMachine):
         result = set()
         for event in {event for account in world.accounts.values() for event in account.meetings}:
             seen = world.seen_by(event, what)
-            if seen and is_live(seen[1]):
-                known = known_as(seen[1])
-                assert known.start
-                if overlaps(known.start, known.end, window):
-                    result.add(event)
+            if seen and is_live(seen[1]) and touches(seen[1], window):
+                result.add(event)
         return result
 
     def drawn(self, event: str, seen: tuple[str, Meeting], profile: Profile) -> bytes:
-        """What is to be shown of a meeting."""
+        """The entry that is rendered for a meeting, with the links that the ledger has for it."""
         name, each = seen
         assert each.start
-        source = Origin(self.world.names[name], (), "", each.start.utc, known_as(each).end, each.room, each.own)
+        source = Origin(self.world.names[name], (), "", each.start.utc, last_end(each), each.room, each.own)
         links = self.world.ledger.links.all()
         invite = links.get(("invite", event, GUEST))
         over = source.end is not None and source.end < self.world.now
@@ -743,9 +722,11 @@ class Story(RuleBasedStateMachine):
         assert result
         return result.body
 
-    def says(self, body: bytes, expected: list[bytes]) -> None:
-        told = [what_is_ours(each) for each in expected]
-        assert what_is_ours(body) in told, f"{uid_of(body)} says something else than the meeting"
+    def says(self, body: bytes, seen: tuple[str, Meeting], profile: Profile) -> None:
+        """An entry says what is rendered for its meeting now, and is shown when and as the meeting takes place."""
+        uid, span = uid_of(body), (self.world.now - SHOWN, self.world.now + SHOWN)
+        assert what_is_ours(body) == what_is_ours(self.drawn(uid, seen, profile)), f"{uid} says something else"
+        assert shown_by(body, *span) == occurrences(seen[1], *span), f"{uid} is shown otherwise than it takes place"
 
     def feed_agrees(self) -> None:
         world, window = self.world, self.world.window()
@@ -761,7 +742,7 @@ class Story(RuleBasedStateMachine):
                 assert end is not None, f"the feed has still {uid}, which is gone"
                 assert end < window.since, f"the feed has still {uid}, which is gone"
             else:
-                self.says(body, [self.drawn(uid, seen, profile)])
+                self.says(body, seen, profile)
 
 
 class ServerStory(Story):

@@ -10,14 +10,14 @@ import icalendar
 import pytest
 from msgspec.structs import replace
 
-from syncd.model import Meeting, Window, overlaps
+from syncd.model import Meeting, Window
 from syncd.opentalk.wire import Listing
-from syncd.plan.pull import known_as
 from syncd.sync.mint import mint
 from syncd.sync.pull import pull
 from syncd.sync.push import push
 from syncd.sync.write import Target
 from tests.support.calendar_servers import Server, radicale, xandikos
+from tests.support.occurrences import touches
 from tests.support.pipeline import LISTING, House, silent
 from tests.support.replay import recorded
 
@@ -90,8 +90,7 @@ def test_the_recorded_meetings_become_the_golden_entries_in_a_real_calendar(serv
     assert (run.state, run.counts["created"], run.counts["failed"]) == ("ok", len(written), 0)
     window: Window = LISTING.window(NOW)
     for event, each in full.source.meetings.items():
-        known = known_as(each)
-        wanted = known.start is not None and overlaps(known.start, known.end, window)
+        wanted = touches(each, window)
         assert (event in written) == (wanted and not each.adhoc and each.invite_status != "declined"), each.title
     for event, body in written.items():
         path = golden(event, full)

@@ -1,5 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A calendar object such as syncd writes, and its name in the calendar."""
+"""A calendar object such as syncd writes, its name in the calendar, and what the icalendar library reads in one."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+from icalendar import Calendar, Event
+
+from tests.support.occurrences import moment_of
 
 UID = "3f0c2a5e-7d1b-4c55-9a80-1f2e3d4c5b6a"
 HREF = f"syncd-{UID}.ics"
@@ -13,3 +21,60 @@ def calendar_object(title: str = "Jour fixe", *, uid: str = UID, extra: str = ""
         f"SUMMARY:{title}\nX-SYNCD-INSTALLATION:0123abcd\nX-SYNCD-DIGEST:fedcba98\n{extra}END:VEVENT\nEND:VCALENDAR\n"
     )
     return lines.replace("\n", "\r\n").encode()
+
+
+@lru_cache(maxsize=10_000)
+def events_of(body: bytes) -> tuple[Event, ...]:
+    """Its events, which are not to be changed: a series and its exceptions, or one alone. They have one UID."""
+    events = tuple(Calendar.from_ical(body).events)
+    assert len({str(each["UID"]) for each in events}) == 1
+    return events
+
+
+def uid_of(body: bytes) -> str:
+    return str(events_of(body)[0]["UID"])
+
+
+def revision_of(body: bytes) -> int:
+    """The SEQUENCE of a series, not of an exception where there is more."""
+    numbers = {"RECURRENCE-ID" in each: int(each.get("SEQUENCE", 0)) for each in events_of(body)}
+    return numbers.get(False, max(numbers.values()))
+
+
+def digest_in(body: bytes) -> str | None:
+    """The digest of our marker; without it nobody can say that the object is ours."""
+    return next((str(each["X-SYNCD-DIGEST"]) for each in events_of(body) if "X-SYNCD-DIGEST" in each), None)
+
+
+def has_people(body: bytes) -> bool:
+    return any("ORGANIZER" in each or "ATTENDEE" in each for each in events_of(body))
+
+
+@lru_cache(maxsize=10_000)
+def content_of(body: bytes) -> dict[str, dict[str, list[str]]]:
+    """The values of all properties of its events, in a form that all servers leave as it is.
+
+    The keys are the moment of the occurrence that an exception replaces, empty for the series itself, then the names.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    for event in events_of(body):
+        properties: dict[str, Any] = dict(event)
+        key = str(moment_of(properties["RECURRENCE-ID"].dt)) if "RECURRENCE-ID" in properties else ""
+        assert key not in found, "an occurrence is there twice"
+        found[key] = {name: sorted(_values(name, value)) for name, value in properties.items()}
+    return found
+
+
+def _values(name: str, value: Any) -> Iterator[str]:
+    match name:
+        case _ if isinstance(value, list):
+            for each in value:
+                yield from _values(name, each)
+        case "DTSTART" | "DTEND" | "RECURRENCE-ID":
+            yield f"{type(value.dt).__name__} {moment_of(value.dt)}"
+        case "EXDATE" | "RDATE":
+            yield from (str(moment_of(each.dt)) for each in value.dts)
+        case "RRULE":
+            yield from (f"{part}={sorted(map(str, values))}" for part, values in value.items())
+        case _:
+            yield str(value).strip()

@@ -10,8 +10,20 @@ from threading import RLock
 from msgspec import Struct
 
 from syncd.errors import BadAnswer, Changed, NeedsYou, SyncdError, UidTaken
-from syncd.model import Found, Identity, Invite, Meeting, Seen, Snapshot, Stored, Unreadable, Visitor, Window, overlaps
-from syncd.plan.pull import known_as
+from syncd.model import (
+    Found,
+    Identity,
+    Invite,
+    Meeting,
+    Seen,
+    Snapshot,
+    Stored,
+    Unreadable,
+    Visitor,
+    Window,
+    meeting_digest,
+)
+from tests.support.occurrences import is_listed
 
 
 class _Fault(Struct):
@@ -198,6 +210,7 @@ class MemorySource:
         self.invites: dict[str, str] = {}
         self.asked: Counter[str] = Counter()
         self.broken: dict[str, SyncdError] = {}
+        self._digests: dict[str, tuple[Meeting, str]] = {}
         self.person = Identity("https://id.example.org", "alice", "u1", "Alice", "Adams")
 
     def _ask(self, what: str) -> None:
@@ -208,19 +221,24 @@ class MemorySource:
     def identity(self) -> Identity:
         return self.person
 
-    def snapshot(self, window: Window | None, have: Mapping[str, str] = {}) -> Snapshot:  # noqa: ARG002
+    def snapshot(self, window: Window | None, have: Mapping[str, str] = {}) -> Snapshot:
         self._ask("snapshot" if window else "full snapshot")
-        listed = {
-            event: each
-            for event, each in self.meetings.items()
-            if event not in self.unreadable and (window is None or self._listed(each, window))
-        }
+        listed = {event: each for event, each in self._listed(window).items() if event not in self.unreadable}
+        same = frozenset(event for event, each in listed.items() if have.get(event) == self._digest(each))
+        rest = {event: each for event, each in listed.items() if event not in same}
         wrong = {event: Unreadable(event, reason) for event, reason in self.unreadable.items()}
-        return Snapshot(listed, window, wrong)
+        return Snapshot(rest, window, wrong, same)
 
-    def _listed(self, each: Meeting, window: Window) -> bool:
-        known = known_as(each)
-        return known.start is not None and overlaps(known.start, known.end, window)
+    def _listed(self, window: Window | None) -> dict[str, Meeting]:
+        return {event: each for event, each in self.meetings.items() if window is None or is_listed(each, window)}
+
+    def _digest(self, each: Meeting) -> str:
+        """What the ledger notes of it and asks with, computed once for each version."""
+        meeting, digest = self._digests.get(each.id, (None, ""))
+        if meeting is not each:
+            digest = meeting_digest(each)
+            self._digests[each.id] = (each, digest)
+        return digest
 
     def event(self, event_id: str) -> Meeting | None:
         self._ask("event")

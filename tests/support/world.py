@@ -19,33 +19,18 @@ from syncd import config as configuration
 from syncd.config.secret import Secret
 from syncd.dav.calendar import CalDAVCalendar
 from syncd.errors import BadEvent, NeedsYou, Stopped, SyncdError
-from syncd.ical.mark import read_mark
-from syncd.ical.recurrence import occurrences
 from syncd.jobs.jobs import Jobs
 from syncd.jobs.servers import Servers
 from syncd.ledger.ledger import Ledger
-from syncd.model import (
-    Feed,
-    Found,
-    Identity,
-    Invite,
-    Meeting,
-    Override,
-    Seen,
-    Snapshot,
-    Stored,
-    Unreadable,
-    Visitor,
-    Window,
-)
-from syncd.model import meeting_digest as digest_of_meeting
+from syncd.model import Feed, Found, Identity, Invite, Meeting, Override, Seen, Snapshot, Stored, Visitor, Window
 from syncd.plan.links import WAYS
-from syncd.plan.pull import known_as
 from syncd.sync.ports import Calendar
 from syncd.sync.pull import ListingSettings
+from tests.support.calendar_objects import digest_in, revision_of, uid_of
 from tests.support.calendar_servers import Server
 from tests.support.meetings import DAY, NOW
 from tests.support.memory_servers import MemoryCalendar, MemoryMinter, MemorySource
+from tests.support.occurrences import is_endless, occurrences
 
 FOREVER = datetime(2100, 1, 1, tzinfo=UTC)
 FEED = Feed("phone", "0" * 64, (), "guests", False, "", NOW)
@@ -100,17 +85,18 @@ class Account(MemorySource):
             pass
 
     def snapshot(self, window: Window | None, have: Mapping[str, str] = {}) -> Snapshot:
-        listed = super().snapshot(window).meetings
         if self.lies:
+            self._ask("snapshot" if window else "full snapshot")
             self.lies = False
             return Snapshot({}, window)
+        return super().snapshot(window, have)
+
+    def _listed(self, window: Window | None) -> dict[str, Meeting]:
+        listed = super()._listed(window)
         shown = {event: each if window is None else _as_listed(each, window) for event, each in listed.items()}
-        for event, each in shown.items():
-            (self.gone.discard if is_live(each) else self.gone.add)(event)
-        same = frozenset(event for event, each in shown.items() if have.get(event) == digest_of_meeting(each))
-        rest = {event: each for event, each in shown.items() if event not in same}
-        wrong = {event: Unreadable(event, reason) for event, reason in self.unreadable.items()}
-        return Snapshot(rest, window, wrong, same)
+        for event in shown.keys() - self.unreadable.keys():
+            (self.gone.discard if is_live(shown[event]) else self.gone.add)(event)
+        return shown
 
     def event(self, event_id: str) -> Meeting | None:
         found = super().event(event_id)
@@ -140,9 +126,7 @@ def is_live(each: Meeting) -> bool:
     """Whether a meeting is to be seen anywhere."""
     if each.invite_status == "declined" or each.start is None:
         return False
-    if not each.recurrence or known_as(each).end is None:
-        return True
-    return bool(occurrences(each, Window(datetime(2000, 1, 1, tzinfo=UTC), FOREVER)))
+    return is_endless(each) or bool(occurrences(each, each.start.utc - 100 * DAY, FOREVER))
 
 
 class Minter(MemoryMinter):
@@ -243,7 +227,7 @@ class Desk:
         self.added: dict[str, set[bytes]] = {}
         self.edited: set[str] = set()
         self.titles: dict[str, tuple[bytes, str]] = {}
-        self.deleted: dict[str, set[str]] = {}
+        self.deleted: dict[str, set[Meeting]] = {}
         self.adrift: set[str] = set()
         self.lost: list[datetime] = []
         self.trash: list[tuple[str, bytes]] = []
@@ -291,10 +275,9 @@ class Desk:
             yield
 
     def _wrote(self, body: bytes) -> None:
-        mark = read_mark(body)
-        assert mark
-        assert mark.revision >= self.written.get(mark.uid, 0), f"the SEQUENCE of {mark.uid} went down"
-        self.written[mark.uid] = mark.revision
+        uid, revision = uid_of(body), revision_of(body)
+        assert revision >= self.written.get(uid, 0), f"the SEQUENCE of {uid} went down"
+        self.written[uid] = revision
 
     def writes(self) -> list[tuple[str, str]]:
         return [call for call in self.log if call[0] in ("create", "update", "delete")]
@@ -305,12 +288,10 @@ class Desk:
         self.titles.clear()
         self.lost.clear()
         for href, body in self.place.objects().items():
-            mark = read_mark(body)
-            assert mark
-            if mark.digest is None:
+            if digest_in(body) is None:
                 self.foreign.setdefault(href, body)
-            self.written[mark.uid] = mark.revision
-            self.adrift.add(mark.uid)
+            self.written[uid_of(body)] = revision_of(body)
+            self.adrift.add(uid_of(body))
 
 
 class World:
@@ -433,10 +414,11 @@ class World:
                 return name, each
         return None
 
-    def possible(self, event: str, what: str) -> set[str]:
-        """The digests of a meeting as the source has it, and as the ledger has it still."""
-        source, here = self.ledger.meetings.origins(self.configured(what)).get(event), self.seen_by(event, what)
-        return {*([source.digest] if source else ()), *([digest_of_meeting(here[1])] if here else ())}
+    def versions(self, event: str, what: str) -> set[Meeting]:
+        """A meeting as the source has it, and as the ledger has it still."""
+        origin, here = self.ledger.meetings.origins(self.configured(what)).get(event), self.seen_by(event, what)
+        there = self.ledger.meetings.get(origin.account, event) if origin else None
+        return {replace(each, updated=each.created) for each in (there, here and here[1]) if each}
 
     def feed_bodies(self) -> dict[str, bytes]:
         """What the feed shows, by UID."""
@@ -454,13 +436,6 @@ class World:
             for meetings in (account.meetings, self.archive[name]):
                 if event in meetings:
                     meetings[event] = edit(meetings[event])
-
-
-@lru_cache(maxsize=10_000)
-def uid_of(body: bytes) -> str:
-    mark = read_mark(body)
-    assert mark
-    return mark.uid
 
 
 @lru_cache(maxsize=10_000)
