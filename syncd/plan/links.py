@@ -79,18 +79,18 @@ def link_key(way: Way, event: str, source: Origin, profile: Profile) -> LinkKey:
     return (way.kind, event, source.account if own else GUEST)
 
 
-def once_each(wishes: Iterable[MissingLink]) -> list[MissingLink]:
-    """Each link once, nearest meeting first; whoever may have it is asked, in the order of the first wish for it."""
+def once_each(links: Iterable[MissingLink]) -> list[MissingLink]:
+    """Each link once, nearest meeting first; it is asked of all accounts that any of the same has, in their order."""
     found: dict[LinkKey, MissingLink] = {}
-    for wish in wishes:
-        first = found.get(wish.key, wish)
-        accounts = tuple(dict.fromkeys((*first.accounts, *wish.accounts)))
-        found[wish.key] = replace(first, accounts=accounts, start=min(first.start, wish.start))
+    for link in links:
+        first = found.get(link.key, link)
+        accounts = tuple(dict.fromkeys((*first.accounts, *link.accounts)))
+        found[link.key] = replace(first, accounts=accounts, start=min(first.start, link.start))
     return sorted(found.values(), key=_by_start)
 
 
-def _by_start(wish: MissingLink) -> datetime:
-    return wish.start
+def _by_start(link: MissingLink) -> datetime:
+    return link.start
 
 
 def missing_links(
@@ -100,19 +100,19 @@ def missing_links(
 
     Meetings that are over get none. A link that could not be had is asked for again after a day.
     """
-    lacking: list[MissingLink] = []
+    missing: list[MissingLink] = []
     for event, source in sources.items():
         if source.end is not None and source.end < now:
             continue
-        for mint in _mints(event, source, profile, max(source.start, now)):
-            link = links.get(mint.key)
-            known = link is not None and link.depends == mint.depends
-            if not known or (link and link_due(link, now)):
-                lacking.append(mint)
-    return sorted(lacking, key=_by_start)
+        for wanted in _wanted(event, source, profile, max(source.start, now)):
+            link = links.get(wanted.key)
+            if link is None or link.depends != wanted.depends or link_due(link, now):
+                missing.append(wanted)
+    return sorted(missing, key=_by_start)
 
 
-def _mints(event: str, source: Origin, profile: Profile, start: datetime) -> Iterable[MissingLink]:
+def _wanted(event: str, source: Origin, profile: Profile, start: datetime) -> Iterable[MissingLink]:
+    """The links with which the readers of a profile enter a meeting, whether they are there or not."""
     for way in profile.ways_in:
         _, _, whose = link_key(way, event, source, profile)
         if way.maker is None:

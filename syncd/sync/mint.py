@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the links that meetings lack: each server by itself, nearest meeting first, each link saved at once.
+"""Makes the links that meetings lack: nearest meeting first, each server by itself, each link recorded at once.
 
-What is made here is made outside, where nobody takes it back: nothing is made twice, nothing for a person other
-than the one whose meetings the ledger has, and nothing that the ledger could not note.
+Links are made on other people's servers and cannot be taken back. So none is made twice, none for an account behind
+which another person is than before, and none that the ledger could not record.
 """
 
 import logging
@@ -54,9 +54,9 @@ def mint(
     """
     begun, links = clock(), ledger.links.all()
     wanted = once_each(
-        wish
+        link
         for profile in profiles
-        for wish in missing_links(ledger.meetings.origins(profile.accounts), links, profile, begun)
+        for link in missing_links(ledger.meetings.origins(profile.accounts), links, profile, begun)
     )
     minting = _LinkRun(sources, makers, ledger, clock, progress, outages or Outages({}, clock))
     minting.make(wanted, workers)
@@ -71,23 +71,23 @@ class _LinkRequest(Struct, order=True):
 
     later: bool
     turn: int
-    wanted: MissingLink
+    link: MissingLink
     stop: int = 0
     unasked: bool = False
 
     @property
     def account(self) -> str:
         """The account that is asked next."""
-        return self.wanted.accounts[self.stop]
+        return self.link.accounts[self.stop]
 
 
 class _ServerQueue:
-    """What one server, an account's or a link maker's, is wanted for; one thread at a time works it off."""
+    """What one server, an account's or a link maker's, is to be asked for; one thread at a time works it off."""
 
     def __init__(self, key: RunKey) -> None:
         self.key = key
         self.account = key.name if key.kind == "mint" else None
-        self.ways: list[_LinkRequest] = []
+        self.requests: list[_LinkRequest] = []
         self.busy = False
         self.begun: datetime | None = None
         self.cut = False
@@ -115,16 +115,16 @@ class _LinkRun:
         self._clock = clock
         self._progress = progress
         self._outages = outages
-        self._lines: dict[RunKey, _ServerQueue] = {}
+        self._queues: dict[RunKey, _ServerQueue] = {}
         self._lock = threading.RLock()
         self._start: Callable[[RunKey, Callable[[], None]], object] = lambda _server, _work: None
         self._ended = False
         self._done = self._total = 0
 
     def make(self, wanted: Sequence[MissingLink], workers: int) -> None:
-        """Work all lines off, side by side or, with one worker, one after the other in this thread."""
+        """Work all queues off, side by side or, with one worker, one after the other in this thread."""
         self._total = len(wanted)
-        if any(self._may_be_made(wish) for wish in wanted):
+        if any(self._may_be_made(link) for link in wanted):
             self._ledger.links.probe()  # what it could not note, every run would make again
         if workers == 1:
             works: list[Callable[[], None]] = []
@@ -142,132 +142,132 @@ class _LinkRun:
         for each in running:
             each.result()
 
-    def _may_be_made(self, wish: MissingLink) -> bool:
-        return wish.way.maker in self._makers if wish.way.maker else bool(self._sources.keys() & {*wish.accounts})
+    def _may_be_made(self, link: MissingLink) -> bool:
+        return link.way.maker in self._makers if link.way.maker else bool(self._sources.keys() & {*link.accounts})
 
     def _begin(self, wanted: Sequence[MissingLink]) -> None:
-        ways = [_LinkRequest(wish.way.maker is None, turn, wish) for turn, wish in enumerate(wanted)]
+        requests = [_LinkRequest(link.way.maker is None, turn, link) for turn, link in enumerate(wanted)]
         none: list[MissingLink] = []
-        for way in sorted(ways):  # link makers' first: personal ones wait only to hear who the account is
-            if way.wanted.way.maker is None:
-                none += [] if self._can_be_had(way) else [way.wanted]
-            elif way.wanted.whose != GUEST and way.account in self._sources:
-                self._put(_account_key(way.account), way)
+        for request in sorted(requests):  # link makers' first: personal ones wait only to hear who the account is
+            if request.link.way.maker is None:
+                none += [] if self._can_be_had(request) else [request.link]
+            elif request.link.whose != GUEST and request.account in self._sources:
+                self._put(_account_key(request.account), request)
             else:
-                self._put(_maker_key(way.wanted), way)
+                self._put(_maker_key(request.link), request)
         self._save(map(_none, none), self._clock())
 
-    def _put(self, key: RunKey, way: _LinkRequest) -> None:
+    def _put(self, key: RunKey, request: _LinkRequest) -> None:
         with self._lock:
-            line = self._line(key)
-            heappush(line.ways, way)
-            if not line.busy:
-                line.busy = True
-                self._start(line.key, lambda: self._work(line))
+            queue = self._queue(key)
+            heappush(queue.requests, request)
+            if not queue.busy:
+                queue.busy = True
+                self._start(queue.key, lambda: self._work(queue))
 
-    def _line(self, key: RunKey) -> _ServerQueue:
-        return self._lines.setdefault(key, _ServerQueue(key))
+    def _queue(self, key: RunKey) -> _ServerQueue:
+        return self._queues.setdefault(key, _ServerQueue(key))
 
-    def _work(self, line: _ServerQueue) -> None:
+    def _work(self, queue: _ServerQueue) -> None:
         try:
-            while (way := self._next(line)) is not None:
+            while (request := self._next(queue)) is not None:
                 self._progress("links", self._done, self._total)
-                self._step(line, way, self._clock())
+                self._step(queue, request, self._clock())
         except BaseException:
-            self._ended = True  # what ends one line, the ledger or a stop, ends all
+            self._ended = True  # what ends one queue, the ledger or a stop, ends all
             raise
 
-    def _next(self, line: _ServerQueue) -> _LinkRequest | None:
+    def _next(self, queue: _ServerQueue) -> _LinkRequest | None:
         with self._lock:
-            line.busy = bool(line.ways) and not self._ended
-            return heappop(line.ways) if line.busy else None
+            queue.busy = bool(queue.requests) and not self._ended
+            return heappop(queue.requests) if queue.busy else None
 
-    def _step(self, line: _ServerQueue, way: _LinkRequest, now: datetime) -> None:
-        line.begun = line.begun or now
-        if line.account and way.wanted.way.maker:
-            if self._is_known(line, line.account) or not line.stranger:  # an outage is no word about a person
-                self._put(_maker_key(way.wanted), way)
-        elif now - line.begun > BUDGET:
-            line.cut = True
-        elif line.account:
-            self._invite(line, line.account, way, now)
+    def _step(self, queue: _ServerQueue, request: _LinkRequest, now: datetime) -> None:
+        queue.begun = queue.begun or now
+        if queue.account and request.link.way.maker:
+            if self._is_known(queue, queue.account) or not queue.stranger:  # an outage is no word about a person
+                self._put(_maker_key(request.link), request)
+        elif now - queue.begun > BUDGET:
+            queue.cut = True
+        elif queue.account:
+            self._invite(queue, queue.account, request, now)
         else:
-            self._make(line, way, now)
+            self._make(queue, request, now)
 
-    def _invite(self, line: _ServerQueue, account: str, way: _LinkRequest, now: datetime) -> None:
+    def _invite(self, queue: _ServerQueue, account: str, request: _LinkRequest, now: datetime) -> None:
         """Ask an account for a guest invite; if it cannot make it, the next one may."""
-        meeting, source = self._ledger.meetings.get(account, way.wanted.event), self._sources[account]
+        meeting, source = self._ledger.meetings.get(account, request.link.event), self._sources[account]
         if meeting is None:
-            self._pass_on(way)
+            self._pass_on(request)
             return
-        known = self._is_known(line, account)
-        asked, made = self._asked(line, lambda: source.invite(meeting)) if known else (False, None)
+        known = self._is_known(queue, account)
+        asked, made = self._asked(queue, lambda: source.invite(meeting)) if known else (False, None)
         if made is not None:
-            self._save([(way.wanted, made, line.key)], now)
-            self._count(line.key, way.wanted.way.links, made=made.made)
+            self._save([(request.link, made, queue.key)], now)
+            self._count(queue.key, request.link.way.links, made=made.made)
             return
         if asked:
-            self._count(line.key, "none")
-        way.unasked |= not asked
-        self._pass_on(way)
+            self._count(queue.key, "none")
+        request.unasked |= not asked
+        self._pass_on(request)
 
-    def _pass_on(self, way: _LinkRequest) -> None:
+    def _pass_on(self, request: _LinkRequest) -> None:
         """Ask the next account; after the last one record that there is no link to be had."""
-        way.stop += 1
-        if not self._can_be_had(way):
-            self._save([_none(way.wanted)], self._clock())
+        request.stop += 1
+        if not self._can_be_had(request):
+            self._save([_none(request.link)], self._clock())
 
-    def _can_be_had(self, way: _LinkRequest) -> bool:
+    def _can_be_had(self, request: _LinkRequest) -> bool:
         """Put a request into the queue of its next account. False if none is left and every one was asked."""
-        while way.stop < len(way.wanted.accounts):
-            if way.account in self._sources:
-                self._put(_account_key(way.account), way)
+        while request.stop < len(request.link.accounts):
+            if request.account in self._sources:
+                self._put(_account_key(request.account), request)
                 return True
-            way.unasked |= self._ledger.meetings.get(way.account, way.wanted.event) is not None
-            way.stop += 1
-        return way.unasked
+            request.unasked |= self._ledger.meetings.get(request.account, request.link.event) is not None
+            request.stop += 1
+        return request.unasked
 
-    def _make(self, line: _ServerQueue, way: _LinkRequest, now: datetime) -> None:
+    def _make(self, queue: _ServerQueue, request: _LinkRequest, now: datetime) -> None:
         """Let a link maker make a link for the holder of an account, or for guests."""
-        wish, account = way.wanted, way.account
-        meeting, maker = self._ledger.meetings.get(account, wish.event), self._makers.get(line.key.name)
-        person = self._ledger.accounts.identity(account) if wish.whose != GUEST else None
-        if meeting is None or maker is None or (wish.whose != GUEST and person is None):
+        link, account = request.link, request.account
+        meeting, maker = self._ledger.meetings.get(account, link.event), self._makers.get(queue.key.name)
+        person = self._ledger.accounts.identity(account) if link.whose != GUEST else None
+        if meeting is None or maker is None or (link.whose != GUEST and person is None):
             return
-        title, visitor = meeting.title, _visitor(wish, person)
-        asked, made = self._asked(line, lambda: Invite(maker.make(wish.event, title, visitor), made=True))
+        title, visitor = meeting.title, _visitor(link, person)
+        asked, made = self._asked(queue, lambda: Invite(maker.make(link.event, title, visitor), made=True))
         if asked:
-            self._save([(wish, made, line.key)], now)
-            self._count(line.key, wish.way.links if made else "none")
+            self._save([(link, made, queue.key)], now)
+            self._count(queue.key, link.way.links if made else "none")
             if made:
-                self._count(_account_key(account), wish.way.links)
+                self._count(_account_key(account), link.way.links)
 
-    def _is_known(self, line: _ServerQueue, account: str) -> bool:
+    def _is_known(self, queue: _ServerQueue, account: str) -> bool:
         """Whether the person behind an account is the one whose meetings the ledger has."""
-        if line.known is None:
+        if queue.known is None:
             before = self._ledger.accounts.identity(account)
-            asked, person = self._asked(line, self._sources[account].identity)
-            line.known = person is not None and before is not None and _same(before, person)
-            line.stranger = asked and not line.known
-            if line.stranger:
+            asked, person = self._asked(queue, self._sources[account].identity)
+            queue.known = person is not None and before is not None and _same(before, person)
+            queue.stranger = asked and not queue.known
+            if queue.stranger:
                 who = "another person than before is" if before else "nobody is known to be"
-                line.failed = NeedsYou(f"opentalk.{account}: {who} behind this login; no link is made with it")
-        return line.known
+                queue.failed = NeedsYou(f"opentalk.{account}: {who} behind this login; no link is made with it")
+        return queue.known
 
-    def _asked(self, line: _ServerQueue, ask: Callable[[], T | None]) -> tuple[bool, T | None]:
+    def _asked(self, queue: _ServerQueue, ask: Callable[[], T | None]) -> tuple[bool, T | None]:
         """Whether a server was asked, and what it gave."""
-        job = line.key
+        job = queue.key
         if self._outages.paused_until(job):
-            line.failed = line.failed or Unavailable(self._outages.pause_message(job))
-        if line.failed is not None:
+            queue.failed = queue.failed or Unavailable(self._outages.pause_message(job))
+        if queue.failed is not None:
             return False, None
         try:
             return True, ask()
         except Refused as error:  # this meeting's alone: the others go on
-            log.warning("%s: %s", line.key.name, error)
+            log.warning("%s: %s", queue.key.name, error)
             return True, None
         except SyncdError as error:
-            line.failed = error
+            queue.failed = error
             if isinstance(error, Unavailable) and error.retry_after:
                 self._outages.pause(job, pause_end(error.retry_after, self._clock()))
             return False, None
@@ -281,22 +281,22 @@ class _LinkRun:
 
     def _count(self, key: RunKey, word: str, *, made: bool = True) -> None:
         with self._lock:
-            self._line(key).counts[word] += made
+            self._queue(key).counts[word] += made
 
     def runs(self) -> list[Run]:
         """One for every server that was asked, or that could not be."""
         now = self._clock()
         return [
             Run(
-                key=line.key,
+                key=queue.key,
                 ended=now,
-                state=line.failed.state if line.failed else "ok",
-                counts=dict(line.counts),
-                message=str(line.failed) if line.failed else None,
-                cut_short=line.cut,
+                state=queue.failed.state if queue.failed else "ok",
+                counts=dict(queue.counts),
+                message=str(queue.failed) if queue.failed else None,
+                cut_short=queue.cut,
             )
-            for line in sorted(self._lines.values(), key=lambda line: line.key.name)
-            if line.counts or line.failed or line.cut
+            for queue in sorted(self._queues.values(), key=lambda queue: queue.key.name)
+            if queue.counts or queue.failed or queue.cut
         ]
 
 
@@ -312,21 +312,21 @@ def _account_key(account: str) -> RunKey:
     return RunKey("mint", account)
 
 
-def _maker_key(wanted: MissingLink) -> RunKey:
-    assert wanted.way.maker is not None  # noqa: S101 -- else its accounts are asked
-    return RunKey("maker", wanted.way.maker)
+def _maker_key(link: MissingLink) -> RunKey:
+    assert link.way.maker is not None  # noqa: S101 -- else its accounts are asked
+    return RunKey("maker", link.way.maker)
 
 
-def _none(wanted: MissingLink) -> _Made:
-    return wanted, None, _account_key(", ".join(wanted.accounts))
+def _none(link: MissingLink) -> _Made:
+    return link, None, _account_key(", ".join(link.accounts))
 
 
-def _link(wanted: MissingLink, made: Invite | None, now: datetime) -> Link:
+def _link(link: MissingLink, made: Invite | None, now: datetime) -> Link:
     code, fresh = (made.code, made.made) if made else (None, False)
-    return Link(wanted.way.kind, wanted.event, wanted.whose, code, wanted.depends, fresh, now)
+    return Link(link.way.kind, link.event, link.whose, code, link.depends, fresh, now)
 
 
-def _visitor(wish: MissingLink, person: Identity | None) -> Visitor:
+def _visitor(link: MissingLink, person: Identity | None) -> Visitor:
     if person is None:
-        return Visitor(external_id=wish.event)
-    return Visitor(person.user_id, person.firstname, person.lastname, moderator=wish.moderator)
+        return Visitor(external_id=link.event)
+    return Visitor(person.user_id, person.firstname, person.lastname, moderator=link.moderator)
