@@ -31,7 +31,7 @@ T = TypeVar("T")
 USER_AGENT = f"syncd/{__version__}"
 REDIRECTS = 5
 PATIENCE = 20.0
-"""Seconds without a byte after which a request is given up: OpenMeetings sends none for 15 after a wrong password."""
+"""Seconds without a byte after which a request is given up: some servers send none for 15 after a wrong password."""
 
 
 class Answer(Struct, frozen=True):
@@ -300,7 +300,7 @@ def _context(ca_file: Path | None) -> ssl.SSLContext:
 
 
 def _pinned_context(ca_file: Path) -> ssl.SSLContext:
-    """A context that accepts exactly the certificates of a file (OpenMeetings' default one names no host)."""
+    """A context that accepts exactly the certificates of a file (a server's default one may name no host)."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from syncd.plan.links import WAYS
+
 TESTS = Path(__file__).parent
 HOUSE = TESTS.parent / "syncd"
 FLOORS = (  # from the ground up
@@ -78,6 +80,14 @@ def test_what_is_pure_does_nothing_and_reads_no_clock(path: Path) -> None:
     if path.relative_to(HOUSE).with_suffix("").parts[0] in PURE:
         assert not {name.split(".")[0] for name in imports(ast.walk(parsed(path)))} & IMPURE
         assert "datetime.now" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("maker", [way.maker for way in WAYS if way.maker])
+def test_a_link_maker_is_named_only_where_it_is_made(maker: str) -> None:
+    naming = {path.relative_to(HOUSE) for path in FILES if maker in path.read_text(encoding="utf-8").lower()}
+    rooms = {maker, "config", "demo"}
+    files = {"plan/links.py", "jobs/servers.py", "ledger/schema.py"}  # the last brings up ledgers that name it
+    assert {str(path) for path in naming if path.parts[0] not in rooms} <= files
 
 
 def test_only_the_transport_and_the_token_flows_know_httpx() -> None:
