@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hours in which remotes, the ledger or the clock are bad: ``status`` says so, nothing is lost, and it heals alone."""
+"""Hours in which servers, the ledger or the clock are bad: ``status`` says so, nothing is lost, and it heals alone."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator

@@ -40,15 +40,15 @@ class Place:
         real = connect(config, lambda: self.now)
         self.calendar = MemoryCalendar("team")
         self.ledger = Ledger.open(config.state)
-        self._remotes = Servers(real.sources, {}, {"team": self.calendar}, real.close)
-        self.jobs = Jobs(config, self.ledger, self._remotes, lambda: self.now, jitter=lambda: 0.0)
+        self._servers = Servers(real.sources, {}, {"team": self.calendar}, real.close)
+        self.jobs = Jobs(config, self.ledger, self._servers, lambda: self.now, jitter=lambda: 0.0)
 
     @property
     def opentalk(self) -> Traffic:
         return self.stage.opentalk.app
 
     def close(self) -> None:
-        self._remotes.close()
+        self._servers.close()
         self.ledger.close()
         self.stage.close()
 

@@ -31,9 +31,9 @@ def sync_once(config: Config, connect: Connect, clock: Clock) -> list[Run]:
         stack.enter_context(sync_lock(config.state, clock()))
         ledger = stack.enter_context(Ledger.open(config.state))
         progress = stack.enter_context(TerminalProgress(ending.check))
-        remotes = connect(config)
-        stack.callback(remotes.close)
-        runs = Jobs(config, ledger, remotes, clock, progress.show).run_all()
+        servers = connect(config)
+        stack.callback(servers.close)
+        runs = Jobs(config, ledger, servers, clock, progress.show).run_all()
     if ending.interrupted:
         raise KeyboardInterrupt
     return runs
@@ -48,14 +48,14 @@ def rehearse_once(config: Config, connect: Connect, clock: Clock, say: Callable[
 
     with ExitStack() as stack:
         ledger = stack.enter_context(_copy(config))
-        remotes = connect(config)
-        stack.callback(remotes.close)
-        jobs = Jobs(config, ledger, rehearse(remotes), clock, on_write=told, workers=1)
+        servers = connect(config)
+        stack.callback(servers.close)
+        jobs = Jobs(config, ledger, rehearse(servers), clock, on_write=told, workers=1)
         titles |= _titles(ledger, config)
-        runs = [jobs.pull(account) for account in remotes.sources]
+        runs = [jobs.pull(account) for account in servers.sources]
         titles |= _titles(ledger, config)
         runs += jobs.mint()
-        return runs + [jobs.push(calendar) for calendar in remotes.calendars]
+        return runs + [jobs.push(calendar) for calendar in servers.calendars]
 
 
 def _copy(config: Config) -> Ledger:

@@ -67,7 +67,7 @@ class Daemon:
             LINKS: self._make_links,
             **{key: partial(self._push, key.name) for key in self._pushes},
             FEEDS: self._jobs.build_feeds,
-            HOUSEKEEPING: lambda: [self._jobs.keep_house()],
+            HOUSEKEEPING: lambda: [self._jobs.housekeeping()],
         }
         self._scheduler = scheduler or ThreadedScheduler(SIDE_BY_SIDE)
         self._tasks = {key: self._task(key, job) for key, job in jobs.items()}

@@ -64,14 +64,14 @@ def show(*, once: bool, clock: Clock, language: str) -> None:
 def _once(config: Config, clock: Clock, server: CalendarServer, feed: str) -> None:
     assert config.feeds  # noqa: S101 -- the stage wrote it
     with Ledger.open(config.state) as ledger, Served(feed_app(PublishedFeeds(config, ledger)), config.feeds.listen):
-        remotes = connect(config, clock)
-        runs = Jobs(config, ledger, remotes, clock).run_all()
-        remotes.close()
+        servers = connect(config, clock)
+        runs = Jobs(config, ledger, servers, clock).run_all()
+        servers.close()
         click.echo("One pass of syncd between embedded servers on this machine:\n")
         for run in runs:
             click.echo(f"  {_line(run)}")
         click.echo(f"\nIn the calendar of {server.username} on the calendar server (Radicale), and in the feed:\n")
-        profile = next(iter(Jobs(config, ledger, remotes, clock).profiles.values()))
+        profile = next(iter(Jobs(config, ledger, servers, clock).profiles.values()))
         for entry in sorted(ledger.entries.of(profile.key).values(), key=lambda each: each.start):
             meeting = ledger.meetings.get(profile.accounts[0], entry.event)
             if meeting and meeting.start:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The servers of a dry run: read where that changes nothing, otherwise only played."""
+"""The servers of a dry run: what only reads is really asked, what would change something is answered as if done."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from syncd.model import Found, Identity, Invite, Meeting, Seen, Snapshot, Stored
 from syncd.sync.ports import Calendar, LinkMaker, Source
 
 
-class _Rehearsed(Source):
+class _RehearsedSource(Source):
     """An account that is read but makes no invites."""
 
     def __init__(self, source: Source) -> None:
@@ -31,7 +31,7 @@ class _Rehearsed(Source):
 
 
 class _RehearsedMaker(LinkMaker):
-    """A link maker that is not asked."""
+    """A link maker whose links are made up."""
 
     def make(self, event: str, title: str, visitor: Visitor) -> str:  # noqa: ARG002
         return f"planned-{event}"
@@ -41,7 +41,7 @@ class _RehearsedMaker(LinkMaker):
 
 
 class _RehearsedCalendar(Calendar):
-    """A calendar that is read, says yes to everything else and does nothing."""
+    """A calendar that is read; every write succeeds and does nothing."""
 
     def __init__(self, calendar: Calendar) -> None:
         self._calendar = calendar
@@ -69,11 +69,11 @@ class _RehearsedCalendar(Calendar):
         return self._calendar.fetch(href)
 
 
-def rehearse(remotes: Servers) -> Servers:
-    """Remotes that are read where that changes nothing, and otherwise only play along."""
+def rehearse(servers: Servers) -> Servers:
+    """Servers for a dry run: what only reads is really asked, what would change something is answered as if done."""
     return Servers(
-        sources={name: _Rehearsed(source) for name, source in remotes.sources.items()},
-        makers=dict.fromkeys(remotes.makers, _RehearsedMaker()),
-        calendars={name: _RehearsedCalendar(each) for name, each in remotes.calendars.items()},
-        close=remotes.close,
+        sources={name: _RehearsedSource(source) for name, source in servers.sources.items()},
+        makers=dict.fromkeys(servers.makers, _RehearsedMaker()),
+        calendars={name: _RehearsedCalendar(each) for name, each in servers.calendars.items()},
+        close=servers.close,
     )

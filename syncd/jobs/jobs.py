@@ -49,7 +49,7 @@ class Jobs:
         self,
         config: configuration.Config,
         ledger: Ledger,
-        remotes: Servers,
+        servers: Servers,
         clock: Clock,
         progress: Progress = lambda _name, _done, _total: None,
         on_write: Callable[[str, str, str], None] = lambda _calendar, _word, _event: None,
@@ -60,7 +60,7 @@ class Jobs:
     ) -> None:
         self.config = config
         self._ledger = ledger
-        self._remotes = remotes
+        self._servers = servers
         self._clock = clock
         self._progress = progress
         self._on_write = on_write
@@ -81,9 +81,9 @@ class Jobs:
     def run_all(self) -> list[Run]:
         """Every job once, servers side by side: accounts, links, calendars, feeds."""
         self.ask_anyway()
-        runs = self._side_by_side(self.pull, [RunKey("pull", name) for name in self._remotes.sources])
+        runs = self._side_by_side(self.pull, [RunKey("pull", name) for name in self._servers.sources])
         runs += self.mint()
-        runs += self._side_by_side(self.push, [RunKey("push", name) for name in self._remotes.calendars])
+        runs += self._side_by_side(self.push, [RunKey("push", name) for name in self._servers.calendars])
         return [*runs, *self.build_feeds()]
 
     def _side_by_side(self, job: Callable[[str], Run], keys: Sequence[RunKey]) -> list[Run]:
@@ -107,7 +107,7 @@ class Jobs:
             names,
             settings.every,
         )
-        source = self._remotes.sources[account]
+        source = self._servers.sources[account]
         return self._run(
             RunKey("pull", account),
             lambda: pull(account, source, self._ledger, listing, self._clock(), self._outcome.timed, soon=soon),
@@ -116,13 +116,12 @@ class Jobs:
 
     def mint(self) -> list[Run]:
         """Make the links that the meetings of all calendars and feeds lack."""
-        servers = (self._remotes.sources, self._remotes.makers)
-        outages = self._outcome.outages
+        sources, makers, outages = self._servers.sources, self._servers.makers, self._outcome.outages
         paused = outages.pauses()
         workers = MINTS_SIDE_BY_SIDE if self._workers > 1 else 1
         try:
             profiles = self._profiles(only_enabled=True)
-            runs = mint(profiles, *servers, self._ledger, self._clock, self._progress, outages, workers=workers)
+            runs = mint(profiles, sources, makers, self._ledger, self._clock, self._progress, outages, workers=workers)
             runs += self._settled(runs)
         except Stopped:
             return []
@@ -138,7 +137,7 @@ class Jobs:
         return self._outcome.finish(run)
 
     def _settled(self, runs: list[Run]) -> list[Run]:
-        """Servers that failed before and were not asked now: no meeting lacks a link of theirs any more."""
+        """Runs of servers that failed before and were not asked now: no meeting lacks a link of theirs any more."""
         asked = {run.key for run in runs}
         settled = [key for key in sorted(self._failed() - asked) if key.kind in ("mint", "maker", "links")]
         return [Run(key, self._clock()) for key in settled]
@@ -153,7 +152,7 @@ class Jobs:
         settings, profile, now = self.config.calendars[calendar], self.profiles[calendar], self._clock()
         target = Target(
             calendar,
-            self._remotes.calendars[calendar],
+            self._servers.calendars[calendar],
             profile,
             self._ledger,
             now,
@@ -168,9 +167,9 @@ class Jobs:
         )
 
     def build_feeds(self) -> list[Run]:
-        """Bring the feeds up to date; a run for each that changed, was built for the first time or is in trouble.
+        """Bring the feeds up to date; returns a run for each that changed, is new, failed or recovered.
 
-        Entries that no calendar and no feed has any more are swept away.
+        Deletes entries that no calendar and no feed has any more.
         """
         try:
             runs = [run for feed in self._ledger.feeds.all().values() if (run := self._build(feed))]
@@ -190,8 +189,8 @@ class Jobs:
         quiet = run.state == "ok" and not run.counts["changed"] and before and before.latest.state == "ok"
         return None if quiet else self._outcome.finish(run)
 
-    def keep_house(self) -> Run:
-        """Let the ledger forget what nobody needs any more, once a day."""
+    def housekeeping(self) -> Run:
+        """Delete from the ledger what nobody needs any more."""
 
         def work() -> Run:
             now = self._clock()

@@ -36,12 +36,12 @@ def clock() -> datetime:
 
 def render(config: Config) -> None:
     """Pull, and render the entries of the one calendar."""
-    remotes = connect(config, clock)
+    servers = connect(config, clock)
     with Ledger.open(config.state) as ledger:
-        jobs = Jobs(config, ledger, remotes, clock)
+        jobs = Jobs(config, ledger, servers, clock)
         jobs.pull("alice")
         render_entries(ledger, jobs.profiles["team"], clock(), lambda _name, _done, _total: None)
-    remotes.close()
+    servers.close()
 
 
 def objects(state: Path) -> list[tuple[str, bytes]]:
@@ -73,12 +73,12 @@ class Work:
         state = self._config.state.with_name(f"state-{next(self._copies)}")
         shutil.copytree(self._config.state, state)
         config = replace(self._config, state=state)
-        remotes = connect(config, clock)
+        servers = connect(config, clock)
         before = self._puts()
         with Ledger.open(config.state) as ledger:
-            jobs = Jobs(config, ledger, remotes, clock, workers=IN_FLIGHT)
+            jobs = Jobs(config, ledger, servers, clock, workers=IN_FLIGHT)
             taken = cost(lambda: jobs.push("team"))
-        remotes.close()
+        servers.close()
         assert self._puts() - before == placed(state) == self._entries
         shutil.rmtree(state)
         return taken

@@ -32,9 +32,9 @@ def cpu(work: Callable[[], object], times: int = 5) -> float:
     return min(taken)
 
 
-def with_calendars(remotes: Servers) -> Servers:
+def with_calendars(servers: Servers) -> Servers:
     """The same accounts, of which none gets an invite, and calendars in memory."""
-    return replace(rehearse(remotes), calendars={name: MemoryCalendar(name) for name in remotes.calendars})
+    return replace(rehearse(servers), calendars={name: MemoryCalendar(name) for name in servers.calendars})
 
 
 def say(line: str) -> None:

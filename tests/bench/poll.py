@@ -21,11 +21,11 @@ def main() -> None:
         return datetime.now(UTC)
 
     config = load(Path(sys.argv[1]), {}, WAYS)
-    remotes = connect(config, clock)
-    source = remotes.sources["alice"]
+    servers = connect(config, clock)
+    source = servers.sources["alice"]
     assert isinstance(source, OpenTalk)
     with Ledger.open(config.state) as ledger:
-        jobs = Jobs(config, ledger, with_calendars(remotes), clock, workers=1)
+        jobs = Jobs(config, ledger, with_calendars(servers), clock, workers=1)
         source.identity()
 
         def render() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
         told["quiet rendering"] = cpu(render)
         told["memory at most"] = memory()
         told["floor"] = cpu(lambda: read_pages(source, clock()))
-    remotes.close()
+    servers.close()
     say(json.dumps(told))
 
 

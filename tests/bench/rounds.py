@@ -42,10 +42,10 @@ class Clock:
 def main() -> None:
     clock = Clock()
     config = load(Path(sys.argv[1]), {}, WAYS)
-    remotes = connect(config, clock)
-    sources = {name: source for name, source in remotes.sources.items() if isinstance(source, OpenTalk)}
+    servers = connect(config, clock)
+    sources = {name: source for name, source in servers.sources.items() if isinstance(source, OpenTalk)}
     with Ledger.open(config.state) as ledger, ThreadPoolExecutor(len(sources)) as pool:
-        daemon = Daemon(config, ledger, with_calendars(remotes), clock, StopRequest())
+        daemon = Daemon(config, ledger, with_calendars(servers), clock, StopRequest())
         daemon.start()
 
         def at_once(work: Callable[[str], T]) -> list[T]:
@@ -70,7 +70,7 @@ def main() -> None:
         told["pulls one by one"] = cpu(lambda: [daemon.pull(name) for name in sources], ROUNDS)
         told["floor one by one"] = cpu(lambda: list(map(floor, sources)), ROUNDS)
         daemon.stop()
-    remotes.close()
+    servers.close()
     say(json.dumps(told))
 
 

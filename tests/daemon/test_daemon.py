@@ -48,9 +48,9 @@ class SlowSource(MemorySource):
 
 def test_a_stop_waits_for_the_step_in_hand_which_may_still_ring_others(tmp_path: Path) -> None:
     config, source, calendar = configure(tmp_path, openmeetings=False), SlowSource(), MemoryCalendar("team")
-    remotes = Servers({"work": source}, {}, {"team": calendar}, lambda: None)
+    servers = Servers({"work": source}, {}, {"team": calendar}, lambda: None)
     with Ledger.open(tmp_path / "state") as ledger:
-        daemon = Daemon(config, ledger, remotes, clock, StopRequest())
+        daemon = Daemon(config, ledger, servers, clock, StopRequest())
         daemon.start()
         assert source.begun.wait(PATIENCE)
         stopping = threading.Thread(target=daemon.stop)
@@ -98,9 +98,9 @@ def test_commands_ask_a_daemon_that_lists_the_whole_window_for_them(tmp_path: Pa
         MemorySource(meeting(day=10)),
         MemoryCalendar("team"),
     )
-    remotes = Servers({"work": source}, {}, {"team": calendar}, lambda: None)
+    servers = Servers({"work": source}, {}, {"team": calendar}, lambda: None)
     with Ledger.open(tmp_path / "state") as ledger:
-        daemon = Daemon(config, ledger, remotes, clock, StopRequest())
+        daemon = Daemon(config, ledger, servers, clock, StopRequest())
         daemon.start()
         try:
             daemon.sync()

@@ -50,11 +50,11 @@ class Office:
         )
         self.ledger = Ledger.open(self.config.state)
         self.rung: list[RunKey] = []
-        remotes = Servers(self.sources, {"openmeetings": self.minter}, self.calendars, lambda: None)
+        servers = Servers(self.sources, {"openmeetings": self.minter}, self.calendars, lambda: None)
         self.jobs = Jobs(
             self.config,
             self.ledger,
-            remotes,
+            servers,
             lambda: self.now,
             workers=workers,
             jitter=lambda: 0.0,
@@ -296,8 +296,8 @@ def test_what_a_locked_ledger_could_not_note_of_the_links_is_not_told_for_ever(t
     office.ledger.close()
     database = LockedDatabase(office.config.state)
     office.ledger = ledger = Ledger(database)
-    remotes = Servers(office.sources, {"openmeetings": office.minter}, office.calendars, lambda: None)
-    jobs = Jobs(office.config, ledger, remotes, lambda: office.now, workers=1)
+    servers = Servers(office.sources, {"openmeetings": office.minter}, office.calendars, lambda: None)
+    jobs = Jobs(office.config, ledger, servers, lambda: office.now, workers=1)
     jobs.pull("a0")
     database.locked = True
     assert [run.state for run in jobs.mint()] == ["retrying"]
@@ -348,9 +348,9 @@ def test_links_of_all_servers_are_made_side_by_side_on_one_ledger(tmp_path: Path
 
 def test_the_daemon_does_at_once_what_waits_for_a_host_that_answers_again(office: Office) -> None:
     scheduler = SingleThread()
-    remotes = Servers(office.sources, {"openmeetings": office.minter}, office.calendars, lambda: None)
+    servers = Servers(office.sources, {"openmeetings": office.minter}, office.calendars, lambda: None)
     daemon = Daemon(
-        office.config, office.ledger, remotes, lambda: office.now, StopRequest(), scheduler=scheduler, workers=1
+        office.config, office.ledger, servers, lambda: office.now, StopRequest(), scheduler=scheduler, workers=1
     )
     office.break_accounts(DOWN)
     daemon.start()

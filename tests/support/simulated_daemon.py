@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole daemon, with the life of its main thread, on clocks of its own: days pass in a second, in one thread.
 
-Its remotes are in memory; a ``Weather`` stands before them.
+Its servers are in memory; a ``Weather`` stands before them.
 """
 
 import sqlite3

@@ -351,13 +351,13 @@ class World:
             calendars=calendars,
             feeds=None,
         )
-        remotes = Servers(
+        servers = Servers(
             {self.names[name]: account for name, account in self.accounts.items()},
             {"openmeetings": self.minter},
             {self.names[name]: desk for name, desk in self.desks.items()},
             lambda: None,
         )
-        self.jobs = Jobs(config, self.ledger, remotes, lambda: self.now, self._progress, workers=1, jitter=lambda: 0.0)
+        self.jobs = Jobs(config, self.ledger, servers, lambda: self.now, self._progress, workers=1, jitter=lambda: 0.0)
         for name, profile in self.jobs.profiles.items():
             self.jobs.profiles[name] = replace(profile, versions=(str(self.version),))
 
