@@ -84,26 +84,30 @@ def pull(
     """Bring the ledger's meetings of an account up to date: everything or nothing.
 
     With ``soon`` the next days alone are listed while the window is not due. ``timed`` adds to the run when it is due
-    again, before both are saved. Counts: ``meetings`` in the ledger
-    afterwards, ``changed``, ``gone``, ``asked``, ``unreadable``.
+    again, before both are saved. Counts: ``meetings`` in the ledger afterwards, ``changed``, ``gone``, ``asked`` for by
+    id, ``unreadable``.
     """
     ledger.accounts.identify(account, source.identity(), listing.names)
     listed = ledger.history.last_listed(account)
     scope = listing_due(listed, now, listing.every, soon=soon)
-    changes, told = _listed(account, source, ledger, listing, now, scope)
-    if scope == "soon" and is_emptied(changes, told.listed):  # look at the rest before any of it is let go
+    changes, summary = _list(account, source, ledger, listing, now, scope)
+    if scope == "soon" and is_emptied(changes, summary.listed):  # look at the rest before any of it is let go
         scope = "everything"
-        changes, told = _listed(account, source, ledger, listing, now, scope)
-    run = timed(_run(account, scope, now, changes, told, listed.window if scope == "soon" else now))
-    ledger.meetings.save_pull(account, changes, run, told.unreadable)
+        changes, summary = _list(account, source, ledger, listing, now, scope)
+    run = timed(_run(account, scope, now, changes, summary, listed.window if scope == "soon" else now))
+    ledger.meetings.save_pull(account, changes, run, summary.unreadable)
     return run
 
 
-class _Told(Struct, frozen=True):
-    """What a listing told besides its changes."""
+class _ListingSummary(Struct, frozen=True):
+    """What a pull reports of a listing besides its changes.
+
+    How many events were ``listed``, how many meetings the ledger had ``before``, how many events were ``asked`` for by
+    id; why the rest was ``unanswered``, empty if none was; and which events are ``unreadable``.
+    """
 
     listed: int
-    known: int
+    before: int
     asked: int
     unanswered: str
     unreadable: tuple[Unreadable, ...]
@@ -114,7 +118,7 @@ def _run(
     scope: Scope,
     now: datetime,
     changes: Sequence[Keep | Drop],
-    told: _Told,
+    summary: _ListingSummary,
     window_listed: datetime | None,
 ) -> Run:
     kept = [change for change in changes if isinstance(change, Keep)]
@@ -122,24 +126,24 @@ def _run(
     return Run(
         key=RunKey("pull", account),
         ended=now,
-        state="retrying" if told.unanswered else "ok",
+        state="retrying" if summary.unanswered else "ok",
         scope=scope,
         counts={
-            "meetings": told.known + sum(change.fresh for change in kept) - gone,
+            "meetings": summary.before + sum(change.fresh for change in kept) - gone,
             "changed": len(kept),
             "gone": gone,
-            "asked": told.asked,
-            "unreadable": len(told.unreadable),
+            "asked": summary.asked,
+            "unreadable": len(summary.unreadable),
         },
-        message=told.unanswered or _message(told.unreadable),
+        message=summary.unanswered or _message(summary.unreadable),
         last_look=window_listed,
     )
 
 
-def _listed(
+def _list(
     account: str, source: Source, ledger: PullLedger, listing: ListingSettings, now: datetime, scope: Scope
-) -> tuple[list[Keep | Drop], _Told]:
-    """List, and find what has changed."""
+) -> tuple[list[Keep | Drop], _ListingSummary]:
+    """List an account's meetings; returns what has changed, and a summary."""
     window = listing.window(now)
     snapshot = source.snapshot({"soon": _soon(now), "window": window}.get(scope), ledger.meetings.digests(account))
     before = count()  # how many the ledger has: counting them apart would read them all again
@@ -151,7 +155,7 @@ def _listed(
         log.debug("opentalk.%s: event %s is left as it was: %s", account, each.event, each.reason)
     unreadable = unreadable_after(snapshot, ledger.meetings.unreadable(account) if scope == "soon" else ())
     there = len(snapshot.meetings) + len(snapshot.same) + len(snapshot.unreadable)
-    return changes, _Told(there, next(before), asked, unanswered, unreadable)
+    return changes, _ListingSummary(there, next(before), asked, unanswered, unreadable)
 
 
 def _soon(now: datetime) -> Window:
