@@ -7,18 +7,21 @@ a ledger is of the old version or of the new one, whenever the process is killed
 
 import json
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
-
-from sqlite_utils import Database, Migrations
+from typing import TYPE_CHECKING
 
 from syncd.errors import LedgerError
 from syncd.ledger.writer import transaction
 
-migrations = Migrations("syncd")
+if TYPE_CHECKING:
+    from sqlite_utils import Database, Migrations
+
+SET = "syncd"
+"""The name of our steps in the table that sqlite-utils keeps of the applied ones."""
 
 
-@migrations()
-def m001_first(db: Database) -> None:
+def m001_first(db: "Database") -> None:
     """The first ledger."""
     for statement in FIRST:
         db.execute(statement)
@@ -87,8 +90,7 @@ FIRST = (
 )
 
 
-@migrations()
-def m002_unattended(db: Database) -> None:
+def m002_unattended(db: "Database") -> None:
     """Scopes of runs, of which only the last quiet one is kept, and sign-ins."""
     for statement in UNATTENDED:
         db.execute(statement)
@@ -103,8 +105,7 @@ UNATTENDED = (
 )
 
 
-@migrations()
-def m003_audits(db: Database) -> None:
+def m003_audits(db: "Database") -> None:
     """Audits of calendars, feeds that are held, and the decisions of late."""
     for statement in AUDITS:
         db.execute(statement)
@@ -142,8 +143,7 @@ AUDITS = (
 )
 
 
-@migrations()
-def m004_run_kinds(db: Database) -> None:
+def m004_run_kinds(db: "Database") -> None:
     """Kinds for the runs of syncd itself, which the name of an account or feed cannot meet; links by event."""
     for statement in RUN_KINDS:
         db.execute(statement)
@@ -161,8 +161,7 @@ RUN_KINDS = (
 )
 
 
-@migrations()
-def m005_entry_inputs(db: Database) -> None:
+def m005_entry_inputs(db: "Database") -> None:
     """What an entry was rendered from as JSON, no longer words with blanks between; empty where its meeting is gone."""
     for profile, event, inputs in db.execute("SELECT profile, event, inputs FROM entry WHERE inputs != ''").fetchall():
         account, digest, *codes = inputs.split(" ")
@@ -171,8 +170,7 @@ def m005_entry_inputs(db: Database) -> None:
         db.execute("UPDATE entry SET inputs = ? WHERE profile = ? AND event = ?", (text, profile, event))
 
 
-@migrations()
-def m006_unreadable(db: Database) -> None:
+def m006_unreadable(db: "Database") -> None:
     """The events of accounts that cannot be read."""
     db.execute(UNREADABLE)
 
@@ -184,18 +182,48 @@ UNREADABLE = """
 """
 
 
+STEPS: tuple[Callable[["Database"], None], ...] = (
+    m001_first,
+    m002_unattended,
+    m003_audits,
+    m004_run_kinds,
+    m005_entry_inputs,
+    m006_unreadable,
+)
+"""All steps in their order; each is recorded under the name of its function."""
+
+
+def migrations() -> "Migrations":
+    """The steps as sqlite-utils applies them. It is imported only where one is lacking, because that takes 60 ms."""
+    from sqlite_utils import Migrations  # noqa: PLC0415
+
+    found = Migrations(SET)
+    for step in STEPS:
+        found()(step)
+    return found
+
+
 def migrate(connection: sqlite3.Connection, folder: Path) -> None:
     """Bring the ledger's tables up to this version. Raises LedgerError for one made by a newer syncd."""
     if is_outdated(connection, folder):
+        from sqlite_utils import Database  # noqa: PLC0415
+
         # what another process did while this one waited for it is not done again
-        transaction(connection, lambda db: migrations.apply(Database(db)))
+        transaction(connection, lambda db: migrations().apply(Database(db)))
 
 
 def is_outdated(connection: sqlite3.Connection, folder: Path) -> bool:
     """Whether the ledger lacks a step. Raises LedgerError for one made by a newer syncd."""
-    database = Database(connection)
-    steps = {step.name for step in migrations.pending(Database(memory=True))}
-    applied = {step.name for step in migrations.applied(database)}
+    steps, applied = {step.__name__ for step in STEPS}, _applied(connection)
     if applied - steps:
         raise LedgerError(f"the ledger in {folder} was made by a newer syncd; use that one")
     return bool(steps - applied)
+
+
+def _applied(connection: sqlite3.Connection) -> set[str]:
+    """The names of the steps that sqlite-utils has recorded; none in a new file, which lacks its table."""
+    table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '_sqlite_migrations'"
+    if connection.execute(table).fetchone() is None:
+        return set()
+    rows = connection.execute("SELECT name FROM _sqlite_migrations WHERE migration_set = ?", (SET,))
+    return {name for (name,) in rows}

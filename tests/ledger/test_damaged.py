@@ -117,7 +117,7 @@ def test_a_ledger_that_an_earlier_version_left_half_brought_up_is_brought_up(fol
     """Versions before this one did each step in a transaction of its own."""
     (folder / FILE).unlink()
     with closing(sqlite3.connect(folder / FILE, isolation_level=None)) as database:
-        migrations.apply(Database(database), stop_before="m003_audits")
+        migrations().apply(Database(database), stop_before="m003_audits")
         database.execute("INSERT INTO login VALUES ('alice', 'made-up-refresh-token')")
     with pytest.raises(LedgerError, match="an older syncd's"):
         Ledger.open(folder, read_only=True)

@@ -3,6 +3,8 @@ import json
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -12,11 +14,12 @@ from msgspec.structs import replace
 from sqlite_utils import Database, Migrations
 
 from syncd.errors import LedgerBusy, LedgerError, NeedsYou
+from syncd.ledger import schema
 from syncd.ledger.accounts import SignIns
 from syncd.ledger.database import FILE
 from syncd.ledger.ledger import Ledger
 from syncd.ledger.lock import sync_lock, syncing
-from syncd.ledger.schema import m001_first
+from syncd.ledger.schema import STEPS, m001_first
 from syncd.model import Entry, EntryInputs, Feed, Identity, Link, Meeting, Placement, Run, RunKey, Unreadable
 from syncd.plan.deletions import Hold
 from syncd.plan.pull import Drop, Keep, known_as
@@ -265,6 +268,30 @@ def test_a_ledger_of_the_first_version_is_brought_up_and_keeps_its_runs(tmp_path
     with Ledger.open(tmp_path) as ledger:
         assert ledger.history.last_listed("work") == Listed(NOW, NOW)
         assert ledger.history.standings()[RunKey("pull", "work")].latest.scope == "everything"
+
+
+OPENED = """
+import sys
+from pathlib import Path
+from syncd.ledger.ledger import Ledger
+for read_only in (False, True):
+    with Ledger.open(Path(sys.argv[1]), read_only=read_only):
+        print("sqlite_utils" in sys.modules)
+"""
+
+
+def test_sqlite_utils_is_imported_only_to_bring_a_ledger_up(tmp_path: Path) -> None:
+    def imported() -> list[str]:
+        command = [sys.executable, "-c", OPENED, str(tmp_path)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()
+
+    assert imported() == ["True", "True"], "a new one is made by all steps"
+    assert imported() == ["False", "False"]
+
+
+def test_every_step_of_the_schema_is_in_its_table_in_the_order_of_their_numbers() -> None:
+    steps = [value for name, value in vars(schema).items() if name.startswith("m0")]
+    assert [step.__name__ for step in STEPS] == sorted(step.__name__ for step in steps)
 
 
 def test_what_cannot_be_read_is_replaced_by_every_pull_of_its_account_and_moves_with_a_new_name(tmp_path: Path) -> None:
