@@ -29,7 +29,7 @@ def check(context: Context, *, online: bool) -> None:
 
 
 def _secrets(config: Config) -> list[Secret]:
-    """The passwords of everything that is enabled, not read yet."""
+    """The secrets of all tables that are enabled; none is read here."""
     return [
         *(account.password for account in config.accounts.values() if account.enabled and account.password),
         *(calendar.password for calendar in config.calendars.values() if calendar.enabled),

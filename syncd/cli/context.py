@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every command gets: the configuration, the clock, and the few words that commands share.
+"""What all commands share: the configuration, the servers, the clock, and how problems end.
 
-The one place where the clock and the environment come from.
+Only here are the clock and the environment read.
 """
 
 import os
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 def clock() -> datetime:
-    """Now; nothing else in syncd reads the clock on its own."""
+    """The current time; everything else in syncd gets the clock as an argument."""
     return datetime.now(UTC)
 
 
 class Context:
-    """What every command gets: the configuration and its servers.
+    """The configuration at ``config`` (``None``: at the first usual place) and its servers.
 
-    ``read`` reads a configuration and ``connect`` makes its servers where those of syncd alone are not enough, as with
-    a link maker that it does not have.
+    ``read`` and ``connect`` replace the functions that read a configuration and make its servers, for a program that
+    adds a link maker which syncd does not have.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Context:
         self._connect = connect
 
     def load(self) -> "Config":
-        """Read the configuration. Raises ConfigError with every problem of it."""
+        """Read the configuration. Raises ConfigError with all of its problems."""
         from syncd.config import find, load  # noqa: PLC0415 -- `--version` and `--help` read none
         from syncd.plan.links import WAYS  # noqa: PLC0415
 
@@ -51,8 +51,8 @@ class Context:
         return self._read(path, os.environ) if self._read else load(path, os.environ, WAYS)
 
     def connect(self, config: "Config") -> "Servers":
-        """Make the servers of a configuration; nothing is asked yet. Close them afterwards."""
-        from syncd.jobs.servers import connect  # noqa: PLC0415 -- many commands ask no server
+        """Make the servers of a configuration, without a request. The caller closes them."""
+        from syncd.jobs.servers import connect  # noqa: PLC0415 -- many commands need no server
 
         return (self._connect or connect)(config, clock)
 
@@ -61,13 +61,13 @@ pass_context = click.make_pass_decorator(Context)
 
 
 def tell(line: str) -> None:
-    """Say something that is for people alone."""
+    """Print a line for people, on stderr."""
     click.echo(line, err=True)
 
 
 @contextmanager
 def collecting(problems: list[SyncdError]) -> Iterator[None]:
-    """Go on after a problem, which is kept."""
+    """Append a problem that ends the block to ``problems``, and go on."""
     try:
         yield
     except SyncdError as problem:
@@ -75,6 +75,6 @@ def collecting(problems: list[SyncdError]) -> Iterator[None]:
 
 
 def code_of(problems: Iterable[SyncdError]) -> int:
-    """The exit code of a command that could do nothing because of these."""
+    """The exit code of a command that could do nothing because of these: theirs if they agree, else 1."""
     codes = {problem.code for problem in problems}
     return codes.pop() if len(codes) == 1 else 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``syncd events``: the meetings as OpenTalk has them at this moment; the ledger has no part in it."""
+"""``syncd events``: the meetings as OpenTalk has them at this moment. The ledger is not used."""
 
 import csv
 import io
@@ -38,21 +38,21 @@ def list_events(
     progress: Progress,
     problems: list[SyncdError],
 ) -> list[Json]:
-    """All meetings of these accounts between two moments, each once, account by account in the order of starts.
+    """The meetings of these accounts between two moments, each once, account by account in the order of starts.
 
-    Time-independent ones are listed where no moment is given. A guest link is shown where one exists; none is
-    made. What the servers raise ends in ``problems``, and the other accounts are listed all the same.
+    Without moments time-independent ones are included. A guest link is included where one exists; none is made.
+    An account's exception is appended to ``problems``, and the other accounts are listed.
     """
-    listed: dict[str, Json] = {}
+    found: dict[str, Json] = {}
     for account in accounts:
         try:
             for event in _events_of(
                 account, config.accounts[account].url, servers.sources[account], since, until, progress
             ):
-                listed.setdefault(str(event["id"]), event)
+                found.setdefault(str(event["id"]), event)
         except SyncdError as problem:
             problems.append(problem)
-    return list(listed.values())
+    return list(found.values())
 
 
 def _events_of(
@@ -69,10 +69,10 @@ def _events_of(
 def _between(meeting: Meeting, since: datetime | None, until: datetime | None) -> bool:
     if since is None and until is None:
         return True
-    known = known_as(meeting)
-    if known.start is None:
+    span = known_as(meeting)
+    if span.start is None:
         return False
-    return overlaps(known.start, known.end, Window(since or known.start, until or known.start))
+    return overlaps(span.start, span.end, Window(since or span.start, until or span.start))
 
 
 @click.command()
@@ -93,28 +93,28 @@ def events(
     problems: list[SyncdError] = []
     since_date, until_date = _date(since), _date(until)
     with TerminalProgress() as progress, closing(context.connect(config)) as servers:
-        listed = list_events(config, accounts, since_date, until_date, servers, progress.show, problems)
+        found = list_events(config, accounts, since_date, until_date, servers, progress.show, problems)
     for problem in problems:
         click.echo(str(problem), err=True)
     if problems and len(problems) == len(accounts):
         raise SystemExit(code_of(problems))
-    click.echo(_printed(listed, as_csv=as_csv, as_json=as_json), nl=not as_csv)
+    click.echo(_output(found, as_csv=as_csv, as_json=as_json), nl=not as_csv)
     if problems:
         raise SystemExit(1)
 
 
 def _accounts(config: Config, account: str | None) -> list[str]:
-    """The enabled accounts, or the one that is named. Raises UsageError if there is none of this name."""
+    """The enabled accounts, or only the one that is named. Raises UsageError."""
     enabled = [name for name, settings in config.accounts.items() if settings.enabled]
     if account is not None and account not in enabled:
         raise click.UsageError(f"there is no account {account}; there is {', '.join(enabled)}")
     return [account] if account else enabled
 
 
-def _printed(listed: list[Json], *, as_csv: bool, as_json: bool) -> str:
+def _output(found: list[Json], *, as_csv: bool, as_json: bool) -> str:
     if as_json:
-        return json.dumps(listed, indent=1, ensure_ascii=False)
-    return events_csv(listed) if as_csv else "\n".join(event_lines(listed))
+        return json.dumps(found, indent=1, ensure_ascii=False)
+    return events_csv(found) if as_csv else "\n".join(event_lines(found))
 
 
 def _date(text: str | None) -> datetime | None:
@@ -125,7 +125,7 @@ def _date(text: str | None) -> datetime | None:
 
 
 def event_json(account: str, url: str, meeting: Meeting, guest: str | None) -> Json:
-    """One meeting of ``syncd events --json``."""
+    """A meeting as ``syncd events --json`` prints it; ``guest`` is the code of its guest invite, if it has one."""
     return {
         "account": account,
         "id": meeting.id,
@@ -167,7 +167,7 @@ def _local(when: When | None, all_day: bool) -> str | None:
 
 
 def events_csv(events: Sequence[Json]) -> str:
-    """``syncd events --csv``: the columns of OpenTalk's bash client first; quoting per RFC 4180."""
+    """The output of ``syncd events --csv``: first the columns of OpenTalk's bash client; quoted as in RFC 4180."""
     text = io.StringIO()
     rows = csv.writer(text)
     rows.writerow(COLUMNS)
@@ -184,7 +184,7 @@ def events_csv(events: Sequence[Json]) -> str:
 
 
 def event_lines(events: Iterable[Json]) -> list[str]:
-    """``syncd events`` for people: when, what, and how to join."""
+    """The output of ``syncd events``: a line for each meeting with its start, title and address."""
     lines = []
     for event in events:
         start = str(event["start"] or "any time")[:16].replace("T", " ")
@@ -194,7 +194,7 @@ def event_lines(events: Iterable[Json]) -> list[str]:
 
 
 def parse_date(text: str, now: datetime) -> datetime:
-    """``2026-11-22``, RFC 3339 or ``+7d``. Raises ValueError."""
+    """Read ``2026-11-22``, RFC 3339 or ``+7d`` (from ``now``). Raises ValueError."""
     if text[:1] in "+-" and text[-1:] == "d" and text[1:-1].isdigit():
         return now + timedelta(days=int(text[:-1]))
     if len(text) == len("2026-11-22"):

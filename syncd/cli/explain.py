@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``syncd explain``: what is known of one event, and what the next run does with it, in words.
+"""``syncd explain``: an Explanation in words.
 
-Nothing is decided here: what comes next are the actions that ``plan`` gave (see ``explain.explanation``).
-Titles are shown; codes, links, passwords and tokens never are.
+Nothing is decided here: the next steps are the actions that ``plan`` returned (see ``explain.explanation``). Titles are
+printed; codes, links, passwords and tokens never are.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,41 +15,41 @@ import click
 
 from syncd.cli.context import Context, clock, pass_context
 from syncd.cli.report import RUNS
-from syncd.explain.facts import Destination, Explanation, LinkUse, SeenBy
-from syncd.model import GUEST, Decision, Meeting, When, overlaps
+from syncd.explain.facts import Destination, Explanation, LinkUse, Pending, SeenBy
+from syncd.model import GUEST, Decision, EntryInputs, Meeting, RunKind, Way, When, overlaps
 from syncd.plan.calendar import CalendarAction, Create, Look, Update
 from syncd.plan.deletions import Delete, Forget, Hold
 from syncd.plan.timing import link_retry
 
 LISTED = 20
-"""How many events are shown where a beginning fits several."""
+"""Matches printed when the beginning of an id is ambiguous."""
 
 COLUMNS = 100
 
 FIELDS = {"overrides": "occurrences", "all_day": "whole days", "invite_status": "answer", "e2e": "encryption"}
-"""Names of fields for people, where they are others."""
+"""Words for the fields of a meeting that people would not recognise by their names."""
 
 
 Row = tuple[str, str, str]
-"""What it is about, a word, and what is so; both of the first are empty where a line goes on."""
+"""A subject, a word and a statement. Subject and word are empty if they are those of the row above."""
 
 
-def lines(known: Explanation) -> list[str]:
-    """All that ``syncd explain`` prints."""
-    names = {way.kind: way.link for way in known.ways}
-    titles = [sight.meeting.title for sight in known.seen_by if sight.meeting]
+def lines(facts: Explanation) -> list[str]:
+    """All lines that ``syncd explain`` prints."""
+    names = {way.kind: way.link for way in facts.ways}
+    titles = [view.meeting.title for view in facts.seen_by if view.meeting]
     blocks = [
-        [row for sight in known.seen_by for row in _sight_rows(sight, titles, known.decisions)],
-        [row for number, each in enumerate(known.links) for row in _link_rows(each, names, "" if number else "links")],
-        *(list(_stand_rows(stand, known)) for stand in known.destinations),
-        [_decision_row(each, names) for each in known.decisions],
+        [row for view in facts.seen_by for row in _account_rows(view, titles, facts.decisions)],
+        [row for number, each in enumerate(facts.links) for row in _link_rows(each, names, "" if number else "links")],
+        *(list(_destination_rows(destination, facts)) for destination in facts.destinations),
+        [_decision_row(each, names) for each in facts.decisions],
     ]
-    head = [titles[0] if titles else "An event that no account has any more", f"event {known.event}"]
+    head = [titles[0] if titles else "An event that no account has any more", f"event {facts.event}"]
     return [line for block in [head, *map(_aligned, filter(None, blocks))] for line in [*block, ""]][:-1]
 
 
 def choice_lines(found: Mapping[str, Meeting | None]) -> list[str]:
-    """Events to choose from, by id; ``None`` where no account has it any more."""
+    """A line for each event to choose from; ``found`` has ``None`` for one that no account has any more."""
     rows = []
     for event, meeting in found.items():
         when = _moment(meeting.start.utc) if meeting and meeting.start else "any time" if meeting else "gone"
@@ -58,7 +58,7 @@ def choice_lines(found: Mapping[str, Meeting | None]) -> list[str]:
 
 
 def _aligned(rows: Sequence[Row]) -> list[str]:
-    """Three columns, the last one wrapped; the first two are equally wide in every block but for long names."""
+    """Print rows in three columns and wrap the last. The first two have the same width in all blocks, if names fit."""
     first = max(17, *(len(row[0]) for row in rows))
     second = max(7, *(len(row[1]) for row in rows))
     margin = " " * (first + second + 3)
@@ -70,27 +70,38 @@ def _aligned(rows: Sequence[Row]) -> list[str]:
     return printed
 
 
-def _sight_rows(sight: SeenBy, titles: Sequence[str], decisions: Sequence[Decision]) -> Iterator[Row]:
-    name = f"account {sight.account}"
-    latest = next((d for d in reversed(decisions) if d.run == ("pull", sight.account)), None)
-    meeting = sight.meeting
-    if meeting is None:
-        told = latest if latest and latest.word == "gone" else None
-        yield name, "gone", f"{_moment(told.at)}: {told.why}" if told else ""
-        return
-    yield name, "sees", _role(meeting) + ("" if meeting.title == titles[0] else f", as {meeting.title}")
+def _account_rows(view: SeenBy, titles: Sequence[str], decisions: Sequence[Decision]) -> Iterator[Row]:
+    name, latest = f"account {view.account}", _latest(decisions, "pull", view.account)
+    if view.meeting:
+        title = "" if view.meeting.title == titles[0] else f", as {view.meeting.title}"
+        yield name, "sees", _role(view.meeting) + title
+        yield from _meeting_rows(view.meeting, latest)
+        yield from (("", "note", note) for note in _notes(view))
+    else:
+        gone = latest if latest and latest.word == "gone" else None
+        yield name, "gone", f"{_moment(gone.at)}: {gone.why}" if gone else ""
+
+
+def _meeting_rows(meeting: Meeting, latest: Decision | None) -> Iterator[Row]:
     yield "", "when", _when(meeting)
     if meeting.recurrence:
         yield "", "repeats", _repeats(meeting)
     if latest:
-        yield "", "last", _told(latest)
-    if sight.unlisted:
-        yield "", "note", "listings by time lack it; its server says that it is there"
-    if sight.unreadable:
-        yield "", "note", f"left as it was: {sight.unreadable.reason}"
-    if sight.state:
-        why = "disabled" if sight.state == "disabled" else "not in the configuration any more"
-        yield "", "note", f"the account is {why}; what it had stays"
+        yield "", "last", _dated(latest)
+
+
+def _notes(view: SeenBy) -> Iterator[str]:
+    if view.unlisted:
+        yield "listings by time lack it; its server says that it is there"
+    if view.unreadable:
+        yield f"left as it was: {view.unreadable.reason}"
+    if view.state:
+        why = "disabled" if view.state == "disabled" else "not in the configuration any more"
+        yield f"the account is {why}; what it had stays"
+
+
+def _latest(decisions: Sequence[Decision], kind: RunKind, name: str) -> Decision | None:
+    return next((each for each in reversed(decisions) if each.run == (kind, name)), None)
 
 
 def _role(meeting: Meeting) -> str:
@@ -137,24 +148,23 @@ def _link_rows(each: LinkUse, names: Mapping[str, str], title: str) -> Iterator[
     yield title, reader, f"{name} {'made' if link.made else 'found'} {_moment(link.at)}{words[each.word]}"
 
 
-def _stand_rows(stand: Destination, known: Explanation) -> Iterator[Row]:
-    yield RUNS[stand.kind].format(stand.name), "entry", _entry(stand, known)
-    if stand.source:
-        yield "", "text", f"from {stand.source.account}"
-    if stand.place and stand.place.state == "placed" and stand.place.edited:
+def _destination_rows(destination: Destination, facts: Explanation) -> Iterator[Row]:
+    yield RUNS[destination.kind].format(destination.name), "entry", _entry(destination, facts)
+    if destination.source:
+        yield "", "text", f"from {destination.source.account}"
+    if destination.place and destination.place.state == "placed" and destination.place.edited:
         yield "", "note", "somebody edited it there; what they added stays"
-    latest = next((d for d in reversed(known.decisions) if d.run == (stand.kind, stand.name)), None)
-    if latest:
-        yield "", "last", _told(latest)
-    if stand.trouble:
-        yield "", "trouble", stand.trouble
-    steps = list(_next(stand, known)) or ["nothing"]
+    if latest := _latest(facts.decisions, destination.kind, destination.name):
+        yield "", "last", _dated(latest)
+    if destination.trouble:
+        yield "", "trouble", destination.trouble
+    steps = list(_next(destination, facts)) or ["nothing"]
     for number, step in enumerate(steps):
         yield "", "" if number else "next", step
 
 
-def _entry(stand: Destination, known: Explanation) -> str:
-    place = stand.place
+def _entry(destination: Destination, facts: Explanation) -> str:
+    place = destination.place
     if place:
         words = {
             "placed": f"revision {place.revision}, placed as {place.href}",
@@ -163,99 +173,123 @@ def _entry(stand: Destination, known: Explanation) -> str:
             "removed": "removed by somebody; it comes back when the meeting changes",
         }
         return words[place.state]
-    if stand.shown and stand.entry:
-        return f"revision {stand.entry.revision}, shown"
-    return "not there" + _absence(stand, known)
+    if destination.shown and destination.entry:
+        return f"revision {destination.entry.revision}, shown"
+    return "not there" + _absence(destination, facts)
 
 
-def _absence(stand: Destination, known: Explanation) -> str:
-    """Why something is not there and does not come."""
-    after, window = stand.next.after, stand.next.window
-    if stand.state or stand.next.action or stand.next.problem:
+def _absence(destination: Destination, facts: Explanation) -> str:
+    """Why an entry is not there and will not come; empty if nothing explains it or it will come."""
+    after, window = destination.next.after, destination.next.window
+    if destination.state or destination.next.action or destination.next.problem:
         return ""
-    if _is_untimed(stand, known):
+    if _is_untimed(destination, facts):
         return ": it is at no fixed time"
-    if stand.source is None:
-        return f": {' and '.join(stand.accounts)} {'have' if len(stand.accounts) > 1 else 'has'} it no more"
+    if destination.source is None:
+        return f": {_have(destination.accounts)} it no more"
     if after and not after.digest:
         return ": every occurrence is cancelled"
-    if window and not overlaps(stand.source.start, stand.source.end, window):
+    if window and not overlaps(destination.source.start, destination.source.end, window):
         return f": outside the window, {window.since:%Y-%m-%d} to {window.until:%Y-%m-%d}"
     return ""
 
 
-def _next(stand: Destination, known: Explanation) -> Iterator[str]:
-    """What the next run does, step by step; nothing if there is nothing to do."""
-    it = "it" if stand.kind == "push" else "one of its accounts"
+def _have(accounts: Sequence[str]) -> str:
+    return f"{' and '.join(accounts)} {'have' if len(accounts) > 1 else 'has'}"
+
+
+def _next(destination: Destination, facts: Explanation) -> Iterator[str]:
+    """The steps of the next run; none if there is nothing to do."""
+    it = "it" if destination.kind == "push" else "one of its accounts"
     states = {
         "disabled": "nothing: it is disabled",
         "retired": f"nothing: {it} is not in the configuration any more, and what is there stays",
         "waiting": "nothing before all of its accounts have been listed",
     }
-    if stand.state:
-        yield states[stand.state]
+    if destination.state:
+        yield states[destination.state]
         return
-    for mint in stand.next.mints:
-        yield f"the {mint.way.link} for {'guests' if mint.whose == GUEST else mint.whose} is asked for"
-    for mint in stand.next.unasked:
-        yield f"the {mint.way.link} is not asked for: {', '.join(mint.accounts)} disabled"
-    if stand.next.problem:
-        yield f"it cannot be rendered and stays as it was: {stand.next.problem}"
-    if stand.next.action:
-        yield _action(stand.next.action, stand, known)
-    elif stand.kind == "feed" and stand.next.after and stand.next.after.digest:
-        if not stand.shown:
-            yield "it is taken up"
-        elif stand.entry is None or stand.next.after.digest != stand.entry.digest:
-            yield f"it is written anew because {_reason(stand, known)}"
+    yield from _link_steps(destination.next)
+    if destination.next.problem:
+        yield f"it cannot be rendered and stays as it was: {destination.next.problem}"
+    if destination.next.action:
+        yield _action(destination.next.action, destination, facts)
+    elif destination.kind == "feed":
+        yield from _feed_steps(destination, facts)
 
 
-def _action(action: CalendarAction, stand: Destination, known: Explanation) -> str:
+def _link_steps(pending: Pending) -> Iterator[str]:
+    for missing in pending.mints:
+        yield f"the {missing.way.link} for {'guests' if missing.whose == GUEST else missing.whose} is asked for"
+    for missing in pending.unasked:
+        yield f"the {missing.way.link} is not asked for: {', '.join(missing.accounts)} disabled"
+
+
+def _feed_steps(feed: Destination, facts: Explanation) -> Iterator[str]:
+    before, after = feed.entry, feed.next.after
+    if after is None or not after.digest:
+        return
+    if not feed.shown:
+        yield "it is taken up"
+    elif before is None or after.digest != before.digest:
+        yield f"it is written anew because {_reason(feed, facts)}"
+
+
+def _action(action: CalendarAction, destination: Destination, facts: Explanation) -> str:
     match action:
         case Create():
             there = {"left": "it is looked at again because ", "removed": "it is put again because "}
-            before = there.get(stand.place.state) if stand.place else None
-            return before + _reason(stand, known) if before else "it is put there"
+            before = there.get(destination.place.state) if destination.place else None
+            return before + _reason(destination, facts) if before else "it is put there"
         case Update():
-            return f"it is written anew because {_reason(stand, known)}"
+            return f"it is written anew because {_reason(destination, facts)}"
         case Delete():
-            return f"it is deleted: {_loss(stand, known)}"
+            return f"it is deleted: {_loss(destination, facts)}"
         case Hold():
             of = f", one of {len(action.events)}" if len(action.events) > 1 else ""
-            return f"its deletion is held{of}: waits for `syncd confirm {stand.name}`"
+            return f"its deletion is held{of}: waits for `syncd confirm {destination.name}`"
         case Forget():
-            return f"our note of it is dropped: {_loss(stand, known)}"
+            return f"our note of it is dropped: {_loss(destination, facts)}"
         case Look():
             return "it is looked at"
 
 
-def _loss(stand: Destination, known: Explanation) -> str:
-    """Why there is nothing to show any more."""
-    if _is_untimed(stand, known):
+def _loss(destination: Destination, facts: Explanation) -> str:
+    """Why there is nothing to show in the entry any more."""
+    if _is_untimed(destination, facts):
         return "it is at no fixed time any more"
-    return "every occurrence is cancelled" if stand.source else "the meeting is gone"
+    return "every occurrence is cancelled" if destination.source else "the meeting is gone"
 
 
-def _is_untimed(stand: Destination, known: Explanation) -> bool:
-    """Whether an account has the event, which is not among the meetings with a time."""
-    return stand.source is None and any(each.meeting for each in known.seen_by if each.account in stand.accounts)
+def _is_untimed(destination: Destination, facts: Explanation) -> bool:
+    """Whether an account has the event and it has no time."""
+    views = (view for view in facts.seen_by if view.account in destination.accounts)
+    return destination.source is None and any(view.meeting for view in views)
 
 
-def _reason(stand: Destination, known: Explanation) -> str:
-    """What changed since it was last written: fields by the pulls since then, and what entries are made from."""
-    last = max((n for n, d in enumerate(known.decisions) if d.run == (stand.kind, stand.name)), default=-1)
-    fields = _fields(stand.source.account if stand.source else "", known.decisions[last + 1 :])
+def _reason(destination: Destination, facts: Explanation) -> str:
+    """What changed since the entry was last written: the fields in the pulls since then, its account, its links."""
+    fields = _changed_fields(destination, facts.decisions)
     reasons = [f"{fields} changed"] if fields else []
-    before = stand.entry.inputs if stand.entry else None
-    after = stand.next.after.inputs if stand.next.after else None
-    if before and after:
-        reasons += [f"{after.account} provides the text"] if before.account != after.account else []
-        reasons += [
-            f"the {way.link} is another" for way in known.ways if before.codes.get(way.key) != after.codes.get(way.key)
-        ]
-    if not reasons and not stand.entry and stand.place:
+    before, after = destination.entry, destination.next.after
+    if before and before.inputs and after and after.inputs:
+        reasons += _changed_inputs(before.inputs, after.inputs, facts.ways)
+    if not reasons and not before and destination.place:
         reasons = ["syncd or its configuration changed"]
     return ", and ".join(reasons) or "its content changed"
+
+
+def _changed_fields(destination: Destination, decisions: Sequence[Decision]) -> str:
+    """The fields of the meeting that changed since the last decision about this calendar or feed."""
+    own = (number for number, each in enumerate(decisions) if each.run == (destination.kind, destination.name))
+    later = decisions[max(own, default=-1) + 1 :]
+    return _fields(destination.source.account, later) if destination.source else ""
+
+
+def _changed_inputs(before: EntryInputs, after: EntryInputs, ways: Iterable[Way]) -> list[str]:
+    changes = [f"{after.account} provides the text"] if before.account != after.account else []
+    changes += [f"the {way.link} is another" for way in ways if before.codes.get(way.key) != after.codes.get(way.key)]
+    return changes
 
 
 def _fields(account: str, decisions: Iterable[Decision]) -> str:
@@ -273,12 +307,12 @@ def _decision_row(decision: Decision, names: Mapping[str, str]) -> Row:
     return _moment(decision.at), RUNS[run.kind].format(run.name), _words(decision, names)
 
 
-def _told(decision: Decision) -> str:
+def _dated(decision: Decision) -> str:
     return f"{_moment(decision.at)} {_words(decision, {})}"
 
 
 def _words(decision: Decision, names: Mapping[str, str]) -> str:
-    """What was decided; ``names`` are those of the links by their kinds."""
+    """A decision in words; ``names`` are the words for links by their kinds."""
     if decision.run.kind in ("mint", "maker"):
         return f"{names.get(decision.word, '')} {decision.why}".strip()
     why = decision.why

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What commands print: plain values in, lines or JSON-ready values out. No I/O, no clock."""
+"""The output of ``sync`` and ``status``: turns runs into lines and values for JSON. No I/O, no clock."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -23,10 +23,10 @@ RUNS: Mapping[RunKind, str] = {
     "feeds": "feeds",
     "housekeeping": "housekeeping",
 }
-"""What each kind of run is about."""
+"""What each kind of run is about; the field is its name."""
 
 OWN: tuple[RunKind, ...] = ("links", "feeds", "housekeeping")
-"""What syncd runs for nobody's table of the configuration."""
+"""The kinds of run that belong to no table of the configuration."""
 
 Json = dict[str, object]
 
@@ -52,7 +52,7 @@ def _did_something(run: Run) -> bool:
 
 
 def sync_json(config: Config, runs: Iterable[Run]) -> Json:
-    """``syncd sync --json``."""
+    """The output of ``syncd sync --json``."""
     by_key = {run.key: run for run in runs}
     accounts: Json = {}
     for name in config.accounts:
@@ -72,14 +72,14 @@ def sync_json(config: Config, runs: Iterable[Run]) -> Json:
 
 
 def worst(runs: Sequence[Run | None]) -> str:
-    """The state that most needs to be known."""
+    """The worst state of these runs; "new" if there is none."""
     order = ("needs_you", "needs_login", "held", "retrying", "ok")
     states = {run.state for run in runs if run}
     return next((state for state in order if state in states), "new")
 
 
 def sync_lines(runs: Iterable[Run]) -> list[str]:
-    """``syncd sync`` for people: a line a server, calendar or feed."""
+    """The output of ``syncd sync``: a line for each account, link maker, calendar and feed."""
     lines = []
     for run in runs:
         counts = ", ".join(f"{count} {word}" for word, count in run.counts.items() if count or word == "meetings")
@@ -98,10 +98,11 @@ def status_json(
     feed_sizes: Mapping[str, int],
     daemon: Syncing | None,
 ) -> Json:
-    """``syncd status --json``.
+    """The output of ``syncd status --json``.
 
-    ``meetings`` are counted by account, ``entries`` by calendar; ``feeds`` are names with their accounts, ``None`` if
-    an account is retired. What syncd runs of its own is shown under ``syncd`` when it is not well.
+    ``meetings`` are counted by account, ``entries`` by calendar. ``feeds`` has the accounts of each, ``None`` if one is
+    retired; ``feed_sizes`` the number of their entries. Runs of the kinds in ``OWN`` are included, under ``syncd``,
+    when they are in trouble.
     """
     running = bool(daemon and daemon.daemon)
     accounts = {name: _account(name, config, standings, meetings.get(name, 0), running) for name in config.accounts}
@@ -110,17 +111,17 @@ def status_json(
     calendars = {name: _calendar(name, config, standings, entries.get(name, 0), running) for name in config.calendars}
     retired = entries.keys() - config.calendars.keys()
     calendars |= {name: _retired("entries", entries[name]) for name in sorted(retired)}
-    shown_feeds = {name: _feed(name, known, standings, feed_sizes.get(name, 0)) for name, known in feeds.items()}
+    feeds_json = {name: _feed(name, of, standings, feed_sizes.get(name, 0)) for name, of in feeds.items()}
     makers = {name: _maker(name, standings) if name in config.makers else None for name in maker_labels(config)}
     own = _own(standings, running)
-    everything = [*accounts.values(), *calendars.values(), *shown_feeds.values(), *filter(None, makers.values())]
+    everything = [*accounts.values(), *calendars.values(), *feeds_json.values(), *filter(None, makers.values())]
     return {
         "ok": not own and not any(thing["state"] in TROUBLED for thing in everything),
         "daemon": {"running": running, "since": _time(daemon.since) if daemon and running else None},
         "accounts": accounts,
         **makers,
         "calendars": calendars,
-        "feeds": shown_feeds,
+        "feeds": feeds_json,
         **({"syncd": own} if own else {}),
     }
 
@@ -181,7 +182,7 @@ def _calendar(
 
 
 def maker_labels(config: Config) -> dict[str, str]:
-    """The link makers that there are, by their keys in ``syncd status --json``, as people call them."""
+    """The names of all link makers for people, by their keys in ``syncd status --json``."""
     return {way.maker: way.label for way in config.ways if way.maker}
 
 
@@ -220,7 +221,7 @@ def _retired(word: str, count: int) -> Json:
 
 
 def status_lines(status: Json, makers: Mapping[str, str], now: datetime) -> list[str]:
-    """``syncd status`` for people: one line on top, then a line for each thing; ``makers`` as ``maker_labels``."""
+    """The output of ``syncd status``: one sentence, then a line for each thing. ``makers`` are ``maker_labels``."""
     rows: list[tuple[str, str, str, str]] = []
     for kind, title in (("accounts", "account"), ("calendars", "calendar"), ("feeds", "feed")):
         things = status[kind]

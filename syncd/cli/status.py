@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``syncd status``: how everything stands, from the ledger."""
+"""``syncd status``: the state of each account, link maker, calendar and feed, from the ledger."""
 
 import json
 from collections.abc import Mapping
@@ -21,15 +21,15 @@ from syncd.model import RunKey, Standing
 def status(context: Context, *, as_json: bool) -> None:
     """How each account, calendar and feed stands, and what needs a person."""
     config = context.load()
-    shown = read_status(config)
+    state = read_status(config)
     if as_json:
-        click.echo(json.dumps(shown, indent=1))
+        click.echo(json.dumps(state, indent=1))
     else:
-        click.echo("\n".join(report.status_lines(shown, report.maker_labels(config), clock())))
+        click.echo("\n".join(report.status_lines(state, report.maker_labels(config), clock())))
 
 
 def read_status(config: Config) -> report.Json:
-    """``syncd status --json``, from the ledger; before its first run everything is new."""
+    """The output of ``syncd status --json``. Without a ledger everything is new."""
     from syncd.config.profiles import feed_profile  # noqa: PLC0415
     from syncd.ledger.ledger import Ledger  # noqa: PLC0415
 
@@ -52,7 +52,7 @@ def read_status(config: Config) -> report.Json:
 
 
 def _unsaved(config: Config, daemon: Syncing | None, standings: Mapping[RunKey, Standing]) -> dict[RunKey, Standing]:
-    """What only the daemon knows while its ledger is locked or full."""
+    """The runs that the daemon could not save in its ledger, because that is locked or the disk is full."""
     if daemon is None or not daemon.daemon:
         return {}
     from syncd.daemon.client import ControlClient  # noqa: PLC0415

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``syncd sync``: once, for real or rehearsed on a copy of the ledger with servers that are only read."""
+"""``syncd sync``: one run of everything, or a dry run on a copy of the ledger with servers that are only read."""
 
 import json
 from collections.abc import Callable
@@ -25,32 +25,32 @@ Clock = Callable[[], datetime]
 
 
 def sync_once(config: Config, connect: Connect, clock: Clock) -> list[Run]:
-    """Ring every job once. Raises LedgerBusy, and KeyboardInterrupt when the step in hand at Ctrl-C is done."""
+    """Run every job once. Raises LedgerBusy, and KeyboardInterrupt once the step is finished in which Ctrl-C came."""
     with ExitStack() as stack:
-        ending = stack.enter_context(signalled())
+        stop = stack.enter_context(signalled())
         stack.enter_context(sync_lock(config.state, clock()))
         ledger = stack.enter_context(Ledger.open(config.state))
-        progress = stack.enter_context(TerminalProgress(ending.check))
+        progress = stack.enter_context(TerminalProgress(stop.check))
         servers = connect(config)
         stack.callback(servers.close)
         runs = Jobs(config, ledger, servers, clock, progress.show).run_all()
-    if ending.interrupted:
+    if stop.interrupted:
         raise KeyboardInterrupt
     return runs
 
 
 def rehearse_once(config: Config, connect: Connect, clock: Clock, say: Callable[[str], None]) -> list[Run]:
-    """Ring every job once and change nothing anywhere; ``say`` hears of each write that would be made."""
+    """Run every job once without changing anything; ``say`` gets a line for each write that would be made."""
     titles: dict[str, str] = {}
 
-    def told(calendar: str, word: str, event: str) -> None:
+    def say_write(calendar: str, word: str, event: str) -> None:
         say(f"{calendar}: {word} {titles.get(event, event)}")
 
     with ExitStack() as stack:
         ledger = stack.enter_context(_copy(config))
         servers = connect(config)
         stack.callback(servers.close)
-        jobs = Jobs(config, ledger, rehearse(servers), clock, on_write=told, workers=1)
+        jobs = Jobs(config, ledger, rehearse(servers), clock, on_write=say_write, workers=1)
         titles |= _titles(ledger, config)
         runs = [jobs.pull(account) for account in servers.sources]
         titles |= _titles(ledger, config)
