@@ -11,7 +11,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -81,7 +81,9 @@ class HttpClient:
         self._limit = limit
         self._connections = connections
         self._clock = clock
-        self._usual = self._client = self._open(_context(ca_file))
+        self._usual = self._client = self._open(
+            _context(ca_file) if ca_file else _SystemContext(ssl.PROTOCOL_TLS_CLIENT)
+        )
         self._pinned = self._open(_pinned_context(ca_file)) if ca_file else None
 
     def _open(self, context: ssl.SSLContext) -> httpx.Client:
@@ -297,6 +299,19 @@ class _BoundedStream(httpx.SyncByteStream):
 def _context(ca_file: Path | None) -> ssl.SSLContext:
     """One context for all clients with the same certificates: reading the system's takes 60 ms."""
     return ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+
+
+class _SystemContext(ssl.SSLContext):
+    """The context with the system's certificates, read when the first connection needs them: none by http does."""
+
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
+        _context(None).set_alpn_protocols(alpn_protocols)
+
+    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+        return _context(None).wrap_socket(*args, **kwargs)
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        return _context(None).wrap_bio(*args, **kwargs)
 
 
 def _pinned_context(ca_file: Path) -> ssl.SSLContext:

@@ -11,7 +11,7 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from syncd.errors import BadAnswer, Unavailable
-from syncd.transport import Answer, HttpClient, decode, unavailable
+from syncd.transport import Answer, HttpClient, _context, decode, unavailable
 from syncd.web.server import Served, unix_socket
 from tests.support.stub_server import Call, Certificate, Tiny
 
@@ -207,6 +207,24 @@ def test_a_certificate_that_names_the_host_is_checked_as_usual(tmp_path: Path) -
     own = Certificate(tmp_path, "usual", "IP:127.0.0.1")
     with Tiny(lambda call: call.answer(200, b"here"), own) as server:
         assert ask(server.url, options={"ca_file": own.path}).body == b"here"
+
+
+def test_the_systems_certificates_are_read_for_https_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = Certificate(tmp_path, "system", "IP:127.0.0.1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(own.path))  # OpenSSL's own variable
+    _context.cache_clear()
+    try:
+        with Tiny(lambda call: call.answer(200, b"plain")) as plain, Tiny(lambda call: call.answer(200), own) as tls:
+            remote = HttpClient("team")
+            assert remote.send("GET", plain.url).body == b"plain"
+            assert _context.cache_info().misses == 0
+            for _ in range(2):
+                assert remote.send("GET", tls.url).status == 200
+                assert ask(tls.url).status == 200
+            assert _context.cache_info().misses == 1
+            remote.close()
+    finally:
+        _context.cache_clear()
 
 
 def test_hosts_with_usual_and_with_pinned_certificates_take_turns_in_any_thread(tmp_path: Path) -> None:

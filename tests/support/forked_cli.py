@@ -14,7 +14,7 @@ import syncd.cli.sync  # noqa: F401 -- so that no victim has to
 from syncd.cli.main import main
 from syncd.transport import HttpClient
 
-HttpClient("warm").close()  # httpx imports late, and certificates take their time
+HttpClient("warm").close()  # httpx imports late
 
 
 def live(words: Sequence[str], output: str, environ: Mapping[str, str]) -> None:
