@@ -13,7 +13,8 @@ WIDTH = 75
 # C0 and C1 controls, noncharacters and lone surrogates: Radicale drops them silently, Xandikos answers 412,
 # others break their own XML. U+2028 and U+2029 end a line for some parsers.
 _UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff\ud800-\udfff]")
-_ADDRESS = re.compile(r"(?:https?://|tel:|sips?:)[\x21-\x7e\u00a1-\U0010ffff]+", re.IGNORECASE)
+# The case is ignored where there are letters to ignore it in: for a class of all characters that takes 5 ms to compile.
+_ADDRESS = re.compile(r"(?i:https?://|tel:|sips?:)[\x21-\x7e\u00a1-\U0010ffff]+")
 
 
 def clean(value: str) -> str:
