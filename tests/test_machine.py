@@ -727,6 +727,9 @@ class Story(RuleBasedStateMachine):
         uid, span = uid_of(body), (self.world.now - SHOWN, self.world.now + SHOWN)
         assert what_is_ours(body) == what_is_ours(self.drawn(uid, seen, profile)), f"{uid} says something else"
         assert shown_by(body, *span) == occurrences(seen[1], *span), f"{uid} is shown otherwise than it takes place"
+        text = next(str(each["DESCRIPTION"]) for each in events_of(body))
+        assert f"https://meet.example.org/room/{seen[1].room}" in text, f"{uid} does not say where the room is"
+        assert seen[1].description.strip() in text, f"{uid} lacks its description"
 
     def feed_agrees(self) -> None:
         world, window = self.world, self.world.window()

@@ -23,6 +23,7 @@ from syncd.plan.pull import (
     with_overrides_outside,
 )
 from tests.support.meetings import DAY, NOW, meeting
+from tests.support.occurrences import last_end
 
 WINDOW = Window(NOW - 30 * DAY, NOW + 365 * DAY)
 WISHES = {"adhoc": False, "declined": False}
@@ -82,8 +83,8 @@ def test_what_the_window_has_left_behind_is_neither_asked_for_nor_dropped(
     known = {event: known_as(each) for event, each in before.items()}
     left = {
         event
-        for event, have in known.items()
-        if have.end is not None and have.end < WINDOW.since and event not in listed
+        for event, each in before.items()
+        if (end := last_end(each)) is not None and end < WINDOW.since and event not in listed
     }
     for window in (WINDOW, None):
         changes = ledger_changes(Snapshot(listed, window), known.items(), WINDOW, **WISHES)

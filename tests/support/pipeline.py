@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from syncd.ledger.ledger import Ledger
 from syncd.model import Meeting, Profile, Run
 from syncd.plan.links import WAYS
-from syncd.plan.pull import Keep, known_as
 from syncd.sync.mint import mint
 from syncd.sync.ports import Progress
 from syncd.sync.pull import ListingSettings, pull
@@ -61,10 +60,6 @@ class House:
         """Now; every look at the clock moves it by ``tick``."""
         self.now += self.tick
         return self.now
-
-    def as_kept(self) -> list[Keep]:
-        """The source's meetings as a pull would keep them."""
-        return [Keep(each, known_as(each)) for each in self.source.meetings.values()]
 
     def render(self) -> Rendering:
         return render_entries(self.ledger, self.profile, self.now, silent)

@@ -18,9 +18,10 @@ from syncd.plan.links import WAYS
 from syncd.plan.pull import Keep, known_as
 from syncd.sync.mint import mint
 from syncd.sync.outages import Outages
+from syncd.sync.pull import pull
 from tests.support.meetings import DAY, NOW, meeting
 from tests.support.memory_servers import MemoryMinter, MemorySource
-from tests.support.pipeline import silent
+from tests.support.pipeline import LISTING, silent
 from tests.support.tables import full_disk
 
 PATIENCE = 20.0
@@ -54,10 +55,7 @@ class Town:
         self.outages = Outages(hosts, lambda: self.now)
 
     def pull(self, name: str) -> None:
-        source = self.sources[name]
-        self.ledger.accounts.identify(name, source.identity(), tuple(self.sources))
-        kept = [Keep(each, known_as(each)) for each in source.meetings.values()]
-        self.ledger.meetings.save_pull(name, kept, Run(RunKey("pull", name), self.now))
+        pull(name, self.sources[name], self.ledger, replace(LISTING, names=tuple(self.sources)), self.now)
 
     def mint(self) -> dict[str, Run]:
         runs = mint(
