@@ -3,8 +3,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from msgspec.structs import replace
 from syncd.config import Config
 from syncd.daemon.process import TICK
 from syncd.errors import BadAnswer, Unavailable
-from syncd.model import Feed, Meeting, Override, When
+from syncd.model import Feed, Meeting, Override, Placement, When
 from syncd.plan.timing import FIRST_HOUSEKEEPING, FULL_LISTING, HOUSEKEEPING, LONGEST_WAIT
 from tests.support.configuration import configure
 from tests.support.meetings import DAY, HOUR, meeting
@@ -167,25 +166,29 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
     return random.Random(seed)
 
 
+def begin(day: int, world: Simulation, people: People) -> None:
+    """What happens to the machine and the servers at the beginning of this day."""
+    world.weather.rule = people.stumble
+    if day == AWAY:
+        world.weather.rule = without("team", then=people.stumble)
+    if 7 <= day < 10:
+        world.weather.rule = without("openmeetings", then=people.stumble)
+    if day == 12:
+        world.time.jump(8 * HOUR)
+    if day in (14, 15):
+        world.time.jump(3 * HOUR if day == 14 else -3 * HOUR)
+    if day == 17:
+        world.calendars["own"].expire_cursors()
+    if day == 19:
+        with world.locked():
+            world.go(7 * MINUTE)
+
+
 def live_through(world: Simulation, chance: random.Random) -> People:
     """Thirty days; what happens to the machine and the servers, happens on days of its own."""
     people = People(world, chance)
     for day in range(30):
-        world.weather.rule = people.stumble
-        with ExitStack() as stack:
-            if day == AWAY:
-                world.weather.rule = without("team", then=people.stumble)
-            if 7 <= day < 10:
-                world.weather.rule = without("openmeetings", then=people.stumble)
-            if day == 12:
-                world.time.jump(8 * HOUR)
-            if day in (14, 15):
-                world.time.jump(3 * HOUR if day == 14 else -3 * HOUR)
-            if day == 17:
-                world.calendars["own"].expire_cursors()
-            if day == 19:
-                stack.enter_context(world.locked())
-                world.go(7 * MINUTE)
+        begin(day, world, people)
         for _ in range(8):
             people.changes_of_mind() if chance.random() < 0.3 else people.meddle()
             if chance.random() < 0.1:
@@ -305,11 +308,8 @@ def every(interval: timedelta, first: datetime, after: datetime, until: datetime
     return [moment for moment in found if after < moment <= until]
 
 
-def assert_agrees(world: Simulation, name: str, accounts: tuple[str, ...]) -> None:
-    """What lies in a calendar is what our ledger noted, and that is what its accounts have."""
-    now = world.time.now
-    placed, entries = world.ledger.placements.of(name), world.ledger.entries.of(world.daemon._jobs.profiles[name].key)
-    shown = world.shown(name)
+def assert_is_noted(world: Simulation, name: str, placed: Mapping[str, Placement]) -> None:
+    shown, entries = world.shown(name), world.ledger.entries.of(world.daemon._jobs.profiles[name].key)
     assert shown.keys() == {event for event, place in placed.items() if place.state == "placed"}
     assert all(place.state in ("placed", "removed") for place in placed.values())
     for event, body in shown.items():
@@ -318,7 +318,13 @@ def assert_agrees(world: Simulation, name: str, accounts: tuple[str, ...]) -> No
         if event in entries:
             assert place.digest == entries[event].digest
             assert b"SUMMARY:Mine" not in body
-    wanted = world.wanted(accounts)
+
+
+def assert_agrees(world: Simulation, name: str, accounts: tuple[str, ...]) -> None:
+    """What lies in a calendar is what our ledger noted, and that is what its accounts have."""
+    now = world.time.now
+    placed, shown, wanted = world.ledger.placements.of(name), world.shown(name), world.wanted(accounts)
+    assert_is_noted(world, name, placed)
     ends = {event: last_end(each) for event, each in wanted.items()}
     coming = {event for event, end in ends.items() if end is None or end >= now - PAST}
     removed = {event for event, place in placed.items() if place.state == "removed"}

@@ -6,7 +6,7 @@ To hunt: ``SYNCD_EXAMPLES=2000 pytest tests/test_machine.py`` runs that many sto
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 
 from hypothesis import HealthCheck, Phase, note, settings
@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from syncd.config.profiles import feed_profile
 from syncd.errors import BadAnswer, LoginRefused, Refused, SyncdError, Unavailable
 from syncd.ical.render import render
-from syncd.model import GUEST, Meeting, Override, Profile, Run, When
+from syncd.model import GUEST, Meeting, Override, Placement, Profile, Run, When
 from syncd.plan.addresses import ways_in
 from syncd.plan.links import Origin
 from tests.support import calendar_servers
@@ -104,6 +104,12 @@ def unmarked(each: bytes) -> bytes:
 def sign_of(added: bytes) -> bytes:
     """What of an addition survives every way to write it."""
     return b"TRIGGER:-PT5M" if added is ALARM else added.strip()
+
+
+def may_be_ours(href: str, body: bytes, placed: Placement | None) -> bool:
+    """Whether syncd may change an object that somebody put at this address."""
+    known = placed is not None and placed.href == href and placed.state in ("placed", "removed")
+    return href.startswith("syncd-") and not has_people(body) and (known or digest_in(body) is not None)
 
 
 class Story(RuleBasedStateMachine):
@@ -413,10 +419,9 @@ class Story(RuleBasedStateMachine):
         desk.titles.pop(uid, None)
         desk.added.pop(uid, None)
         placed = self.world.ledger.placements.of(self.world.names[name]).get(uid)
-        known = placed is not None and placed.href == href and placed.state in ("placed", "removed")
         if placed is None:
             desk.adrift.add(uid)
-        if has_people(body) or not href.startswith("syncd-") or (digest_in(body) is None and not known):
+        if not may_be_ours(href, body, placed):
             desk.foreign[href] = desk.place.objects()[href]
 
     @rule(name=DESK, pick=PICK)
@@ -589,18 +594,22 @@ class Story(RuleBasedStateMachine):
             assert not [uid for uid, count in found.items() if count > 1], "an event is there twice"
             for href, body in desk.foreign.items():
                 assert there.get(href) == body, f"{href} was not ours to touch"
-            for uid in [uid for uid in desk.written if uid not in found]:
-                del desk.written[uid]
-            for known in (desk.added, desk.titles):
-                for uid in [uid for uid in known if uid not in found]:
-                    known.pop(uid)
-            desk.edited &= found.keys()
-            for uid in found:
-                desk.deleted.pop(uid, None)
+            self.forget(desk, found.keys())
             for body in there.values():
                 for sign in desk.added.get(uid_of(body), set()):
                     assert sign in unfolded(body), f"{uid_of(body)} lost what somebody added to it"
         self.well = well
+
+    def forget(self, desk: Desk, there: Collection[str]) -> None:
+        """What people did to objects that are gone, or deleted of those that are there again, does not count."""
+        for uid in desk.written.keys() - there:
+            del desk.written[uid]
+        for known in (desk.added, desk.titles):
+            for uid in known.keys() - there:
+                known.pop(uid)
+        desk.edited &= set(there)
+        for uid in there:
+            desk.deleted.pop(uid, None)
 
     def no_link_is_made_twice(self) -> None:
         hashes = Counter((event, who.external_id, who.moderator) for event, who in self.world.minter.made)
@@ -671,9 +680,7 @@ class Story(RuleBasedStateMachine):
 
     def agree(self, name: str, desk: Desk) -> None:
         """The calendar shows what the source has, but for what people did and may."""
-        world = self.world
-        profile, window = world.jobs.profiles[world.names[name]], world.window()
-        keeps, respects = world.rules[name][0] == "keep", world.rules[name][1] == "respect"
+        world, respects = self.world, self.world.rules[name][1] == "respect"
         there = {uid_of(body): (href, body) for href, body in desk.place.objects().items()}
         for event in self.live(name):
             if event in there:
@@ -682,21 +689,26 @@ class Story(RuleBasedStateMachine):
             assert desk.deleted.get(event, set()) & now, f"{name} lacks {event}"
         placed = world.ledger.placements.of(world.names[name])
         for uid, (href, body) in there.items():
+            place = placed.get(uid)
             if href in desk.foreign:
                 continue
-            place = placed.get(uid)
             if place is None or place.state != "placed":
                 assert uid in desk.adrift, f"{name} has {uid}, of which nobody knows"
-                continue
-            seen = world.seen_by(uid, name)
-            if seen is None or not is_live(seen[1]):
-                assert place.end is not None, f"{name} has still {uid}, which is gone"
-                assert place.end < window.since, f"{name} has still {uid}, which is gone"
-            elif not (keeps and uid in desk.edited):
-                self.says(body, seen, profile)
-            elif uid in desk.titles:
-                title, then = desk.titles[uid]
-                assert seen[1].title != then or summary(body) == title.decode(), f"{uid} lost the title it was given"
+            else:
+                self.agrees(name, desk, place, body)
+
+    def agrees(self, name: str, desk: Desk, place: Placement, body: bytes) -> None:
+        """An object of ours that is where we placed it."""
+        world, uid = self.world, place.event
+        seen, keeps = world.seen_by(uid, name), world.rules[name][0] == "keep"
+        if seen is None or not is_live(seen[1]):
+            assert place.end is not None, f"{name} has still {uid}, which is gone"
+            assert place.end < world.window().since, f"{name} has still {uid}, which is gone"
+        elif not (keeps and uid in desk.edited):
+            self.says(body, seen, world.jobs.profiles[world.names[name]])
+        elif uid in desk.titles:
+            title, then = desk.titles[uid]
+            assert seen[1].title != then or summary(body) == title.decode(), f"{uid} lost the title it was given"
 
     def live(self, what: str) -> set[str]:
         """The events that a calendar or the feed must show."""

@@ -18,8 +18,6 @@ COMPLEXITY, LINES, MODULE_LINES = 10, 40, 400
 TO_BE_PARTED: dict[str, set[str]] = {
     "syncd/sync/push.py": {"push"},
     "syncd/sync/write.py": {"_resolve", "_delete"},
-    "tests/test_days.py": {"live_through", "assert_agrees"},
-    "tests/test_machine.py": {"somebody_puts_back_an_old_version", "the_calendars_are_as_they_may_be", "agree"},
 }
 
 
