@@ -21,7 +21,7 @@ from syncd.plan.calendar import CalendarAction, Create, Look, Update
 from syncd.plan.deletions import Delete, Forget, Hold
 from syncd.plan.timing import link_retry
 
-LISTED = 20
+MATCHES = 20
 """Matches printed when the beginning of an id is ambiguous."""
 
 COLUMNS = 100
@@ -117,8 +117,8 @@ def _when(meeting: Meeting) -> str:
         first, last = f"{meeting.start.utc:%a %Y-%m-%d}", f"{end.utc:%a %Y-%m-%d}"
         return f"{first}, all day" if first == last else f"{first} to {last}, all day"
     start, until = _local(meeting.start), _local(end)
-    shown = f"{until:%H:%M}" if until.date() == start.date() else f"{until:%a %Y-%m-%d %H:%M}"
-    return f"{start:%a %Y-%m-%d %H:%M} to {shown} {meeting.start.zone}"
+    ends = f"{until:%H:%M}" if until.date() == start.date() else f"{until:%a %Y-%m-%d %H:%M}"
+    return f"{start:%a %Y-%m-%d %H:%M} to {ends} {meeting.start.zone}"
 
 
 def _local(when: When) -> datetime:
@@ -342,6 +342,6 @@ def explain(context: Context, event: str) -> None:
                 "sight are not in it"
             )
         if len(found) > 1:
-            click.echo("\n".join(choice_lines(choices(ledger, found[:LISTED]))))
+            click.echo("\n".join(choice_lines(choices(ledger, found[:MATCHES]))))
             raise click.UsageError(f"{len(found)} events begin with {event}: say more of the one that you mean")
         click.echo("\n".join(lines(explanation(config, ledger, found[0], clock()))))

@@ -78,7 +78,7 @@ def feed_list(context: Context, *, as_json: bool) -> None:
         with Ledger.open(config.state, read_only=True) as ledger:
             feeds = list(ledger.feeds.all().values())
     if as_json:
-        listed = [
+        rows = [
             {
                 "name": each.name,
                 "accounts": each.accounts,
@@ -89,7 +89,7 @@ def feed_list(context: Context, *, as_json: bool) -> None:
             }
             for each in feeds
         ]
-        click.echo(json.dumps(listed, indent=1))
+        click.echo(json.dumps(rows, indent=1))
     else:
         for each in feeds:
             click.echo(f"{each.name}  {', '.join(each.accounts)}  for {each.audience}  {each.label}".rstrip())

@@ -19,26 +19,26 @@ from syncd.cli.context import Context
 from syncd.errors import SyncdError
 
 
-class Listed(NamedTuple):
-    """A command: the module that has it, and its line in the help, which is the first sentence of its own."""
+class Row(NamedTuple):
+    """A command in the table: the module that has it, and its line in the help, which is the first of its own."""
 
     module: str
     summary: str
 
 
-COMMANDS: Mapping[str, Listed] = {
-    "check": Listed("check", "Is the configuration right; with --online: do all the servers agree."),
-    "confirm": Listed("confirm", "Let the held deletion of a calendar or feed that `status` showed pass."),
-    "demo": Listed("run", "All of it on this machine: servers, meetings that change, a calendar, a feed."),
-    "events": Listed("events", "List the meetings as OpenTalk has them now."),
-    "explain": Listed("explain", "Why an entry looks as it does: source, links, decisions, history."),
-    "feed": Listed("feeds", "Subscribed calendars: secret addresses, one for each device."),
-    "help": Listed("help", "Read the handbook: lists its pages, or prints the one about TOPIC."),
-    "login": Listed("accounts", "Sign an account in, in any browser: prints an address and a code."),
-    "logout": Listed("accounts", "Forget an account's sign-in, here and at its identity provider."),
-    "run": Listed("run", "The daemon, in the foreground."),
-    "status": Listed("status", "How each account, calendar and feed stands, and what needs a person."),
-    "sync": Listed("sync", "Once: pull and push everything now."),
+COMMANDS: Mapping[str, Row] = {
+    "check": Row("check", "Is the configuration right; with --online: do all the servers agree."),
+    "confirm": Row("confirm", "Let the held deletion of a calendar or feed that `status` showed pass."),
+    "demo": Row("run", "All of it on this machine: servers, meetings that change, a calendar, a feed."),
+    "events": Row("events", "List the meetings as OpenTalk has them now."),
+    "explain": Row("explain", "Why an entry looks as it does: source, links, decisions, history."),
+    "feed": Row("feeds", "Subscribed calendars: secret addresses, one for each device."),
+    "help": Row("help", "Read the handbook: lists its pages, or prints the one about TOPIC."),
+    "login": Row("accounts", "Sign an account in, in any browser: prints an address and a code."),
+    "logout": Row("accounts", "Forget an account's sign-in, here and at its identity provider."),
+    "run": Row("run", "The daemon, in the foreground."),
+    "status": Row("status", "How each account, calendar and feed stands, and what needs a person."),
+    "sync": Row("sync", "Once: pull and push everything now."),
 }
 
 

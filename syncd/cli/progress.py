@@ -24,7 +24,7 @@ class TerminalProgress:
 
     def __init__(self, check: Callable[[], None] = lambda: None) -> None:
         self._check = check
-        self._begun = self._shown = time.monotonic()
+        self._begun = self._drawn = time.monotonic()
         self._open = sys.stderr.isatty()
         self._lock = threading.Lock()
 
@@ -32,10 +32,10 @@ class TerminalProgress:
         """Show that ``done`` of ``total`` steps of the work ``name`` are done."""
         self._check()
         now = time.monotonic()
-        if not self._open or not total or now - self._begun < PATIENCE or now - self._shown < EVERY:
+        if not self._open or not total or now - self._begun < PATIENCE or now - self._drawn < EVERY:
             return
         with self._lock:
-            self._shown = now
+            self._drawn = now
             bar = "#" * (WIDTH * done // total)
             click.echo(f"\r\033[K{name:12.12} [{bar:{WIDTH}}] {done}/{total}", nl=False, err=True)
 
@@ -43,5 +43,5 @@ class TerminalProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._open and self._shown > self._begun:
+        if self._open and self._drawn > self._begun:
             click.echo("\r\033[K", nl=False, err=True)

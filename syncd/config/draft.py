@@ -121,8 +121,8 @@ class Draft:
             raise
 
     def _unknown_key(self, path: str, name: str, keys: Mapping[str, Key]) -> None:
-        known = closest(name, keys) or next(iter(keys))
-        self.problem(f"{path}.{_dotted(name)}", _unknown("key", name, keys), f"{known} = {keys[known].example}")
+        similar = closest(name, keys) or next(iter(keys))
+        self.problem(f"{path}.{_dotted(name)}", _unknown("key", name, keys), f"{similar} = {keys[similar].example}")
 
     def _override(self, variable: str, value: str) -> None:
         """Apply ``SYNCD_TABLE__KEY`` or ``SYNCD_TABLE__NAME__KEY``; a last step ``__FILE`` is the kind of a secret."""
@@ -164,14 +164,14 @@ class Draft:
         self._origin[path] = variable
 
 
-def closest(word: str, known: Collection[str]) -> str | None:
-    """The word of ``known`` that is most like ``word``; ``None`` if none is."""
-    return next(iter(get_close_matches(word, known, 1)), None)
+def closest(word: str, words: Collection[str]) -> str | None:
+    """The word of ``words`` that is most like ``word``; ``None`` if none is."""
+    return next(iter(get_close_matches(word, words, 1)), None)
 
 
-def _unknown(what: str, word: str, known: Collection[str]) -> str:
-    meant = closest(word, known)
-    return f"unknown {what}, " + (f'did you mean "{meant}"?' if meant else f"known are {', '.join(known)}")
+def _unknown(what: str, word: str, words: Collection[str]) -> str:
+    meant = closest(word, words)
+    return f"unknown {what}, " + (f'did you mean "{meant}"?' if meant else f"known are {', '.join(words)}")
 
 
 def _dotted(*steps: str) -> str:

@@ -138,17 +138,17 @@ class Event:
                     break
         raise Refusal(404, "not_found", "A requested resource could not be found")
 
-    def view(self, user: str, invitees_max: int = 0, *, listed: bool = False) -> JSON:
+    def view(self, user: str, invitees_max: int = 0, *, in_listing: bool = False) -> JSON:
         """The event as a user sees it; listings leave streaming out."""
-        shown = list(self.invitations.values())[: max(invitees_max, 0)]
+        invitees = list(self.invitations.values())[: max(invitees_max, 0)]
         body = {
             **self.body,
-            "invitees_truncated": invitees_max <= 0 or len(shown) < len(self.invitations),
-            "invitees": shown,
+            "invitees_truncated": invitees_max <= 0 or len(invitees) < len(self.invitations),
+            "invitees": invitees,
             "invite_status": self.status_for(user),
             "can_edit": user == self.owner,
         }
-        if listed:
+        if in_listing:
             body.pop("streaming_targets", None)
             body.pop("training_participation_report", None)
         return body
@@ -307,8 +307,8 @@ def patched_exception(event: Event, instance: str, patch: Mapping[str, Any], edi
     times = {name: date_time(patch[name]) for name in ("starts_at", "ends_at") if name in patch}
     others = {name: patch[name] for name in ("title", "description", "is_all_day", "status") if name in patch}
     exception = {**exception, **others, **times}
-    shown = instance_view(event, exception, event.owner)
-    check_span(shown["starts_at"], shown["ends_at"], all_day=shown["is_all_day"])
+    instance_body = instance_view(event, exception, event.owner)
+    check_span(instance_body["starts_at"], instance_body["ends_at"], all_day=instance_body["is_all_day"])
     return exception
 
 

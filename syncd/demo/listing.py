@@ -163,7 +163,7 @@ class Events:
         events = list(islice(matching, query.per_page))
         items: list[JSON] = []
         for event in events:
-            items += [event.view(user, query.invitees_max, listed=True), *event.exceptions_for(user)]
+            items += [event.view(user, query.invitees_max, in_listing=True), *event.exceptions_for(user)]
         if not events:
             return items, None
         end = msgspec.json.encode(Cursor(events[-1].id, events[-1].created, events[-1].starts))

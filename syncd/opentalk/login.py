@@ -200,8 +200,8 @@ def _request_code(provider: _Provider, scope: str) -> _Device:
                 )
         raise provider.client.refusal(answer, PERMISSION)
     device = decode(answer, _Device, provider.client.name)
-    shown = f"{device.user_code}{device.verification_uri}{device.verification_uri_complete}"
-    if not shown.isprintable():  # it goes to a terminal
+    texts = f"{device.user_code}{device.verification_uri}{device.verification_uri_complete}"
+    if not texts.isprintable():  # they go to a terminal
         raise BadAnswer(f"{provider.client.name}: the identity provider sent a code that cannot be shown")
     return device
 

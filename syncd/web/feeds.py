@@ -120,8 +120,8 @@ def _robots(_: Request) -> Response:
 
 def _has(request: Request, version: str) -> bool:
     """Whether the client has this version (RFC 9110, 13.1.2: weak comparison, for proxies weaken tags)."""
-    asked = ",".join(request.headers.getlist("if-none-match"))
-    return asked.strip() == "*" or version in re.findall(r'"([^"]*)"', asked)
+    tags = ",".join(request.headers.getlist("if-none-match"))
+    return tags.strip() == "*" or version in re.findall(r'"([^"]*)"', tags)
 
 
 def _unchanged(version: str, extra: dict[str, str]) -> Response:

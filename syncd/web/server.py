@@ -93,8 +93,8 @@ def _listen(address: str) -> tuple[socket.socket, str]:
         server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio does not for a socket it is given
     except OSError as error:
         raise NeedsYou(f"feeds.listen: cannot listen on {address}: {error.strerror}; choose another address") from None
-    shown = f"[{host}]" if family == socket.AF_INET6 else host
-    return server, f"http://{shown}:{server.getsockname()[1]}"
+    name = f"[{host}]" if family == socket.AF_INET6 else host
+    return server, f"http://{name}:{server.getsockname()[1]}"
 
 
 class _Server(uvicorn.Server):
