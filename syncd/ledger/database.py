@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 FILE = "ledger.sqlite"
 BUSY_SECONDS = 10.0
+WAL_TRIES = 20
 
 DAMAGED = "the file is damaged; restore a backup, or move it away: entries in calendars are then adopted"
 UNWRITABLE = "it cannot be written; look at owner and rights of the folder and its files"
@@ -116,7 +117,7 @@ class Database:
             if schema.is_outdated(connection, self.folder):
                 self._check_soundness(connection)
                 schema.migrate(connection, self.folder)
-            connection.execute("PRAGMA journal_mode=WAL")
+            _use_wal(connection)
         finally:
             connection.close()
 
@@ -204,6 +205,24 @@ def _create(path: Path) -> None:
     """
     with suppress(FileExistsError):
         os.mknod(path.resolve(), 0o600 | stat.S_IFREG)
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Let readers and the writer not wait for each other.
+
+    Of two processes that do this at once SQLite refuses one without waiting, because each holds what the other waits
+    for: that one waits for the end of the other's transaction, and asks again.
+    """
+    for _ in range(WAL_TRIES - 1):
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if _primary_code(error) not in LOCKED:
+                raise
+            transaction(connection, lambda _: None)
+        else:
+            return
+    connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _inode(path: Path) -> int | None:
