@@ -6,7 +6,7 @@ It must not use syncd's own reckoning: tests compare that with what is reckoned 
 """
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -18,6 +18,7 @@ from icalendar import Calendar
 from syncd.model import Meeting, Override, Window
 
 DAY = timedelta(days=1)
+CHANGE = timedelta(hours=3)
 CENTURY = timedelta(days=36525)
 
 
@@ -38,7 +39,8 @@ def occurrences(meeting: Meeting, since: datetime, until: datetime) -> set[Occur
     replaced = {each.original.utc for each in meeting.overrides}
     for start in _starts(meeting, since, until):
         if start not in replaced:
-            found.add(Occurrence(start, start + _length(meeting), meeting.title.strip()))
+            end = _agreed_end(start, start + _length(meeting), _local(meeting).tzinfo)
+            found.add(Occurrence(start, end, meeting.title.strip()))
     return {each for each in found if since <= each.start < until}
 
 
@@ -56,7 +58,7 @@ def last_end(meeting: Meeting) -> datetime | None:
     """When the last occurrence is over, cancelled or not; ``None`` if that is never."""
     if meeting.start is None or is_endless(meeting):
         return None
-    moved = [_moved(meeting, each).end for each in meeting.overrides if not each.cancelled]
+    moved = [_moved_end(meeting, each) for each in meeting.overrides if not each.cancelled]
     return max([_last_start(meeting.recurrence, _local(meeting)).astimezone(UTC) + _length(meeting), *moved])
 
 
@@ -87,16 +89,26 @@ def is_listed(meeting: Meeting, window: Window) -> bool:
 
 def shown_by(body: bytes, since: datetime, until: datetime) -> set[Occurrence]:
     """The occurrences that an object shows in a calendar program."""
-    return {
-        Occurrence(moment_of(each["DTSTART"].dt), moment_of(each["DTEND"].dt), str(each["SUMMARY"]).strip())
-        for each in recurring_ical_events.of(Calendar.from_ical(body)).between(since, until)
-        if since <= moment_of(each["DTSTART"].dt) < until
-    }
+    found = set()
+    for each in recurring_ical_events.of(Calendar.from_ical(body)).between(since, until):
+        start, end = moment_of(each["DTSTART"].dt), moment_of(each["DTEND"].dt)
+        end = _agreed_end(start, end, getattr(each["DTSTART"].dt, "tzinfo", UTC))
+        found.add(Occurrence(start, end, str(each["SUMMARY"]).strip()))
+    return {each for each in found if since <= each.start < until}
 
 
 def moment_of(value: date) -> datetime:
     """A time in UTC; of a date its midnight."""
     return value.astimezone(UTC) if isinstance(value, datetime) else datetime.combine(value, time(0), UTC)
+
+
+def _agreed_end(start: datetime, end: datetime, zone: tzinfo | None) -> datetime:
+    """The end; or the start, if the clock is changed about then.
+
+    RFC 5545, 3.8.5.3, has every occurrence last as long as the first, recurring_ical_events until the same wall time.
+    """
+    before, after = (moment.astimezone(zone).utcoffset() for moment in (start - CHANGE, end + CHANGE))
+    return end if before == after else start
 
 
 def _starts(meeting: Meeting, since: datetime, until: datetime) -> Iterator[datetime]:
@@ -133,7 +145,13 @@ def _length(meeting: Meeting) -> timedelta:
 
 
 def _moved(meeting: Meeting, override: Override) -> Occurrence:
+    start = override.start or override.original
+    zone = UTC if meeting.all_day else ZoneInfo(start.zone)
+    title = meeting.title if override.title is None else override.title
+    return Occurrence(start.utc, _agreed_end(start.utc, _moved_end(meeting, override), zone), title.strip())
+
+
+def _moved_end(meeting: Meeting, override: Override) -> datetime:
     start = (override.start or override.original).utc
     lasts = override.end.utc - start if override.end else _length(meeting)
-    end = start + max(lasts, DAY if meeting.all_day else timedelta(0))
-    return Occurrence(start, end, (meeting.title if override.title is None else override.title).strip())
+    return start + max(lasts, DAY if meeting.all_day else timedelta(0))
