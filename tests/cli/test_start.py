@@ -99,6 +99,29 @@ def test_a_check_imports_no_ledger(config: Path) -> None:
     assert not imported("--config", str(config), "check") & {"sqlite3", "sqlite_utils", "dateutil"}
 
 
+COLLECTED = """
+import gc, sys
+from syncd.cli.main import main
+frozen = []
+gc.callbacks.append(lambda phase, _: phase == "start" and frozen.append(gc.get_freeze_count()))
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+assert gc.isenabled()
+gc.collect()
+assert frozen and min(frozen) > 10_000, frozen
+"""
+
+
+def test_garbage_is_collected_from_when_the_command_is_imported_and_nothing_that_was_imported_is_looked_at(
+    config: Path,
+) -> None:
+    command = [sys.executable, "-c", COLLECTED, "--config", str(config), "check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_help_says_of_each_command_what_the_command_says_first_of_itself() -> None:
     context = click.Context(cli)
     for name, listed in COMMANDS.items():
