@@ -83,7 +83,7 @@ def test_the_recorded_meetings_become_the_golden_entries_in_a_real_calendar(serv
     target = Target("team", calendar, full.profile, full.ledger, NOW)
     try:
         run = push(target, LISTING.window(NOW), silent, full._told, workers=1)
-        written = {event: full.ledger.entries.body(full.profile.key, event) for _, event in full.writes}
+        written = full.ledger.entries.bodies(full.profile.key, [event for _, event in full.writes])
         stored = {event: calendar.fetch(f"syncd-{event}.ics") for event in written}
     finally:
         calendar.close()

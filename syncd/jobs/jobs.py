@@ -24,7 +24,8 @@ from syncd.sync.mint import mint
 from syncd.sync.pools import HostPools
 from syncd.sync.ports import Progress
 from syncd.sync.pull import ListingSettings, pull
-from syncd.sync.push import IN_FLIGHT, OnWrite, push
+from syncd.sync.push import IN_FLIGHT, push
+from syncd.sync.tally import OnWrite
 from syncd.sync.write import Target
 
 Clock = Callable[[], datetime]

@@ -3,6 +3,7 @@
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from datetime import datetime
 
 from syncd.ledger.database import Database, moment_of, text_of, time_of
@@ -102,9 +103,14 @@ def sweep_runs(db: sqlite3.Connection, before: datetime) -> None:
 
 def insert_decision(db: sqlite3.Connection, decision: Decision) -> None:
     """Record a decision in the transaction that carries it out."""
-    db.execute(
+    insert_decisions(db, [decision])
+
+
+def insert_decisions(db: sqlite3.Connection, decisions: Iterable[Decision]) -> None:
+    """Record decisions in the transaction that carries them out."""
+    db.executemany(
         "INSERT INTO decision (event, at, kind, name, word, why) VALUES (?, ?, ?, ?, ?, ?)",
-        (decision.event, text_of(decision.at), *decision.run, decision.word, decision.why),
+        [(each.event, text_of(each.at), *each.run, each.word, each.why) for each in decisions],
     )
 
 

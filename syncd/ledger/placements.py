@@ -2,13 +2,14 @@
 """The ledger's table of placements: our entries in calendars, and the bytes that were put there."""
 
 import sqlite3
-from datetime import datetime
+from collections.abc import Iterable
 
 from syncd.ledger.audits import forget_cursor
 from syncd.ledger.database import Database, moment_of, text_of, time_of
 from syncd.ledger.deletions import insert_lost
-from syncd.ledger.history import insert_decision
-from syncd.model import Decision, Placement
+from syncd.ledger.history import insert_decisions
+from syncd.model import Placement
+from syncd.plan.records import Place, Record, Unplace
 
 
 class Placements:
@@ -42,53 +43,52 @@ class Placements:
         )
         return {row["calendar"]: row["entries"] for row in rows}
 
-    def save(self, placement: Placement, body: bytes, decision: Decision | None = None) -> None:
-        """Record what was just put, found or left in a calendar, and why."""
+    def record(self, calendar: str, records: Iterable[Record]) -> None:
+        """Record what was just put, found, left or deleted in a calendar, and why, in one transaction."""
+        changes = list(records)
+        placed = [each for each in changes if isinstance(each, Place)]
+        unplaced = [each for each in changes if isinstance(each, Unplace)]
+        decisions = [each.decision for each in changes if each.decision]
+        new = any(each.placement.state == "placing" for each in placed) or any(
+            each.word == "created" for each in decisions
+        )
 
         def work(db: sqlite3.Connection) -> None:
-            _save(db, placement, body)
-            if placement.state == "placing" or (decision and decision.word == "created"):
-                forget_cursor(db, placement.calendar)
-            if decision:
-                insert_decision(db, decision)
+            db.executemany(INSERT, [_row(calendar, each) for each in placed])
+            db.executemany(
+                "DELETE FROM placement WHERE calendar = ? AND event = ?", [(calendar, each.event) for each in unplaced]
+            )
+            for each in unplaced:
+                if each.lost_at:
+                    insert_lost(db, calendar, each.event, each.lost_at)
+            if new:
+                forget_cursor(db, calendar)
+            insert_decisions(db, decisions)
 
-        self._database.write(work)
-
-    def forget(
-        self, calendar: str, event: str, decision: Decision | None = None, *, lost_at: datetime | None = None
-    ) -> None:
-        """Drop the placement of an entry that is not in a calendar any more, or never was ours.
-
-        ``lost_at`` makes it count against the deletions of a day.
-        """
-
-        def work(db: sqlite3.Connection) -> None:
-            db.execute("DELETE FROM placement WHERE calendar = ? AND event = ?", (calendar, event))
-            if lost_at:
-                insert_lost(db, calendar, event, lost_at)
-            if decision:
-                insert_decision(db, decision)
-
-        self._database.write(work)
+        if changes:
+            self._database.write(work)
 
 
-def _save(db: sqlite3.Connection, placement: Placement, body: bytes) -> None:
-    db.execute(
-        "INSERT INTO placement (calendar, event, href, etag, revision, digest, starts, ends, state, body, edited) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (calendar, event) DO UPDATE SET href = excluded.href, "
-        "etag = excluded.etag, revision = excluded.revision, digest = excluded.digest, starts = excluded.starts, "
-        "ends = excluded.ends, state = excluded.state, body = excluded.body, edited = excluded.edited",
-        (
-            placement.calendar,
-            placement.event,
-            placement.href,
-            placement.etag,
-            placement.revision,
-            placement.digest,
-            text_of(placement.start),
-            text_of(placement.end),
-            placement.state,
-            body,
-            int(placement.edited),
-        ),
+INSERT = (
+    "INSERT INTO placement (calendar, event, href, etag, revision, digest, starts, ends, state, body, edited) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (calendar, event) DO UPDATE SET href = excluded.href, "
+    "etag = excluded.etag, revision = excluded.revision, digest = excluded.digest, starts = excluded.starts, "
+    "ends = excluded.ends, state = excluded.state, body = excluded.body, edited = excluded.edited"
+)
+
+
+def _row(calendar: str, place: Place) -> tuple[object, ...]:
+    there = place.placement
+    return (
+        calendar,
+        there.event,
+        there.href,
+        there.etag,
+        there.revision,
+        there.digest,
+        text_of(there.start),
+        text_of(there.end),
+        there.state,
+        place.body,
+        int(there.edited),
     )

@@ -4,7 +4,7 @@
 Only what our ledger has noted, or what bears our mark where we meant to write, is ever changed or removed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -43,17 +43,28 @@ CalendarAction = Write | Hold
 
 
 def calendar_actions(
-    wanted: Mapping[str, Entry], placed: Mapping[str, Placement], window: Window, now: datetime, guard: Guard
+    wanted: Mapping[str, Entry],
+    placed: Mapping[str, Placement],
+    window: Window,
+    now: datetime,
+    guard: Guard,
+    looks: Sequence[Look] = (),
 ) -> list[CalendarAction]:
-    """Compare a profile's entries with what we placed in a calendar.
+    """Compare a profile's entries with what we placed in a calendar: one action an event, in the order of their turn.
 
     New entries are those that overlap the window; placed ones stay when it leaves them behind, and when an
     edit of the configuration does not want them any more. What somebody deleted comes back when the meeting
-    changes. Too many deletions are held (see ``plan.deletions``).
+    changes. Too many deletions are held (see ``plan.deletions``). ``looks`` are what an audit wants looked at.
     """
     puts = (_put(entry, placed.get(event), window) for event, entry in wanted.items() if entry.digest)
-    actions: list[CalendarAction] = [put for put in puts if put]
-    return [*actions, *calendar_deletions(wanted, placed, now, guard)]
+    losses = calendar_deletions(wanted, placed, now, guard)
+    writes: list[Write] = [put for put in puts if put]
+    writes += [loss for loss in losses if not isinstance(loss, Hold)]
+    holds = [loss for loss in losses if isinstance(loss, Hold)]
+    held = {event for hold in holds for event in hold.events}
+    looked = _looks(looks, wanted, writes, held)
+    work = [*looked.values(), *(write for write in writes if write.event not in looked)]
+    return [*sorted(work, key=lambda write: _turn(write, wanted, window, now)), *holds]
 
 
 def _put(entry: Entry, there: Placement | None, window: Window) -> Create | Update | None:
@@ -64,6 +75,27 @@ def _put(entry: Entry, there: Placement | None, window: Window) -> Create | Upda
     if there.digest == entry.digest:
         return None
     return Update(entry.event) if there.state == "placed" else Create(entry.event)
+
+
+def _looks(
+    looks: Iterable[Look], wanted: Mapping[str, Entry], writes: Iterable[Write], held: Collection[str]
+) -> dict[str, Look]:
+    """The looks that replace an update, because a look writes what is needed, or at what nothing else is done to.
+
+    What somebody deleted comes back when it changes, also when an audit and the change meet.
+    """
+    planned = {write.event: write for write in writes}
+    found = {}
+    for look in looks:
+        entry, write = wanted.get(look.event), planned.get(look.event)
+        if entry and entry.digest and look.event not in held and (write is None or isinstance(write, Update)):
+            found[look.event] = Look(look.event, look.restore or write is not None)
+    return found
+
+
+def _turn(write: Write, wanted: Mapping[str, Entry], window: Window, now: datetime) -> datetime:
+    """Deletions come before all, then the nearest meeting."""
+    return window.since if isinstance(write, Delete | Forget) else max(wanted[write.event].start, now)
 
 
 class Adopt(Struct, frozen=True):

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Protocol
 
 from syncd.model import (
-    Decision,
     Entry,
     Feed,
     Found,
@@ -29,6 +28,7 @@ from syncd.plan.deletions import Delete, Guard, Hold
 from syncd.plan.feed import Carry
 from syncd.plan.links import LinkKey, Origin
 from syncd.plan.pull import Drop, Keep, KnownMeeting
+from syncd.plan.records import Record
 from syncd.plan.timing import Audited, Listed
 
 Progress = Callable[[str, int, int], None]
@@ -185,7 +185,6 @@ class Entries(Protocol):
     """The entries of profiles."""
 
     def of(self, profile: str) -> dict[str, Entry]: ...
-    def body(self, profile: str, event: str) -> bytes: ...
     def versions(self, event: str) -> list[tuple[int, str]]: ...
     def save(
         self, profile: str, entries: Iterable[tuple[Entry, bytes]], erased: Iterable[str], changed: datetime
@@ -196,6 +195,8 @@ class PushLedger(RenderLedger, Protocol):
     """What a push needs of the ledger."""
 
     @property
+    def entries(self) -> "PushedEntries": ...
+    @property
     def placements(self) -> "Placements": ...
     @property
     def audits(self) -> "Audits": ...
@@ -203,15 +204,18 @@ class PushLedger(RenderLedger, Protocol):
     def deletions(self) -> "Deletions": ...
 
 
+class PushedEntries(Entries, Protocol):
+    """The entries of profiles, with their bytes."""
+
+    def bodies(self, profile: str, events: Sequence[str]) -> dict[str, bytes]: ...
+
+
 class Placements(Protocol):
     """Our entries in calendars."""
 
     def of(self, calendar: str) -> dict[str, Placement]: ...
     def body(self, calendar: str, event: str) -> bytes: ...
-    def save(self, placement: Placement, body: bytes, decision: Decision | None = None) -> None: ...
-    def forget(
-        self, calendar: str, event: str, decision: Decision | None = None, *, lost_at: datetime | None = None
-    ) -> None: ...
+    def record(self, calendar: str, records: Iterable[Record]) -> None: ...
 
 
 class Audits(Protocol):

@@ -1,243 +1,168 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes a calendar agree with its entries: writes, four in flight, and now and then a look at what is really there.
+"""Makes a calendar agree with its entries, in four steps: gather, decide, do, conclude.
 
-Only what our ledger has noted, or what bears our mark where we meant to write, is ever changed or removed;
+Only what the ledger has placed, or what bears our mark where we meant to write, is ever changed or removed;
 everything else in the calendar is somebody else's. One entry that fails does not stop the others.
 """
 
-import logging
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
-from threading import Lock
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from datetime import timedelta
 
 from msgspec import Struct
 
-from syncd.errors import BadAnswer, Changed, LoginRefused, NeedsYou, Refused, Stopped, SyncdError, Unavailable
-from syncd.ical.mark import read_mark
-from syncd.model import Entry, Placement, Run, RunKey, Seen, Window
-from syncd.plan import audit
-from syncd.plan.calendar import CalendarAction, Look, Update, Write, calendar_actions
-from syncd.plan.deletions import LATELY, Delete, Forget, Hold, is_carried_out
-from syncd.plan.timing import Audited, audit_due, full_audit_due
+from syncd.errors import NeedsYou, SyncdError, Unavailable
+from syncd.model import Entry, Placement, Run, RunKey, Window
+from syncd.plan.calendar import CalendarAction, Create, Write, calendar_actions
+from syncd.plan.deletions import LATELY, Guard, Hold, is_carried_out
+from syncd.plan.records import Record, intent, without_intent
+from syncd.sync.audit import Audit, audit_calendar, save_audit
 from syncd.sync.ports import Progress
 from syncd.sync.render import render_entries, summary
-from syncd.sync.write import Target, apply
-
-log = logging.getLogger(__name__)
+from syncd.sync.tally import OnWrite, Tally
+from syncd.sync.workers import in_parallel
+from syncd.sync.write import Target, apply, new_href
 
 IN_FLIGHT = 4
-TROUBLES = 3
-REFUSALS = 20
+"""Requests at a time."""
+
+BATCH = 100
+"""Actions that are begun together: their bytes are read in one query, their intents recorded in one transaction."""
+
 EVERY = timedelta(hours=1)
-
-
-OnWrite = Callable[[str, str], None]
-"""Hears of every action that was carried out: its word in ``syncd sync`` and the event."""
 
 
 def push(
     target: Target,
     window: Window,
     progress: Progress,
-    told: OnWrite,
+    on_write: OnWrite,
     *,
     workers: int = IN_FLIGHT,
     audit_every: timedelta = EVERY,
 ) -> Run:
     """Carry out what ``calendar_actions`` finds, nearest meeting first; deletions before all.
 
-    Where the last audit is ``audit_every`` old, what is really there is asked for first, and what is not as we
-    noted it is looked at. Counts: ``created``, ``updated``, ``deleted``, ``adopted``, ``left``, ``removed`` by
+    Where the last audit is ``audit_every`` old, the calendar is listed first, and what is not as the ledger has it is
+    looked at. Counts: ``created``, ``updated``, ``deleted``, ``adopted``, ``left``, ``removed`` by
     somebody else, ``failed``, ``entries`` that are in the calendar afterwards, ``held`` deletions, ``leftovers``
-    of another ledger. A server that fails three times is left alone for the rest of this run. What was done
-    before a stop is told, too.
+    of another ledger. A server that fails three times is left alone for the rest of this run. The run of a push that
+    is stopped has what was done before.
     """
-    name, ledger, now = target.name, target.ledger, target.now
-    rendering = render_entries(ledger, target.profile, now, progress)
-    problems = list(rendering.problems)
-    wanted, placed = rendering.entries, ledger.placements.of(name)
-    found, trouble = _audit(target, placed, audit_every)
-    guard = ledger.deletions.guard(name, target.profile.accounts, now - LATELY)
-    actions = calendar_actions(wanted, placed, window, now, guard)
-    held = next((action for action in actions if isinstance(action, Hold)), None)
-    work = _with_looks(actions, found.looks if found else [], wanted)
-    work.sort(key=lambda action: _turn(action, wanted, window, now))
-    if work:
+    facts = _gather(target, progress, audit_every)
+    actions = calendar_actions(facts.wanted, facts.placed, window, target.now, facts.guard, facts.audit.looks)
+    writes = [action for action in actions if not isinstance(action, Hold)]
+    tally = Tally(target.name, len(writes), progress, on_write)
+    _do(target, writes, facts, tally, workers)
+    return _conclude(target, actions, facts, tally)
+
+
+class _Facts(Struct, frozen=True):
+    """What a push decides by: the entries and what could not be rendered, the placements, the guard, an audit."""
+
+    wanted: Mapping[str, Entry]
+    problems: tuple[str, ...]
+    placed: Mapping[str, Placement]
+    guard: Guard
+    audit: Audit
+
+
+def _gather(target: Target, progress: Progress, audit_every: timedelta) -> _Facts:
+    ledger, profile = target.ledger, target.profile
+    rendering = render_entries(ledger, profile, target.now, progress)
+    placed = ledger.placements.of(target.name)
+    audit = audit_calendar(target, placed, audit_every)
+    guard = ledger.deletions.guard(target.name, profile.accounts, target.now - LATELY)
+    return _Facts(rendering.entries, rendering.problems, placed, guard, audit)
+
+
+def _do(target: Target, writes: Sequence[Write], facts: _Facts, tally: Tally, workers: int) -> None:
+    """Carry the actions out, several at a time."""
+    if writes:
         target.calendar.check()
-    outcome = _Outcome(target.name, len(work), progress, told)
+    for first in range(0, len(writes), BATCH):
+        if tally.state == "ok":
+            _do_batch(target, writes[first : first + BATCH], facts, tally, workers)
 
-    def do(action: Write) -> None:
-        outcome.note(action, lambda: apply(target, action, wanted, placed))
 
-    _in_parallel(work, do, workers)
+class _Done(Struct, frozen=True):
+    """What became of one action: what is to be recorded, its word or why it failed; neither if it was not begun."""
+
+    event: str
+    record: Record | None = None
+    word: str = ""
+    error: SyncdError | None = None
+
+
+def _do_batch(target: Target, writes: Sequence[Write], facts: _Facts, tally: Tally, workers: int) -> None:
+    """Record what is about to be put, carry the actions out, and record what became of them as they end."""
+    ledger, wanted, placed = target.ledger, facts.wanted, facts.placed
+    bodies = ledger.entries.bodies(target.profile.key, [write.event for write in writes])
+    new = [wanted[write.event] for write in writes if isinstance(write, Create)]
+    ledger.placements.record(target.name, [intent(target.name, entry, new_href(entry.event)) for entry in new])
+
+    def do(write: Write) -> _Done:
+        if not tally.goes_on():
+            return _Done(write.event, without_intent(write.event, placed) if isinstance(write, Create) else None)
+        try:
+            entry, there = wanted.get(write.event), placed.get(write.event)
+            written = apply(target, write, entry, there, bodies.get(write.event, b""))
+        except SyncdError as error:
+            return _Done(write.event, error=error)
+        return _Done(write.event, written.record, written.word)
+
+    with closing(in_parallel(writes, do, workers)) as results:
+        for ended in results:
+            ledger.placements.record(target.name, [each.record for each in ended if each.record])
+            for each in ended:
+                if each.word:
+                    tally.succeed(each.event, each.word)
+                elif each.error:
+                    tally.fail(each.event, each.error)
+
+
+def _conclude(target: Target, actions: Sequence[CalendarAction], facts: _Facts, tally: Tally) -> Run:
+    """Record what remains to be done by a person and by the next audit; the run that says how it went."""
+    ledger, name = target.ledger, target.name
     after = ledger.placements.of(name)
-    if is_carried_out(guard, after):
-        ledger.deletions.save_hold(name, held, now)
-    if found and outcome.state == "ok" and not outcome.troubles:  # else it is asked for again with the next try
-        settled = {look.event for look in found.looks} <= {action.event for action in work}
-        found.save(target, after, clean=settled and not outcome.counts["failed"] + outcome.counts["created"])
-    leftovers = sum(ledger.audits.leftovers(name).values())
-    outcome.counts["held"] = len(held.events) if held else 0
-    outcome.counts["entries"] = sum(place.state == "placed" for place in after.values())
-    outcome.counts["leftovers"] = leftovers
-    needs_you, message = outcome.needs_you or bool(problems), summary([*problems, *outcome.problems])
-    state = outcome.state
-    if state == "ok" and trouble:
-        state, message = trouble.state, str(trouble)
-    elif state == "ok" and held:
-        state, message = "held", f"would delete {len(held.events)} of {held.coming}: syncd confirm {name}"
-    elif state == "ok" and message:
-        state = NeedsYou.state if needs_you else Unavailable.state
-    elif state == "ok" and leftovers:
-        message = f"{leftovers} more that syncd wrote are unknown to this ledger and left alone"
+    hold = next((action for action in actions if isinstance(action, Hold)), None)
+    if is_carried_out(facts.guard, after):
+        ledger.deletions.save_hold(name, hold, target.now)
+    if tally.state == "ok" and not tally.troubles:  # else the calendar is listed again with the next try
+        save_audit(target, facts.audit, after, clean=_is_clean(facts.audit, actions, tally))
     audited = ledger.audits.last(name)
+    leftovers = sum(ledger.audits.leftovers(name).values())
+    state, message = _state(tally, facts, hold, name, leftovers)
+    placed = sum(place.state == "placed" for place in after.values())
     return Run(
         key=RunKey("push", name),
-        ended=now,
+        ended=target.now,
         state=state,
-        scope="audit" if found else "",
-        counts=dict(outcome.counts),
+        scope="audit" if facts.audit.seen else "",
+        counts={**tally.counts, "held": len(hold.events) if hold else 0, "entries": placed, "leftovers": leftovers},
         message=message,
         last_look=audited.at if audited else None,
-        retry_after=outcome.retry_after,
+        retry_after=tally.retry_after,
     )
 
 
-def _with_looks(actions: Sequence[CalendarAction], looks: Sequence[Look], wanted: Mapping[str, Entry]) -> list[Write]:
-    """What is to be carried out, each event once: a look, which writes what is needed, instead of an update."""
-    waiting = {event for action in actions if isinstance(action, Hold) for event in action.events}
-    others = {action.event for action in actions if not isinstance(action, Hold | Update)} | waiting
-    shown = {event for event, entry in wanted.items() if entry.digest}
-    # what somebody deleted comes back when it changes, also when an audit and the change meet
-    updated = {action.event for action in actions if isinstance(action, Update)}
-    looked = {
-        look.event: Look(look.event, look.restore or look.event in updated)
-        for look in looks
-        if look.event in shown - others
-    }
-    rest = [action for action in actions if not isinstance(action, Hold) and action.event not in looked]
-    return [*looked.values(), *rest]
+def _is_clean(audit: Audit, actions: Sequence[CalendarAction], tally: Tally) -> bool:
+    """Whether all that the audit found was looked at, and nothing was created, which a cursor does not report."""
+    done = {action.event for action in actions if not isinstance(action, Hold)}
+    return all(look.event in done for look in audit.looks) and not tally.counts["failed"] + tally.counts["created"]
 
 
-def _turn(action: Write, wanted: Mapping[str, Entry], window: Window, now: datetime) -> datetime:
-    """Deletions come before all, then what comes next."""
-    gone = isinstance(action, Delete | Forget)
-    return window.since if gone else max(wanted[action.event].start, now)
-
-
-class _Audit(Struct, frozen=True):
-    """What an audit saw, and what of it is worth a look."""
-
-    whole: datetime
-    seen: Seen
-    looks: list[Look]
-
-    def save(self, target: Target, placed: Mapping[str, Placement], *, clean: bool) -> None:
-        """Note it, so that the next one asks for what changes from now on; if it was not ``clean``, for all."""
-        seen, unknown = self.seen, audit.unknown(placed, self.seen)
-        known = target.ledger.audits.leftovers(target.name)
-        if not seen.complete:
-            unknown += [href for href in known if href not in seen.etags]
-        leftovers = {href: known[href] if href in known else _is_ours(target, href) for href in unknown}
-        cursor = seen.cursor if clean else None
-        target.ledger.audits.save(target.name, Audited(target.now, self.whole, target.calendar.url, cursor), leftovers)
-
-
-def _audit(target: Target, placed: Mapping[str, Placement], every: timedelta) -> tuple[_Audit | None, BadAnswer | None]:
-    """Ask the calendar what is there, if it is time; that it cannot tell keeps nobody from writing."""
-    before = target.ledger.audits.last(target.name)
-    if not audit_due(before, every, target.now):
-        return None, None
-    if full_audit_due(before, target.calendar.url, target.now):
-        before = None
-    try:
-        seen = target.calendar.seen(before.cursor if before else None)
-    except BadAnswer as error:
-        return None, error
-    looks = audit.looks(placed, seen, restore=target.restore, daily=before is None)
-    return _Audit(before.whole if before else target.now, seen, looks), None
-
-
-def _is_ours(target: Target, href: str) -> bool:
-    """Whether an object that our ledger does not know bears our marks: a lost ledger's are all that is left of it."""
-    try:
-        found = target.calendar.fetch(href)
-    except SyncdError as error:
-        log.info("caldav.%s: an object could not be looked at: %s", target.name, error)
-        return False
-    mark = read_mark(found.body) if found else None
-    return mark is not None and mark.digest is not None
-
-
-class _Outcome:
-    """What has become of the actions so far; shared by the threads of one push.
-
-    ``state`` is other than "ok" when the rest is not to be done: the server was given up, or syncd ends.
-    """
-
-    def __init__(self, name: str, total: int, progress: Progress, told: OnWrite) -> None:
-        self.counts: Counter[str] = Counter(dict.fromkeys(WORDS, 0))
-        self.problems: list[str] = []
-        self.state = "ok"
-        self.troubles = 0
-        self.needs_you = False
-        self.retry_after: float | None = None
-        self._name = name
-        self._total = total
-        self._done = self._refused = 0
-        self._progress = progress
-        self._told = told
-        self._lock = Lock()
-
-    def note(self, action: Write, work: Callable[[], str]) -> None:
-        """Do the work, unless the rest is not to be done, and note its word or its failure."""
-        if self.state != "ok":
-            return
-        try:
-            self._progress(self._name, self._done, self._total)
-            word = work()
-        except Stopped as end:
-            self.state = end.state
-        except SyncdError as error:
-            with self._lock:
-                self._fail(action.event, error)
-        else:
-            with self._lock:
-                self.counts[word] += 1
-                self._done += 1
-                self._refused = 0
-                self._told(word, action.event)
-
-    def _fail(self, event: str, error: SyncdError) -> None:
-        self.counts["failed"] += 1
-        self._refused += isinstance(error, Refused)
-        if isinstance(error, Unavailable):
-            self.troubles += 1
-            self.retry_after = max(self.retry_after or 0.0, error.retry_after or 0.0) or None
-        self.needs_you |= not isinstance(error, Unavailable | Changed)
-        given_up = self.troubles >= TROUBLES or self.retry_after or self._refused >= REFUSALS
-        if given_up or isinstance(error, LoginRefused | NeedsYou):
-            self.state = error.state
-            self.problems.insert(0, str(error))
-        else:
-            self.problems.append(f"event {event}: {error}")
-        log.debug("caldav.%s: event %s: %s", self._name, event, error)  # the run tells it, once
-
-
-WORDS = ("created", "updated", "deleted", "adopted", "left", "failed")
-
-
-T = TypeVar("T")
-
-
-def _in_parallel(work: Sequence[T], do: Callable[[T], None], workers: int) -> None:
-    if workers == 1:
-        for item in work:
-            do(item)
-        return
-    with ThreadPoolExecutor(workers, thread_name_prefix="push") as pool:
-        for _ in pool.map(do, work):
-            pass
+def _state(tally: Tally, facts: _Facts, hold: Hold | None, name: str, leftovers: int) -> tuple[str, str | None]:
+    """How it went, in a word and a sentence: what ended it, a listing that is no good, what waits, what failed."""
+    problems = summary([*facts.problems, *tally.problems])
+    if tally.state != "ok":
+        return tally.state, problems
+    if facts.audit.trouble:
+        return facts.audit.trouble.state, str(facts.audit.trouble)
+    if hold:
+        return "held", f"would delete {len(hold.events)} of {hold.coming}: syncd confirm {name}"
+    if problems:
+        return NeedsYou.state if tally.needs_you or facts.problems else Unavailable.state, problems
+    if leftovers:
+        return "ok", f"{leftovers} more that syncd wrote are unknown to this ledger and left alone"
+    return "ok", None

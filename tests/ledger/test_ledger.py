@@ -23,6 +23,7 @@ from syncd.ledger.schema import STEPS, m001_first
 from syncd.model import Entry, EntryInputs, Feed, Identity, Link, Meeting, Placement, Run, RunKey, Unreadable
 from syncd.plan.deletions import Hold
 from syncd.plan.pull import Drop, Keep, known_as
+from syncd.plan.records import Place, Unplace
 from syncd.plan.timing import Listed
 from tests.support.meetings import NOW, meeting
 from tests.support.tables import full_disk, rows
@@ -48,7 +49,7 @@ def test_what_is_saved_is_read_back_by_another_process(tmp_path: Path) -> None:
         ledger.meetings.save_pull("work", [keep(each)], run())
         ledger.links.save([(link, RunKey("mint", "work"))])
         ledger.entries.save("p", [(entry, b"BEGIN")], [], NOW)
-        ledger.placements.save(placed, b"BEGIN")
+        ledger.placements.record("team", [Place(placed, b"BEGIN")])
         assert ledger.feeds.add(feed)
         ledger.feeds.build(feed, "p", [])
     feed = replace(feed, built="p")
@@ -58,7 +59,7 @@ def test_what_is_saved_is_read_back_by_another_process(tmp_path: Path) -> None:
         assert dict(ledger.meetings.of("work")) == {"e1": known_as(each)}
         assert ledger.links.all() == {("invite", "e1", "guest"): link}
         assert ledger.entries.of("p") == {"e1": entry}
-        assert ledger.entries.body("p", "e1") == b"BEGIN"
+        assert ledger.entries.bodies("p", ["e1", "e2"]) == {"e1": b"BEGIN"}
         assert ledger.feeds.edition(feed) == [("digest", 3)]
         assert ledger.feeds.edition_bodies(feed) == [("digest", 3, b"BEGIN")]
         assert ledger.placements.of("team") == {"e1": placed}
@@ -185,7 +186,7 @@ def test_housekeeping_forgets_old_runs_but_the_last_good_ones_and_what_is_gone_w
             ledger.history.save(run("push", "team", ended=NOW - timedelta(days=days), counts={"created": 1}))
         ledger.meetings.save_pull("work", [], run(ended=NOW - timedelta(days=40), scope="everything"))
         ledger.meetings.save_pull("work", [keep(meeting("e1")), keep(meeting("e2"))], run())
-        ledger.placements.save(Placement("team", "e1", "syncd-e1.ics", None, 0, "x", NOW, None), b"")
+        ledger.placements.record("team", [Place(Placement("team", "e1", "syncd-e1.ics", None, 0, "x", NOW, None))])
         ledger.meetings.save_pull("work", [Drop("e1"), Drop("e2")], run())
         ledger.sweep(NOW)
         assert len(rows(ledger, "SELECT id FROM run WHERE kind = 'push'")) == 1, "the last good one is kept"
@@ -196,9 +197,9 @@ def test_housekeeping_forgets_old_runs_but_the_last_good_ones_and_what_is_gone_w
 def test_deletions_of_a_day_that_nobody_asked_for_are_counted(tmp_path: Path) -> None:
     with Ledger.open(tmp_path) as ledger:
         for event, days in (("e1", 0), ("e2", 0), ("e3", 2)):
-            ledger.placements.forget("team", event, lost_at=NOW - timedelta(days=days))
-        ledger.placements.forget("team", "e4")
-        ledger.placements.forget("other", "e5", lost_at=NOW)
+            ledger.placements.record("team", [Unplace(event, lost_at=NOW - timedelta(days=days))])
+        ledger.placements.record("team", [Unplace("e4")])
+        ledger.placements.record("other", [Unplace("e5", lost_at=NOW)])
         assert ledger.deletions.guard("team", ("work",), NOW - timedelta(days=1)).lately == 2
 
 

@@ -92,7 +92,8 @@ def test_entries_of_an_old_ledger_say_the_same_to_the_byte(tmp_path: Path, calen
 
 def contents(ledger: Ledger, profile: str) -> dict[str, tuple[str, bytes]]:
     """Digest and bytes of the entries of a profile by event, without the revision."""
+    entries = ledger.entries.of(profile)
     return {
-        event: (entry.digest, re.sub(rb"SEQUENCE:[0-9]+", b"SEQUENCE:", ledger.entries.body(profile, event)))
-        for event, entry in ledger.entries.of(profile).items()
+        event: (entries[event].digest, re.sub(rb"SEQUENCE:[0-9]+", b"SEQUENCE:", body))
+        for event, body in ledger.entries.bodies(profile, list(entries)).items()
     }

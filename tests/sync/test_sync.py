@@ -64,7 +64,7 @@ def test_after_any_change_one_sync_makes_the_calendar_agree_and_the_next_does_no
         house.sync()
     first = house.shown()
     entries = house.ledger.entries.of(house.profile.key)
-    assert {event: house.ledger.entries.body(house.profile.key, event) for event in first} == first
+    assert house.ledger.entries.bodies(house.profile.key, list(first)) == first
     window = LISTING.window(house.now)
     wanted = [each for each in house.source.meetings.values() if each.invite_status != "declined"]
     assert {each.id for each in wanted if touches(each, window)} <= set(first) <= entries.keys()
