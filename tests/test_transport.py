@@ -274,6 +274,25 @@ def test_a_unix_socket_that_nobody_serves_is_unavailable_and_says_why(tmp_path: 
         ask("http://meet.example.org/", options={"unix": tmp_path / "s"})
 
 
+def test_a_server_gets_back_the_cookies_that_it_set_and_no_other_does() -> None:
+    received: list[str | None] = []
+
+    def answer(call: Call) -> None:
+        received.append(call.headers["cookie"])
+        if call.path == "/sign-in":
+            call.answer(200, Set_Cookie="session=1")
+        else:
+            call.answer(200)
+
+    with Tiny(answer) as server:
+        remote = HttpClient("team")
+        for path in ("/", "/sign-in", "/", "/"):
+            remote.send("GET", server.url + path)
+        remote.send("GET", server.url.replace("127.0.0.1", "localhost"))
+        remote.close()
+    assert received == [None, None, "session=1", "session=1", None]
+
+
 def test_silence_is_borne_as_long_as_was_asked_for() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Unavailable, match="in time"):
         ask(f"http://127.0.0.1:{silent.getsockname()[1]}", options={"deadline": 600, "patience": 0.2})
