@@ -226,12 +226,8 @@ class CalDAVCalendar:
         if answer.status in MAYBE_GONE:
             self.check()
             raise problem(answer, self._who)
-        try:
-            there = urljoin(url, answer.headers.get("location", url))
-        except ValueError:  # an invalid Location: the object is where it was put
-            there = url
-        here = unquote(there.rpartition("/")[0]) == unquote(url.rpartition("/")[0])
-        return Stored((here and href_of(there)) or href, etag_of(answer))
+        location = answer.headers.get("location")
+        return Stored((_moved_to(location, url) if location else href_of(url)) or href, etag_of(answer))
 
     def _send(
         self,
@@ -243,7 +239,7 @@ class CalDAVCalendar:
         accept: Container[int] = (),
     ) -> Answer:
         """Send a request; raise for every status but success and those in ``accept``, which the caller judges."""
-        if not _may_have_password(url, self._url):
+        if not (self._is_in_calendar(url) or _may_have_password(url, self._url)):
             raise NeedsYou(
                 f"{self._who}: the server says that its calendars are at {urlsplit(url).hostname}, which does "
                 "not get the password; put the calendar's address there into url"
@@ -258,6 +254,10 @@ class CalDAVCalendar:
         if answer.status in accept or 200 <= answer.status < 300:  # noqa: PLR2004
             return answer
         raise problem(answer, self._who)
+
+    def _is_in_calendar(self, url: str) -> bool:
+        """Whether an address is below the calendar's, which ends with a slash: then the server is the calendar's."""
+        return self._collection is not None and url.startswith(self._collection)
 
     def _authorize(self) -> str:
         """The Authorization header, in UTF-8 (RFC 7617, 2.1). One that was refused is never sent again.
@@ -346,6 +346,16 @@ class CalDAVCalendar:
 
 def _as_remembered(found: Found, etag: str | None) -> bool:
     return not (etag and found.etag) or same(etag, found.etag)
+
+
+def _moved_to(location: str, url: str) -> str | None:
+    """The href of an object whose Location names another one than it was put to; ``None`` if it is in no calendar."""
+    try:
+        there = urljoin(url, location)
+    except ValueError:  # an invalid Location: the object is where it was put
+        there = url
+    here = unquote(there.rpartition("/")[0]) == unquote(url.rpartition("/")[0])
+    return href_of(there) if here else None
 
 
 def _may_have_password(there: str, here: str) -> bool:

@@ -445,6 +445,26 @@ def test_only_siblings_with_tls_are_trusted(there: str, trusted: bool) -> None:
     assert _may_have_password(there, "https://caldav.icloud.com/") is trusted
 
 
+@pytest.mark.parametrize(
+    ("address", "inside"),
+    [
+        ("{url}/dav/alice/team/x.ics", True),
+        ("{url}/dav/alice/team/", True),
+        ("{url}/dav/alice/team", False),
+        ("{url}/dav/alice/team2/x.ics", False),
+        ("{url}0/dav/alice/team/x.ics", False),
+        ("https://evil.example.com/dav/alice/team/x.ics", False),
+    ],
+)
+def test_what_is_below_a_calendar_is_on_its_server_and_only_that_gets_the_password_without_a_look(
+    stage: Stage, address: str, inside: bool
+) -> None:
+    there = address.format(url=stage.url)
+    assert not stage.calendar._is_in_calendar(there), "before the calendar was found"
+    stage.calendar.check()
+    assert stage.calendar._is_in_calendar(there) is inside
+
+
 class Lister(OddServer):
     """Lists its objects, and what changed if it is asked with a token that it gave: ``tokens/`` and a number.
 
