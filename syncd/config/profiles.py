@@ -2,9 +2,9 @@
 """The profiles of a configuration: what the entries of each calendar and feed are made with. Pure."""
 
 from datetime import datetime
-from importlib.metadata import version
 
 from msgspec.structs import replace
+from tzdata import __version__ as zones_version
 
 from syncd.config import Config
 from syncd.model import VERSION, Audience, Feed, Profile, Window
@@ -57,5 +57,5 @@ def _profile(
         ways_in=ways,
         language=config.language,
         installation=installation,
-        versions=(VERSION, version("tzdata")),
+        versions=(VERSION, zones_version),
     )

@@ -84,15 +84,19 @@ def test_what_only_needs_the_ledger_imports_no_server_and_no_daemon(config: Path
     assert not imported("--config", str(config), *words) & (SERVERS | DAEMON | ENTRIES | {"sqlite_utils"})
 
 
+def imported_with(module: str) -> set[str]:
+    command = [sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"]
+    return set(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split())
+
+
 def test_what_asks_a_daemon_imports_none() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "import sys, syncd.daemon.client; print(*sys.modules)"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    assert not set(done.stdout.split()) & (DAEMON | {"sqlite_utils", "caldav"})
+    assert not imported_with("syncd.daemon.client") & (DAEMON | {"sqlite_utils", "caldav"})
+
+
+def test_a_sync_imports_what_it_needs_with_nothing_to_do() -> None:
+    modules = imported_with("syncd.cli.sync")
+    assert "httpx" in modules
+    assert not modules & (DAEMON | ENTRIES | {"sqlite_utils", "caldav", "niquests", "importlib.metadata"})
 
 
 def test_a_check_imports_no_ledger(config: Path) -> None:

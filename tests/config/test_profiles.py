@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from syncd.config.profiles import calendar_profile, feed_profile
-from syncd.model import Feed
+from syncd.model import VERSION, Feed
 from tests.support.configuration import configure
 from tests.support.meetings import NOW
 
@@ -25,6 +26,10 @@ def test_a_calendar_has_passwords_and_the_holders_links_and_a_feed_neither(tmp_p
 
 def test_a_feed_of_an_account_that_left_the_configuration_has_no_profile(tmp_path: Path) -> None:
     assert feed_profile(configure(tmp_path, openmeetings=False), "i", replace(FEED, accounts=("gone",))) is None
+
+
+def test_entries_are_rendered_again_when_another_tzdata_is_installed(tmp_path: Path) -> None:
+    assert calendar_profile(configure(tmp_path), "mark", "team").versions == (VERSION, version("tzdata"))
 
 
 @pytest.mark.parametrize("field", ["installation", "language", "accounts", "versions"])
