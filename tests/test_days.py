@@ -20,7 +20,7 @@ from syncd.plan.timing import FIRST_HOUSEKEEPING, FULL_LISTING, HOUSEKEEPING, LO
 from tests.support.configuration import configure
 from tests.support.meetings import DAY, HOUR, meeting
 from tests.support.occurrences import is_endless, last_end, occurrences, shown_by
-from tests.support.simulated_daemon import Simulation, Time, calm
+from tests.support.simulated_daemon import Clocks, SimulatedDaemon, healthy
 
 START = datetime(2026, 10, 19, 5, tzinfo=UTC)  # Berlin puts its clocks back on the 25th, New York on 1 November
 ZONES = ("Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Auckland")
@@ -47,19 +47,19 @@ CALENDARS = {
 class People:
     """They make, change and drop meetings, and meddle with the calendars; chance says what they do."""
 
-    def __init__(self, world: Simulation, chance: random.Random) -> None:
-        self._world = world
+    def __init__(self, simulated: SimulatedDaemon, chance: random.Random) -> None:
+        self._simulated = simulated
         self._chance = chance
         self._made = 0
         self.theirs: dict[tuple[str, str], bytes] = {}
-        for account in world.accounts.values():
+        for account in simulated.accounts.values():
             account.meetings = {each.id: each for each in (self._meeting() for _ in range(6))}
         shared = self._meeting()
         for name in ("alice", "bob"):
-            world.accounts[name].meetings[shared.id] = replace(shared, own=name == "bob")
+            simulated.accounts[name].meetings[shared.id] = replace(shared, own=name == "bob")
 
     def _start(self, zone: str) -> datetime:
-        day = self._world.time.now.astimezone(ZoneInfo(zone)).date() + timedelta(days=self._chance.randint(0, 40))
+        day = self._simulated.clocks.now.astimezone(ZoneInfo(zone)).date() + timedelta(days=self._chance.randint(0, 40))
         clock = datetime(day.year, day.month, day.day, self._chance.randint(0, 23), tzinfo=ZoneInfo(zone))
         return clock.astimezone(UTC)
 
@@ -78,7 +78,7 @@ class People:
 
     def changes_of_mind(self) -> None:
         """Each account: perhaps something new, something moved, something dropped."""
-        for account in self._world.accounts.values():
+        for account in self._simulated.accounts.values():
             if self._chance.random() < 0.3:
                 each = self._meeting()
                 account.meetings[each.id] = each
@@ -89,7 +89,7 @@ class People:
                 del account.meetings[self._chance.choice(coming).id]
 
     def _is_coming(self, each: Meeting) -> bool:
-        return bool(each.recurrence) or (each.end is not None and each.end.utc > self._world.time.now)
+        return bool(each.recurrence) or (each.end is not None and each.end.utc > self._simulated.clocks.now)
 
     def _changed(self, each: Meeting) -> Meeting:
         assert each.start
@@ -107,11 +107,11 @@ class People:
 
     def meddle(self) -> None:
         """Somebody edits one entry, drops one, and adds one of their own."""
-        for name, calendar in self._world.calendars.items():
-            ours = sorted(self._world.shown(name))
+        for name, calendar in self._simulated.calendars.items():
+            ours = sorted(self._simulated.shown(name))
             if ours and self._chance.random() < 0.4:
-                edit(self._world, name, self._chance.choice(ours))
-            ours = sorted(self._world.shown(name))
+                edit(self._simulated, name, self._chance.choice(ours))
+            ours = sorted(self._simulated.shown(name))
             if ours and self._chance.random() < 0.2:
                 calendar.user_deletes(f"syncd-{self._chance.choice(ours)}.ics")
             if self._chance.random() < 0.2:
@@ -129,7 +129,7 @@ class People:
 
     def lose_answers(self) -> None:
         """Calendars do what they are asked, and the line breaks before they can tell."""
-        for calendar in self._world.calendars.values():
+        for calendar in self._simulated.calendars.values():
             calendar.lose_answer(verb=self._chance.choice(("create", "update", "delete")))
 
 
@@ -138,11 +138,11 @@ THEIRS = b"\r\n".join(
 )
 
 
-def edit(world: Simulation, calendar: str, event: str) -> None:
+def edit(simulated: SimulatedDaemon, calendar: str, event: str) -> None:
     """Somebody gives an entry another title, in a program that counts SEQUENCE up."""
-    body = world.shown(calendar)[event]
+    body = simulated.shown(calendar)[event]
     lines = [b"SUMMARY:Mine" if line.startswith(b"SUMMARY:") else line for line in body.split(b"\r\n")]
-    world.calendars[calendar].user_puts(f"syncd-{event}.ics", b"\r\n".join(lines))
+    simulated.calendars[calendar].user_puts(f"syncd-{event}.ics", b"\r\n".join(lines))
 
 
 def without(*servers: str, then: Callable[[str, str], None]) -> Callable[[str, str], None]:
@@ -166,92 +166,92 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
     return random.Random(seed)
 
 
-def begin(day: int, world: Simulation, people: People) -> None:
+def begin(day: int, simulated: SimulatedDaemon, people: People) -> None:
     """What happens to the machine and the servers at the beginning of this day."""
-    world.weather.rule = people.stumble
+    simulated.network.rule = people.stumble
     if day == AWAY:
-        world.weather.rule = without("team", then=people.stumble)
+        simulated.network.rule = without("team", then=people.stumble)
     if 7 <= day < 10:
-        world.weather.rule = without("openmeetings", then=people.stumble)
+        simulated.network.rule = without("openmeetings", then=people.stumble)
     if day == 12:
-        world.time.jump(8 * HOUR)
+        simulated.clocks.jump(8 * HOUR)
     if day in (14, 15):
-        world.time.jump(3 * HOUR if day == 14 else -3 * HOUR)
+        simulated.clocks.jump(3 * HOUR if day == 14 else -3 * HOUR)
     if day == 17:
-        world.calendars["own"].expire_cursors()
+        simulated.calendars["own"].expire_cursors()
     if day == 19:
-        with world.locked():
-            world.go(7 * MINUTE)
+        with simulated.locked():
+            simulated.go(7 * MINUTE)
 
 
-def live_through(world: Simulation, chance: random.Random) -> People:
+def live_through(simulated: SimulatedDaemon, chance: random.Random) -> People:
     """Thirty days; what happens to the machine and the servers, happens on days of its own."""
-    people = People(world, chance)
+    people = People(simulated, chance)
     for day in range(30):
-        begin(day, world, people)
+        begin(day, simulated, people)
         for _ in range(8):
             people.changes_of_mind() if chance.random() < 0.3 else people.meddle()
             if chance.random() < 0.1:
                 people.lose_answers()
-            world.go(3 * HOUR)
-        confirm(world)
+            simulated.go(3 * HOUR)
+        confirm(simulated)
     return people
 
 
-def confirm(world: Simulation) -> None:
+def confirm(simulated: SimulatedDaemon) -> None:
     """A person who looks once a day lets pass what is held."""
-    for name in world.troubled():
+    for name in simulated.troubled():
         for hold in (name, f"feed/{name}"):
-            world.ledger.deletions.confirm(hold)
+            simulated.ledger.deletions.confirm(hold)
 
 
 def test_after_a_month_of_everything_the_calendars_are_what_the_accounts_have(
     config: Config, chance: random.Random
 ) -> None:
     feed = Feed("phone", "0" * 64, ("alice",), "owner", False, "phone", START)
-    with Simulation(config, Time(START)) as world:
-        world.ledger.feeds.add(feed)
-        people = live_through(world, chance)
-        world.weather.rule = calm
-        for calendar in world.calendars.values():
+    with SimulatedDaemon(config, Clocks(START)) as simulated:
+        simulated.ledger.feeds.add(feed)
+        people = live_through(simulated, chance)
+        simulated.network.rule = healthy
+        for calendar in simulated.calendars.values():
             calendar.forgive()
-        world.go(DAY + HOUR)
-        confirm(world)
-        world.go(5 * HOUR)
-        assert world.troubled() == set()
+        simulated.go(DAY + HOUR)
+        confirm(simulated)
+        simulated.go(5 * HOUR)
+        assert simulated.troubled() == set()
         for name, settings in config.calendars.items():
-            assert_agrees(world, name, settings.accounts)
+            assert_agrees(simulated, name, settings.accounts)
         for (name, href), body in people.theirs.items():
-            assert world.calendars[name].objects[href].body == body
-        assert_feed_agrees(world)
-        assert_is_patient(world)
-        before = {name: calendar.objects for name, calendar in world.calendars.items()}
-        world.go(DAY)
-        assert {name: calendar.objects for name, calendar in world.calendars.items()} == before
+            assert simulated.calendars[name].objects[href].body == body
+        assert_feed_agrees(simulated)
+        assert_is_patient(simulated)
+        before = {name: calendar.objects for name, calendar in simulated.calendars.items()}
+        simulated.go(DAY)
+        assert {name: calendar.objects for name, calendar in simulated.calendars.items()} == before
 
 
 def test_what_people_do_in_a_calendar_is_repaired_or_respected_with_the_next_audit(config: Config) -> None:
-    with Simulation(config, Time(START)) as world:
-        People(world, random.Random(3))
-        world.go(HOUR)
-        before = {name: world.shown(name) for name in config.calendars}
+    with SimulatedDaemon(config, Clocks(START)) as simulated:
+        People(simulated, random.Random(3))
+        simulated.go(HOUR)
+        before = {name: simulated.shown(name) for name in config.calendars}
         for name in config.calendars:
             edited, dropped, *_ = sorted(before[name])
-            edit(world, name, edited)
-            world.calendars[name].user_deletes(f"syncd-{dropped}.ics")
-        world.go(max(each.audit for each in config.calendars.values()))
+            edit(simulated, name, edited)
+            simulated.calendars[name].user_deletes(f"syncd-{dropped}.ics")
+        simulated.go(max(each.audit for each in config.calendars.values()))
         for name in config.calendars:
             edited, dropped, *_ = sorted(before[name])
-            after = world.shown(name)
+            after = simulated.shown(name)
             assert title_of(after[edited]) == title_of(before[name][edited])
             assert (dropped in after) == (name == "own")
         (account,) = (
-            each for each in world.accounts.values() if dropped in each.meetings and each.meetings[dropped].own
+            each for each in simulated.accounts.values() if dropped in each.meetings and each.meetings[dropped].own
         )
         account.meetings[dropped] = replace(account.meetings[dropped], title="Changed")
-        world.go(2 * HOUR)
-        assert title_of(world.shown("team")[dropped]) == b"SUMMARY:Changed"
-        assert world.troubled() == set()
+        simulated.go(2 * HOUR)
+        assert title_of(simulated.shown("team")[dropped]) == b"SUMMARY:Changed"
+        assert simulated.troubled() == set()
 
 
 def title_of(body: bytes) -> bytes:
@@ -267,64 +267,66 @@ soon_every = "2m"
 def test_a_day_at_rest_has_the_rings_of_its_timers_and_no_others(tmp_path: Path) -> None:
     config = configure(tmp_path, accounts={"work": REST}, calendars={"team": 'audit = "50m"'})
     account, calendar = config.accounts["work"], config.calendars["team"]
-    with Simulation(config, Time(START)) as world:
-        world.accounts["work"].meetings = {f"e{day}": meeting(f"e{day}", day=day) for day in range(-35, 40)}
-        world.ledger.feeds.add(Feed("phone", "0" * 64, ("work",), "owner", False, "phone", START))
-        world.go(10 * MINUTE)
-        world.heap.rings.clear()
-        world.weather.requests.clear()
-        begun, looks = world.time.now, world.looks
-        world.go(DAY)
+    with SimulatedDaemon(config, Clocks(START)) as simulated:
+        simulated.accounts["work"].meetings = {f"e{day}": meeting(f"e{day}", day=day) for day in range(-35, 40)}
+        simulated.ledger.feeds.add(Feed("phone", "0" * 64, ("work",), "owner", False, "phone", START))
+        simulated.go(10 * MINUTE)
+        simulated.scheduler.starts.clear()
+        simulated.network.requests.clear()
+        begun, looks = simulated.clocks.now, simulated.looks
+        simulated.go(DAY)
         moments = {
-            "pull work": every(account.soon_every, START, begun, world.time.now),
-            "links all": every(FULL_LISTING, START, begun, world.time.now),
-            "feeds all": sorted(2 * every(FULL_LISTING, START, begun, world.time.now)),  # before the links and after
+            "pull work": every(account.soon_every, START, begun, simulated.clocks.now),
+            "links all": every(FULL_LISTING, START, begun, simulated.clocks.now),
+            "feeds all": sorted(
+                2 * every(FULL_LISTING, START, begun, simulated.clocks.now)
+            ),  # before the links and after
             "push team": [
-                *every(FULL_LISTING, START, begun, world.time.now),
-                *every(calendar.audit, START, begun, world.time.now),
+                *every(FULL_LISTING, START, begun, simulated.clocks.now),
+                *every(calendar.audit, START, begun, simulated.clocks.now),
             ],
-            "housekeeping ledger": every(HOUSEKEEPING, START + FIRST_HOUSEKEEPING, begun, world.time.now),
+            "housekeeping ledger": every(HOUSEKEEPING, START + FIRST_HOUSEKEEPING, begun, simulated.clocks.now),
         }
-        rung = {name: [ring.at for ring in world.heap.rings if ring.name == name] for name in moments}
+        rung = {name: [ring.at for ring in simulated.scheduler.starts if ring.name == name] for name in moments}
         assert rung == {name: sorted(each) for name, each in moments.items()}
-        assert len(world.heap.rings) == sum(map(len, moments.values()))
+        assert len(simulated.scheduler.starts) == sum(map(len, moments.values()))
         kinds = {
-            what: world.weather.requests[0, "work", what] + world.weather.requests[1, "work", what]
+            what: simulated.network.requests[0, "work", what] + simulated.network.requests[1, "work", what]
             for what in ("snapshot", "full snapshot")
         }
         assert kinds == {
             "full snapshot": len(moments["links all"]),
             "snapshot": len(moments["pull work"]) - len(moments["links all"]),
         }
-        assert world.weather.asked("team") == len(every(calendar.audit, START, begun, world.time.now))
-        assert world.weather.asked("openmeetings") == 0
-        assert sorted(world.heap.jobs) == ["housekeeping ledger", "pull work", "push team"]
-        assert world.looks - looks == DAY.total_seconds() / TICK
+        assert simulated.network.asked("team") == len(every(calendar.audit, START, begun, simulated.clocks.now))
+        assert simulated.network.asked("openmeetings") == 0
+        assert sorted(simulated.scheduler.jobs) == ["housekeeping ledger", "pull work", "push team"]
+        assert simulated.looks - looks == DAY.total_seconds() / TICK
 
 
 def every(interval: timedelta, first: datetime, after: datetime, until: datetime) -> list[datetime]:
-    """The moments at which a timer of this interval rings."""
+    """The moments at which a timer of this interval starts."""
     found = [first + number * interval for number in range(int((until - first) / interval) + 1)]
     return [moment for moment in found if after < moment <= until]
 
 
-def assert_is_noted(world: Simulation, name: str, placed: Mapping[str, Placement]) -> None:
-    shown, entries = world.shown(name), world.ledger.entries.of(world.daemon._jobs.profiles[name].key)
+def assert_is_noted(simulated: SimulatedDaemon, name: str, placed: Mapping[str, Placement]) -> None:
+    shown, entries = simulated.shown(name), simulated.ledger.entries.of(simulated.daemon._jobs.profiles[name].key)
     assert shown.keys() == {event for event, place in placed.items() if place.state == "placed"}
     assert all(place.state in ("placed", "removed") for place in placed.values())
     for event, body in shown.items():
         place = placed[event]
-        assert world.calendars[name].objects[place.href].etag == place.etag
+        assert simulated.calendars[name].objects[place.href].etag == place.etag
         if event in entries:
             assert place.digest == entries[event].digest
             assert b"SUMMARY:Mine" not in body
 
 
-def assert_agrees(world: Simulation, name: str, accounts: tuple[str, ...]) -> None:
+def assert_agrees(simulated: SimulatedDaemon, name: str, accounts: tuple[str, ...]) -> None:
     """What lies in a calendar is what our ledger noted, and that is what its accounts have."""
-    now = world.time.now
-    placed, shown, wanted = world.ledger.placements.of(name), world.shown(name), world.wanted(accounts)
-    assert_is_noted(world, name, placed)
+    now = simulated.clocks.now
+    placed, shown, wanted = simulated.ledger.placements.of(name), simulated.shown(name), simulated.wanted(accounts)
+    assert_is_noted(simulated, name, placed)
     ends = {event: last_end(each) for event, each in wanted.items()}
     coming = {event for event, end in ends.items() if end is None or end >= now - PAST}
     removed = {event for event, place in placed.items() if place.state == "removed"}
@@ -336,26 +338,26 @@ def assert_agrees(world: Simulation, name: str, accounts: tuple[str, ...]) -> No
         assert shown_by(shown[event], now, now + SHOWN) == occurrences(wanted[event], now, now + SHOWN)
 
 
-def assert_feed_agrees(world: Simulation) -> None:
-    (feed,) = world.ledger.feeds.all().values()
-    wanted = world.wanted(feed.accounts)
-    shown = world.ledger.feeds.content(feed)
-    assert shown.keys() == {event for event in world.ledger.entries.of(feed.built or "") if event in wanted}
+def assert_feed_agrees(simulated: SimulatedDaemon) -> None:
+    (feed,) = simulated.ledger.feeds.all().values()
+    wanted = simulated.wanted(feed.accounts)
+    shown = simulated.ledger.feeds.content(feed)
+    assert shown.keys() == {event for event in simulated.ledger.entries.of(feed.built or "") if event in wanted}
 
 
-def assert_is_patient(world: Simulation) -> None:
-    """Accounts are asked as often as the timers say, and nothing rings without end."""
-    hours = Counter((ring.name, int(ring.steady // 3600)) for ring in world.heap.rings)
+def assert_is_patient(simulated: SimulatedDaemon) -> None:
+    """Accounts are asked as often as the timers say, and nothing starts without end."""
+    hours = Counter((ring.name, int(ring.steady // 3600)) for ring in simulated.scheduler.starts)
     assert max(hours.values()) <= RINGS, hours.most_common(3)
-    requests, days = world.weather.requests, range(int(world.time.steady // 86400))
-    for name, account in world.config.accounts.items():
+    requests, days = simulated.network.requests, range(int(simulated.clocks.steady // 86400))
+    for name, account in simulated.config.accounts.items():
         listed = [requests[day, name, "snapshot"] + requests[day, name, "full snapshot"] for day in days]
         assert max(listed) <= DAY / account.soon_every + MORE, (name, listed)
         assert sum(requests[day, name, "full snapshot"] for day in days) <= DAY / FULL_LISTING * len(days) + MORE
-        hidden = world.accounts[name].hidden
+        hidden = simulated.accounts[name].hidden
         assert sum(requests[day, name, "event"] for day in days) - hidden.total() <= 2 * len(days)
         assert max(hidden.values(), default=0) <= 2 * DAY / account.every, "asked for as long as a listing hides it"
-    for name, calendar in world.config.calendars.items():
+    for name, calendar in simulated.config.calendars.items():
         looks = [requests[day, name, "seen"] for day in days if day != AWAY]
         assert max(looks) <= DAY / calendar.audit + MORE, (name, looks)
     assert max(requests[day, "openmeetings", "hash"] for day in DEAD) <= DAY / LONGEST_WAIT

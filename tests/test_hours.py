@@ -21,7 +21,7 @@ from syncd.plan.timing import LONGEST_WAIT
 from tests.support.configuration import configure
 from tests.support.meetings import DAY, HOUR, NOW, meeting
 from tests.support.occurrences import occurrences, shown_by
-from tests.support.simulated_daemon import Simulation, Time, calm
+from tests.support.simulated_daemon import Clocks, SimulatedDaemon, healthy
 
 ACCOUNTS = {name: f'url = "https://{name}.example.org"' for name in ("alice", "bob")}
 CALENDARS = {"team": 'accounts = ["alice", "bob"]'}
@@ -36,53 +36,55 @@ ALL = {"alice", "bob", "team", "openmeetings"}
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[Simulation]:
+def simulated(tmp_path: Path) -> Iterator[SimulatedDaemon]:
     """Two accounts of twelve meetings, all in one calendar and a feed, all at rest."""
-    with Simulation(configure(tmp_path, accounts=ACCOUNTS, calendars=CALENDARS), Time(NOW)) as world:
-        for name, account in world.accounts.items():
+    with SimulatedDaemon(configure(tmp_path, accounts=ACCOUNTS, calendars=CALENDARS), Clocks(NOW)) as simulated:
+        for name, account in simulated.accounts.items():
             account.meetings = {f"{name}-{day}": meeting(f"{name}-{day}", day=day) for day in range(1, 13)}
-        world.ledger.feeds.add(Feed("phone", "0" * 64, ("alice",), "owner", False, "phone", NOW))
-        world.go(2 * HOUR + ROUND)
-        assert world.troubled() == set()
-        assert_agrees(world)
-        yield world
+        simulated.ledger.feeds.add(Feed("phone", "0" * 64, ("alice",), "owner", False, "phone", NOW))
+        simulated.go(2 * HOUR + ROUND)
+        assert simulated.troubled() == set()
+        assert_agrees(simulated)
+        yield simulated
 
 
-def assert_agrees(world: Simulation) -> None:
+def assert_agrees(simulated: SimulatedDaemon) -> None:
     """The calendar has what the ledger has, and that is what the accounts have; each entry was made once."""
-    wanted = world.wanted(list(world.accounts))
-    profile = world.daemon._jobs.profiles["team"].key
-    entries = {event: entry for event, entry in world.ledger.entries.of(profile).items() if entry.inputs}
-    placed = world.ledger.placements.of("team")
-    assert world.shown("team").keys() == placed.keys() == entries.keys() == wanted.keys()
+    wanted = simulated.wanted(list(simulated.accounts))
+    profile = simulated.daemon._jobs.profiles["team"].key
+    entries = {event: entry for event, entry in simulated.ledger.entries.of(profile).items() if entry.inputs}
+    placed = simulated.ledger.placements.of("team")
+    assert simulated.shown("team").keys() == placed.keys() == entries.keys() == wanted.keys()
     assert all(placed[event].digest == entries[event].digest for event in wanted)
     for event, each in wanted.items():
-        assert shown_by(world.shown("team")[event], NOW, NOW + SHOWN) == occurrences(each, NOW, NOW + SHOWN) != set()
+        assert (
+            shown_by(simulated.shown("team")[event], NOW, NOW + SHOWN) == occurrences(each, NOW, NOW + SHOWN) != set()
+        )
     assert all(place.state == "placed" for place in placed.values())
-    made = Counter((event, visitor.external_id) for event, visitor in world.minter.made)
+    made = Counter((event, visitor.external_id) for event, visitor in simulated.link_maker.made)
     assert set(made.values()) == {1}
-    (feed,) = world.ledger.feeds.all().values()
-    assert world.ledger.feeds.content(feed).keys() == world.accounts["alice"].meetings.keys()
+    (feed,) = simulated.ledger.feeds.all().values()
+    assert simulated.ledger.feeds.content(feed).keys() == simulated.accounts["alice"].meetings.keys()
 
 
-def in_steps(world: Simulation, span: timedelta) -> Iterator[timedelta]:
-    """Live through a stretch of time, and stop to look now and then: at how long it has lasted."""
+def in_steps(simulated: SimulatedDaemon, span: timedelta) -> Iterator[timedelta]:
+    """Live through a stretch of clocks, and stop to look now and then: at how long it has lasted."""
     for number in range(1, int(span / STEP) + 1):
-        world.go(STEP)
+        simulated.go(STEP)
         yield number * STEP
 
 
-def assert_heals(world: Simulation) -> None:
-    world.go(HEALED)
-    assert world.troubled() == set()
-    assert world.daemon.unsaved() == []
-    assert_agrees(world)
-    rings = Counter((ring.name, int(ring.steady // 3600)) for ring in world.heap.rings)
-    assert max(rings.values()) <= 70, rings.most_common(3)
+def assert_heals(simulated: SimulatedDaemon) -> None:
+    simulated.go(HEALED)
+    assert simulated.troubled() == set()
+    assert simulated.daemon.unsaved() == []
+    assert_agrees(simulated)
+    starts = Counter((ring.name, int(ring.steady // 3600)) for ring in simulated.scheduler.starts)
+    assert max(starts.values()) <= 70, starts.most_common(3)
 
 
-def change(world: Simulation, account: str, event: str, **fields: object) -> None:
-    meetings = world.accounts[account].meetings
+def change(simulated: SimulatedDaemon, account: str, event: str, **fields: object) -> None:
+    meetings = simulated.accounts[account].meetings
     meetings[event] = replace(meetings[event], **fields)
 
 
@@ -100,143 +102,145 @@ def failing(error: SyncdError, *servers: str) -> Callable[[str, str], None]:
     ids=["away", "429", "nonsense"],
 )
 def test_after_six_hours_without_any_remote_and_two_with_half_of_them_all_is_well(
-    world: Simulation, error: SyncdError
+    simulated: SimulatedDaemon, error: SyncdError
 ) -> None:
-    before, writes = world.shown("team"), world.calendars["team"].writes
-    world.weather.rule = failing(error, *ALL)
-    change(world, "alice", "alice-1", title="Changed")
-    world.accounts["bob"].meetings["bob-new"] = meeting("bob-new", day=3)
-    for lasted in in_steps(world, 6 * HOUR):
-        assert world.troubled() >= {"alice", "bob"}
-        assert lasted < HOUR + ROUND or "team" in world.troubled()
-        assert world.shown("team") == before
+    before, writes = simulated.shown("team"), simulated.calendars["team"].writes
+    simulated.network.rule = failing(error, *ALL)
+    change(simulated, "alice", "alice-1", title="Changed")
+    simulated.accounts["bob"].meetings["bob-new"] = meeting("bob-new", day=3)
+    for lasted in in_steps(simulated, 6 * HOUR):
+        assert simulated.troubled() >= {"alice", "bob"}
+        assert lasted < HOUR + ROUND or "team" in simulated.troubled()
+        assert simulated.shown("team") == before
     numbers = count()
 
     def half(_server: str, _what: str) -> None:
         if next(numbers) % 2:
             raise error
 
-    world.weather.rule = half
-    for _ in in_steps(world, 2 * HOUR):
-        assert before.keys() <= world.shown("team").keys()
-    world.weather.rule = calm
-    assert_heals(world)
-    assert world.calendars["team"].writes - writes <= 2 * 2 + 2 * 2
+    simulated.network.rule = half
+    for _ in in_steps(simulated, 2 * HOUR):
+        assert before.keys() <= simulated.shown("team").keys()
+    simulated.network.rule = healthy
+    assert_heals(simulated)
+    assert simulated.calendars["team"].writes - writes <= 2 * 2 + 2 * 2
 
 
 @pytest.mark.parametrize(
     ("server", "troubled"), [("alice", "alice"), ("team", "team"), ("openmeetings", "syncd links")]
 )
 def test_an_unforeseen_exception_of_any_kind_of_job_is_shown_stops_no_other_and_heals(
-    world: Simulation, server: str, troubled: str
+    simulated: SimulatedDaemon, server: str, troubled: str
 ) -> None:
     def rule(asked: str, _what: str) -> None:
         if asked == server:
             raise KeyError("unforeseen")
 
-    world.weather.rule = rule
-    world.accounts["alice"].meetings["alice-new"] = meeting("alice-new", day=3)
-    world.accounts["bob"].meetings["bob-new"] = meeting("bob-new", day=3)
-    for _ in in_steps(world, HOUR):
-        assert world.troubled() == {troubled}
+    simulated.network.rule = rule
+    simulated.accounts["alice"].meetings["alice-new"] = meeting("alice-new", day=3)
+    simulated.accounts["bob"].meetings["bob-new"] = meeting("bob-new", day=3)
+    for _ in in_steps(simulated, HOUR):
+        assert simulated.troubled() == {troubled}
     if server != "team":
-        assert "bob-new" in world.shown("team")
-    world.weather.rule = calm
-    assert_heals(world)
+        assert "bob-new" in simulated.shown("team")
+    simulated.network.rule = healthy
+    assert_heals(simulated)
 
 
-def test_a_listing_that_is_empty_or_halved_though_the_events_are_there_changes_nothing(world: Simulation) -> None:
-    before, log = world.shown("team"), len(world.calendars["team"].log)
+def test_a_listing_that_is_empty_or_halved_though_the_events_are_there_changes_nothing(
+    simulated: SimulatedDaemon,
+) -> None:
+    before, log = simulated.shown("team"), len(simulated.calendars["team"].log)
     for lie in (lambda _all: {}, lambda each: dict(list(each.items())[::2])):
-        for account in world.accounts.values():
+        for account in simulated.accounts.values():
             account.listing = lie
-        for _ in in_steps(world, 3 * HOUR):
-            assert world.troubled() == set()
-            assert world.shown("team") == before
-    assert {verb for verb, _ in world.calendars["team"].log[log:]} == {"seen"}
-    for account in world.accounts.values():
+        for _ in in_steps(simulated, 3 * HOUR):
+            assert simulated.troubled() == set()
+            assert simulated.shown("team") == before
+    assert {verb for verb, _ in simulated.calendars["team"].log[log:]} == {"seen"}
+    for account in simulated.accounts.values():
         account.listing = dict
-    assert_heals(world)
-    assert sum(each.asked["event"] for each in world.accounts.values()) == 2 * 12
+    assert_heals(simulated)
+    assert sum(each.asked["event"] for each in simulated.accounts.values()) == 2 * 12
 
 
 @pytest.mark.parametrize("left", [0, 6], ids=["all", "half"])
 def test_an_account_whose_server_lost_its_meetings_is_held_and_let_go_when_they_are_back(
-    world: Simulation, left: int
+    simulated: SimulatedDaemon, left: int
 ) -> None:
-    before, writes = world.shown("team"), world.calendars["team"].writes
-    meetings = world.accounts["alice"].meetings
-    world.accounts["alice"].meetings = dict(list(meetings.items())[:left])
-    for _ in in_steps(world, 6 * HOUR):
-        assert world.troubled() == {"team", "phone"}
-        assert world.shown("team") == before
-    world.accounts["alice"].meetings = meetings
-    assert_heals(world)
-    assert world.shown("team") == before
-    assert world.calendars["team"].writes == writes
+    before, writes = simulated.shown("team"), simulated.calendars["team"].writes
+    meetings = simulated.accounts["alice"].meetings
+    simulated.accounts["alice"].meetings = dict(list(meetings.items())[:left])
+    for _ in in_steps(simulated, 6 * HOUR):
+        assert simulated.troubled() == {"team", "phone"}
+        assert simulated.shown("team") == before
+    simulated.accounts["alice"].meetings = meetings
+    assert_heals(simulated)
+    assert simulated.shown("team") == before
+    assert simulated.calendars["team"].writes == writes
 
 
-def test_when_every_answer_takes_twenty_seconds_all_that_happens_arrives(world: Simulation) -> None:
-    world.weather.rule = lambda _server, _what: world.time.pass_by(20.0)
-    change(world, "alice", "alice-1", title="Changed")
-    world.accounts["bob"].meetings |= {f"bob-{day}": meeting(f"bob-{day}", day=day) for day in range(20, 30)}
-    asked = world.weather.asked("alice", "bob")
-    for _ in in_steps(world, 3 * HOUR):
-        assert world.troubled() == set()
-    assert_agrees(world)
-    assert world.weather.asked("alice", "bob") - asked <= 2 * 3 * HOUR / MINUTE + 2 * 10
-    world.weather.rule = calm
-    assert_heals(world)
+def test_when_every_answer_takes_twenty_seconds_all_that_happens_arrives(simulated: SimulatedDaemon) -> None:
+    simulated.network.rule = lambda _server, _what: simulated.clocks.pass_by(20.0)
+    change(simulated, "alice", "alice-1", title="Changed")
+    simulated.accounts["bob"].meetings |= {f"bob-{day}": meeting(f"bob-{day}", day=day) for day in range(20, 30)}
+    asked = simulated.network.asked("alice", "bob")
+    for _ in in_steps(simulated, 3 * HOUR):
+        assert simulated.troubled() == set()
+    assert_agrees(simulated)
+    assert simulated.network.asked("alice", "bob") - asked <= 2 * 3 * HOUR / MINUTE + 2 * 10
+    simulated.network.rule = healthy
+    assert_heals(simulated)
 
 
-def test_a_ledger_that_another_program_holds_locked_is_told_and_all_is_done_later(world: Simulation) -> None:
-    writes = world.calendars["team"].writes
-    with world.locked():
-        change(world, "alice", "alice-1", title="Changed")
-        world.accounts["bob"].meetings["bob-new"] = meeting("bob-new", day=3)
-        for lasted in in_steps(world, 2 * HOUR):
-            assert world.troubled() >= {"alice", "bob"}
-            assert lasted < HOUR + ROUND or "team" in world.troubled()
-            accounts = world.status()["accounts"]
+def test_a_ledger_that_another_program_holds_locked_is_told_and_all_is_done_later(simulated: SimulatedDaemon) -> None:
+    writes = simulated.calendars["team"].writes
+    with simulated.locked():
+        change(simulated, "alice", "alice-1", title="Changed")
+        simulated.accounts["bob"].meetings["bob-new"] = meeting("bob-new", day=3)
+        for lasted in in_steps(simulated, 2 * HOUR):
+            assert simulated.troubled() >= {"alice", "bob"}
+            assert lasted < HOUR + ROUND or "team" in simulated.troubled()
+            accounts = simulated.status()["accounts"]
             assert isinstance(accounts, dict)
             assert accounts["alice"]["state"] == LedgerBusy.state
             assert "locked" in accounts["alice"]["message"]
-        assert world.calendars["team"].writes == writes
-    assert_heals(world)
+        assert simulated.calendars["team"].writes == writes
+    assert_heals(simulated)
 
 
-def test_a_ledger_that_is_locked_between_a_put_and_its_record_doubles_nothing(world: Simulation) -> None:
-    with world.locking() as lock:
+def test_a_ledger_that_is_locked_between_a_put_and_its_record_doubles_nothing(simulated: SimulatedDaemon) -> None:
+    with simulated.locking() as lock:
 
         def rule(_server: str, what: str) -> None:
             if what in ("create", "update", "delete"):
                 lock()
 
-        world.weather.rule = rule
-        change(world, "alice", "alice-1", title="Changed")
-        world.accounts["bob"].meetings["bob-new"] = meeting("bob-new", day=3)
-        del world.accounts["bob"].meetings["bob-2"]
-        for _ in in_steps(world, HOUR):
-            assert world.troubled()
-        world.weather.rule = calm
-    assert_heals(world)
-    assert len(world.calendars["team"].objects) == 24
+        simulated.network.rule = rule
+        change(simulated, "alice", "alice-1", title="Changed")
+        simulated.accounts["bob"].meetings["bob-new"] = meeting("bob-new", day=3)
+        del simulated.accounts["bob"].meetings["bob-2"]
+        for _ in in_steps(simulated, HOUR):
+            assert simulated.troubled()
+        simulated.network.rule = healthy
+    assert_heals(simulated)
+    assert len(simulated.calendars["team"].objects) == 24
 
 
-def test_a_full_disk_is_told_and_all_is_done_when_there_is_room(world: Simulation) -> None:
-    before = world.shown("team")
-    with world.full():
-        for name, account in world.accounts.items():
+def test_a_full_disk_is_told_and_all_is_done_when_there_is_room(simulated: SimulatedDaemon) -> None:
+    before = simulated.shown("team")
+    with simulated.full():
+        for name, account in simulated.accounts.items():
             long = {"description": "x" * 5000}
             account.meetings |= {f"{name}-{day}": meeting(f"{name}-{day}", day=day, **long) for day in range(20, 80)}
-        for _ in in_steps(world, 6 * HOUR):
-            assert world.troubled() >= {"alice", "bob"}
-            accounts = world.status()["accounts"]
+        for _ in in_steps(simulated, 6 * HOUR):
+            assert simulated.troubled() >= {"alice", "bob"}
+            accounts = simulated.status()["accounts"]
             assert isinstance(accounts, dict)
             assert accounts["alice"]["state"] == LedgerError.state
             assert "disk is full" in accounts["alice"]["message"]
-            assert world.shown("team") == before
-    assert_heals(world)
+            assert simulated.shown("team") == before
+    assert_heals(simulated)
 
 
 @pytest.mark.parametrize(
@@ -250,54 +254,54 @@ def test_a_full_disk_is_told_and_all_is_done_when_there_is_room(world: Simulatio
     ids=str,
 )
 def test_a_clock_that_was_wrong_for_an_hour_costs_nothing_but_a_look_at_everything(
-    world: Simulation, wrong: timedelta
+    simulated: SimulatedDaemon, wrong: timedelta
 ) -> None:
-    before = world.shown("team")
-    for account in world.accounts.values():
+    before = simulated.shown("team")
+    for account in simulated.accounts.values():
         account.asked.clear()
-    world.time.jump(wrong)
-    change(world, "alice", "alice-1", title="Changed")
-    world.go(HOUR)
-    assert before.keys() <= world.shown("team").keys()
-    world.time.jump(-wrong)
-    change(world, "bob", "bob-1", title="Changed, too")
-    world.go(ROUND)
-    assert all(moment <= world.time.now + DAY for moment, _, _ in world.heap.jobs.values())
-    assert world.troubled() == set()
-    assert_agrees(world)
-    world.go(HOUR)
-    for account in world.accounts.values():
+    simulated.clocks.jump(wrong)
+    change(simulated, "alice", "alice-1", title="Changed")
+    simulated.go(HOUR)
+    assert before.keys() <= simulated.shown("team").keys()
+    simulated.clocks.jump(-wrong)
+    change(simulated, "bob", "bob-1", title="Changed, too")
+    simulated.go(ROUND)
+    assert all(moment <= simulated.clocks.now + DAY for moment, _, _ in simulated.scheduler.jobs.values())
+    assert simulated.troubled() == set()
+    assert_agrees(simulated)
+    simulated.go(HOUR)
+    for account in simulated.accounts.values():
         assert account.asked["full snapshot"] <= 2  # one for each jump
-    assert_heals(world)
+    assert_heals(simulated)
 
 
-def test_what_nobody_foresaw_is_told_and_tried_again(world: Simulation) -> None:
+def test_what_nobody_foresaw_is_told_and_tried_again(simulated: SimulatedDaemon) -> None:
     def rule(server: str, _what: str) -> None:
         if server == "alice":
             raise KeyError("unforeseen")
 
-    world.weather.rule = rule
-    for _ in in_steps(world, 2 * HOUR):
-        assert world.troubled() == {"alice"}
-    world.weather.rule = calm
-    assert_heals(world)
+    simulated.network.rule = rule
+    for _ in in_steps(simulated, 2 * HOUR):
+        assert simulated.troubled() == {"alice"}
+    simulated.network.rule = healthy
+    assert_heals(simulated)
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[tuple[Simulation, Stage]]:
+def stage(tmp_path: Path) -> Iterator[tuple[SimulatedDaemon, Stage]]:
     """Alice's five meetings in an OpenTalk and an OpenMeetings that speak HTTP, and a calendar in memory."""
-    time = Time(NOW)
-    with Stage(time.clock) as stage:
+    clocks = Clocks(NOW)
+    with Stage(clocks.clock) as stage:
         for hour in range(5):
             starts = NOW + DAY + hour * HOUR
             stage.opentalk.create("alice", title="Meeting", starts_at=starts, ends_at=starts + HOUR)
         path = stage.write_config(tmp_path, {"team": "http://127.0.0.1:9/"}, calendar_password="x")
         config = load(path, {}, WAYS)
-        with Simulation(config, time, connect(config, time.clock)) as world:
-            world.go(HOUR)
-            assert world.troubled() == set()
-            assert len(world.shown("team")) == 5
-            yield world, stage
+        with SimulatedDaemon(config, clocks, connect(config, clocks.clock)) as simulated:
+            simulated.go(HOUR)
+            assert simulated.troubled() == set()
+            assert len(simulated.shown("team")) == 5
+            yield simulated, stage
 
 
 EVENTS, EVER = "/v1/events", 10**6
@@ -315,26 +319,26 @@ TROUBLES: dict[str, Callable[[Stage], None]] = {
 
 @pytest.mark.parametrize("name", TROUBLES)
 def test_two_hours_of_a_server_that_fails_in_one_way_are_told_and_lose_nothing(
-    stage: tuple[Simulation, Stage], name: str
+    stage: tuple[SimulatedDaemon, Stage], name: str
 ) -> None:
-    world, servers = stage
-    before, log = world.shown("team"), len(world.calendars["team"].log)
+    simulated, servers = stage
+    before, log = simulated.shown("team"), len(simulated.calendars["team"].log)
     servers.identity.end_sessions()
     TROUBLES[name](servers)
     opentalk, identity = servers.opentalk.app, servers.identity.app
     asked = requests(opentalk, identity)
-    world.go(2 * LONGEST_WAIT)  # a token lives for five minutes; until then nobody asks who is who
+    simulated.go(2 * LONGEST_WAIT)  # a token lives for five minutes; until then nobody asks who is who
     event = servers.opentalk.create("alice", title="New", starts_at=NOW + DAY, ends_at=NOW + DAY + HOUR)["id"]
-    for _ in in_steps(world, 2 * HOUR):
-        assert world.troubled() == {"alice"}
-        assert world.shown("team") == before
+    for _ in in_steps(simulated, 2 * HOUR):
+        assert simulated.troubled() == {"alice"}
+        assert simulated.shown("team") == before
     assert requests(opentalk, identity) - asked <= 10 * 3 * HOUR / (5 * MINUTE)
     opentalk.clear()
     identity.clear()
-    world.go(HEALED)
-    assert world.troubled() == set()
-    assert world.shown("team").keys() == before.keys() | {event}
-    changes = [verb for verb, _ in world.calendars["team"].log[log:] if verb in ("create", "update", "delete")]
+    simulated.go(HEALED)
+    assert simulated.troubled() == set()
+    assert simulated.shown("team").keys() == before.keys() | {event}
+    changes = [verb for verb, _ in simulated.calendars["team"].log[log:] if verb in ("create", "update", "delete")]
     assert changes == ["create"]
     assert len(servers.openmeetings.hashes) == 6
 

@@ -21,9 +21,9 @@ from syncd.demo.serve import Served
 from syncd.ledger.ledger import Ledger
 from tests.support.calendar_objects import digest_in, revision_of
 from tests.support.calendar_servers import Server, radicale
-from tests.support.end_to_end import Town
-from tests.support.kill_points import LEDGER, Behind, Death, Done, Gate, Moment, Reaper
-from tests.support.random_edits import Fortune
+from tests.support.end_to_end import EndToEnd
+from tests.support.kill_points import LEDGER, CalendarProxy, Death, Killer, KillPoint, Moment, ProcessEnd
+from tests.support.random_edits import RandomEdits
 
 TRIALS = 8
 KILLS = 27
@@ -31,30 +31,30 @@ MOMENTS: tuple[Moment, ...] = ("before", "after", "after", "later")
 
 
 class Trial:
-    """A town with gates before its servers, a feed of the daemon, and what must hold whatever happens."""
+    """A rig with gates before its servers, a feed of the daemon, and what must hold whatever happens."""
 
     def __init__(self, folder: Path, server: Server, chance: random.Random) -> None:
         self._chance = chance
         self._socket = folder / "feed.sock"
         self._stack = ExitStack()
-        self.reaper = Reaper(folder, self._change, self._look_at_feed)
-        self.behind = Behind(server)
-        self._stack.callback(self.behind.close)
-        self.town = Town(folder, before=Gate("calendar", self.behind, self.reaper), server=server)
-        self.stage = self._stack.enter_context(self.town).stage
+        self.killer = Killer(folder, self._change, self._look_at_feed)
+        self.proxy = CalendarProxy(server)
+        self._stack.callback(self.proxy.close)
+        self.rig = EndToEnd(folder, before=KillPoint("calendar", self.proxy, self.killer), server=server)
+        self.stage = self._stack.enter_context(self.rig).stage
         self.stage.web = self._gated("opentalk", self.stage.opentalk.app)
         self.stage.identity.url = self._gated("identity", self.stage.identity.app)
         self.stage.meetings = self._gated("openmeetings", self.stage.openmeetings.app) + CONTEXT
-        self.town.configure()
-        self._stack.enter_context(self.reaper)
-        self.fortune = Fortune(self.stage.opentalk, self.town.week, chance)
+        self.rig.configure()
+        self._stack.enter_context(self.killer)
+        self.edits = RandomEdits(self.stage.opentalk, self.rig.week, chance)
         self.short_feeds: list[str] = []
         self._settled: set[str] = set()
-        self._pending = len(self.fortune.events())
+        self._pending = len(self.edits.events())
         self._feed = self._make_feed()
 
     def _gated(self, name: str, app: ASGIApp) -> str:
-        return self._stack.enter_context(Served(Gate(name, app, self.reaper))).url
+        return self._stack.enter_context(Served(KillPoint(name, app, self.killer))).url
 
     def __enter__(self) -> Self:
         return self
@@ -62,9 +62,11 @@ class Trial:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def syncd(self, *words: str, death: Death | None = None, wrong: Callable[[], Sequence[str]] | None = None) -> Done:
+    def syncd(
+        self, *words: str, death: Death | None = None, wrong: Callable[[], Sequence[str]] | None = None
+    ) -> ProcessEnd:
         environ = {"SYNCD_FEEDS__LISTEN": f"unix:{self._socket}"}
-        return self.reaper.run(["--config", str(self.town.config), *words], death, environ=environ, wrong=wrong)
+        return self.killer.run(["--config", str(self.rig.config), *words], death, environ=environ, wrong=wrong)
 
     def _make_feed(self) -> str:
         done = self.syncd("feed", "add", "phone")
@@ -72,14 +74,14 @@ class Trial:
         return "/feed/" + done.said.strip().rpartition("/")[2]
 
     def _change(self) -> None:
-        self.fortune.turn()
+        self.edits.make_one()
         self._pending += 1
 
-    def go_on(self) -> Done:
+    def go_on(self) -> ProcessEnd:
         """The meetings change, and a daemon or a one-shot run goes as far as its death."""
         for _ in range(self._chance.randint(0, 3)):
             self._change()
-        before, pending = set(self.fortune.events()), self._pending
+        before, pending = set(self.edits.events()), self._pending
         word = self._chance.choice(("run", "sync"))
         done = self.syncd(word, death=self._some_death())
         # A daemon never ends by itself; a one-shot run may lack the link of a meeting that went meanwhile.
@@ -89,7 +91,7 @@ class Trial:
         return done
 
     def _some_death(self) -> Death:
-        chance, events, pending = self._chance, self.fortune.events().keys(), self._pending
+        chance, events, pending = self._chance, self.edits.events().keys(), self._pending
         new, gone = len(events - self._settled), len(self._settled - events)
         most_and_weight = {
             "identity": (2, 1),
@@ -120,13 +122,13 @@ class Trial:
 
     def disagreements(self) -> list[str]:
         """Where the calendar is not as Alice's meetings are."""
-        events, objects = self.fortune.events(), self.town.objects()
+        events, objects = self.edits.events(), self.rig.objects()
         wrong = [f"{href} is too much" for href in objects.keys() - {f"syncd-{event}.ics" for event in events}]
         for event in events.values():
             body = objects.get(f"syncd-{event.id}.ics")
             if body is None:
                 wrong.append(f"{event.id} is missing")
-            elif (shown := self.fortune.shown_by(body)) != (there := self.fortune.shown(event)):
+            elif (shown := self.edits.shown_by(body)) != (there := self.edits.shown(event)):
                 wrong.append(f"{event.id} shows {sorted(shown - there)} and lacks {sorted(there - shown)}")
             elif links := self._wrong_links(event.id, body.replace(b"\r\n ", b"").decode()):
                 wrong.append(f"{event.id} has {links}")
@@ -135,7 +137,7 @@ class Trial:
     def _wrong_links(self, event: str, text: str) -> str | None:
         shown = set(re.findall(r"invite=([0-9a-f-]{36})", text))
         there = {each["invite_code"] for each in self.stage.opentalk.guest_invites(event)}
-        if shown - there or (len(shown) != 1 and self.fortune.is_own(event)):
+        if shown - there or (len(shown) != 1 and self.edits.is_own(event)):
             return f"{len(shown)} guest links, {len(there)} are there"
         codes = set(re.findall(r"hash\?secure=([0-9a-f-]{36})", text))
         return None if len(codes) == 1 and codes <= self._hashes()[event, "Alice"] else "no hash of its own"
@@ -151,13 +153,13 @@ class Trial:
 
     def superfluous(self) -> tuple[int, int]:
         """How many guest invites and hashes were made that no meeting needed."""
-        posts = Counter(path for method, path in self.town.opentalk_log if method == "POST" and "/invites" in path)
+        posts = Counter(path for method, path in self.rig.opentalk_log if method == "POST" and "/invites" in path)
         return (sum(posts.values()) - len(posts), sum(len(codes) - 1 for codes in self._hashes().values()))
 
     def orphans(self) -> Iterator[str]:
         """Where the ledger and the calendar do not know the same objects in the same version."""
-        objects = self.town.objects()
-        with Ledger.open(self.town.folder / "state", read_only=True) as ledger:
+        objects = self.rig.objects()
+        with Ledger.open(self.rig.folder / "state", read_only=True) as ledger:
             placed = {each.href: each for each in ledger.placements.of("team").values()}
         yield from (f"{href} is only in one of them" for href in objects.keys() ^ placed.keys())
         for href in objects.keys() & placed.keys():
@@ -168,7 +170,7 @@ class Trial:
     def damage(self) -> str | None:
         """What SQLite finds wrong in the ledger as it lies there: looked at in a copy, so that nothing is repaired."""
         with TemporaryDirectory() as folder:
-            for file in (self.town.folder / "state").glob("ledger.sqlite*"):
+            for file in (self.rig.folder / "state").glob("ledger.sqlite*"):
                 (Path(folder) / file.name).write_bytes(file.read_bytes())
             with closing(sqlite3.connect(Path(folder) / "ledger.sqlite")) as copy:
                 found = copy.execute("PRAGMA integrity_check").fetchone()[0]
@@ -176,8 +178,8 @@ class Trial:
 
     def traces(self) -> tuple[int, int, int]:
         """What a quiet run must not make: writes to the calendar, requests for invites, hashes."""
-        posts = sum(method == "POST" and "/invites" in path for method, path in self.town.opentalk_log)
-        return self.behind.writes, posts, len(self.stage.openmeetings.hashes)
+        posts = sum(method == "POST" and "/invites" in path for method, path in self.rig.opentalk_log)
+        return self.proxy.writes, posts, len(self.stage.openmeetings.hashes)
 
     def _look_at_feed(self) -> None:
         """A daemon is about to die: its feed has every meeting that was in step before, or says that it cannot."""
@@ -189,7 +191,7 @@ class Trial:
             except (OSError, http.client.HTTPException):
                 return  # it does not serve yet, or has ended
         there = set(re.findall(r"^UID:([0-9a-f-]{36})", body.decode(), re.MULTILINE))
-        lost = (self._settled & self.fortune.events().keys()) - there
+        lost = (self._settled & self.edits.events().keys()) - there
         if answer.status == 200 and lost:
             self.short_feeds.append(f"{len(lost)} of {len(self._settled)} meetings are missing")
 
@@ -210,21 +212,21 @@ def test_killed_anywhere_and_run_again_nothing_is_lost_doubled_or_orphaned(numbe
     seed = random.getrandbits(32) + number
     print(f"seed {seed}")  # noqa: T201 -- what pytest shows when it fails
     with Trial(tmp_path, radicale(), random.Random(seed)) as trial:
-        while trial.reaper.deaths.total() < KILLS:
+        while trial.killer.deaths.total() < KILLS:
             done = trial.go_on()
             print(done.died or f"lived {done.code}")  # noqa: T201
             assert trial.damage() is None
-            assert max(trial.superfluous()) <= trial.reaper.deaths.total()
+            assert max(trial.superfluous()) <= trial.killer.deaths.total()
         trial.finish()
         assert trial.disagreements() == []
         assert list(trial.orphans()) == []
         assert trial.superfluous()[0] == 0  # an invite that was made and not noted is found again
-        assert (trial.behind.faults, trial.short_feeds) == ([], [])
+        assert (trial.proxy.faults, trial.short_feeds) == ([], [])
         before = trial.traces()
         assert trial.syncd("sync").code == 0
         assert trial.traces() == before
         assert trial.damage() is None
-        print(*(f"{times:3} {where}" for where, times in trial.reaper.deaths.most_common()), sep="\n")  # noqa: T201
+        print(*(f"{times:3} {where}" for where, times in trial.killer.deaths.most_common()), sep="\n")  # noqa: T201
 
 
 @pytest.mark.parametrize("command", ["sync", "run"])
@@ -233,10 +235,10 @@ def test_a_meeting_that_goes_after_a_kill_between_its_put_and_the_record_leaves_
 ) -> None:
     with Trial(tmp_path, radicale(), random.Random(1)) as trial:
         assert trial.syncd("sync").code == 0
-        event = trial.fortune.create()
+        event = trial.edits.create()
         done = trial.syncd(command, death=Death("calendar PUT", 1, "after"))
         assert (done.code, done.died.split()[:2]) == (-9, ["calendar", "PUT"])
-        assert f"syncd-{event}.ics" in trial.town.objects()
+        assert f"syncd-{event}.ics" in trial.rig.objects()
         trial.stage.opentalk.delete(event)
         assert trial.syncd("sync").code == 0
         assert trial.disagreements() == []
@@ -248,7 +250,7 @@ def test_killed_while_the_ledger_is_made_the_next_start_makes_it(write: int, tmp
     account = "[opentalk.alice]\nurl = 'https://meet.example.org'\nusername = 'alice'\npassword = { env = 'NONE' }\n"
     state = f"[syncd]\nstate = '{tmp_path / 'state'}'\n"
     config.write_text(f"{state}{account}[feeds]\nlisten = '127.0.0.1:8080'\npublic_url = 'https://syncd.example.org'\n")
-    with Reaper(tmp_path, lambda: None, lambda: None) as reaper:
+    with Killer(tmp_path, lambda: None, lambda: None) as killer:
         for name, death in (("first", Death(LEDGER, write)), ("second", None)):
-            done = reaper.run(["--config", str(config), "feed", "add", name], death)
+            done = killer.run(["--config", str(config), "feed", "add", name], death)
             assert done.code in ((-9, 0) if death else (0,)), done.said

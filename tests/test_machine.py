@@ -31,8 +31,17 @@ from tests.support import calendar_servers
 from tests.support.calendar_objects import content_of, digest_in, events_of, has_people, uid_of
 from tests.support.meetings import DAY, HOUR, meeting
 from tests.support.occurrences import last_end, occurrences, shown_by, starts, touches
-from tests.support.pipeline import House
-from tests.support.world import Desk, MemoryPlace, Place, ServerPlace, World, in_events, is_live, unfolded
+from tests.support.pipeline import Pipeline
+from tests.support.world import (
+    MemoryUserCalendar,
+    ServerUserCalendar,
+    UserCalendar,
+    WatchedCalendar,
+    World,
+    in_events,
+    is_live,
+    unfolded,
+)
 
 PICK = st.sampled_from([0, 0, 0, 1, 1, 2, 3, 5, 8])  # much happens to few
 TITLES = st.sampled_from(["Jour fixe", "Büro, 3;4", "Plan \\ B", "Retro " * 20])
@@ -40,7 +49,7 @@ ZONES = st.sampled_from(["Europe/Berlin", "America/New_York", "UTC", "Asia/Kathm
 KINDS = st.sampled_from(["single", "single", "day", "series", "endless", "timeless"])
 WHO = st.sampled_from(["work", "home", "both"])
 ACCOUNT = st.sampled_from(["work", "home"])
-DESK = st.sampled_from(["mine", "team"])
+CALENDAR = st.sampled_from(["mine", "team"])
 VERBS = st.sampled_from(
     [
         *("", "check", "seen", "fetch", "create", "update", "delete"),
@@ -60,8 +69,8 @@ SHOWN = 60 * DAY
 OURS = ("SUMMARY", "DESCRIPTION", "DTSTART", "DTEND", "RRULE", "EXDATE", "LOCATION", "URL", "CONFERENCE", "STATUS")
 
 
-def uids(desk: Desk) -> set[str]:
-    return {uid_of(body) for body in desk.place.objects().values()}
+def uids(calendar: WatchedCalendar) -> set[str]:
+    return {uid_of(body) for body in calendar.user.objects().values()}
 
 
 def what_is_ours(body: bytes) -> dict[str, dict[str, list[str]]]:
@@ -120,21 +129,21 @@ class Story(RuleBasedStateMachine):
     most = 40
     well = False
 
-    def place(self, name: str) -> Place:
-        return MemoryPlace(name)
+    def user_calendar(self, name: str) -> UserCalendar:
+        return MemoryUserCalendar(name)
 
     @initialize(
         mine=RULES, team=RULES, events=st.lists(st.tuples(KINDS, WHO, st.integers(0, 20)), min_size=3, max_size=8)
     )
     def begin(self, mine: tuple[str, str], team: tuple[str, str], events: list[tuple[str, str, int]]) -> None:
-        desks = {name: Desk(self.place(name)) for name in ("mine", "team")}
-        self.world = World(desks, {"mine": mine, "team": team})
+        calendars = {name: WatchedCalendar(self.user_calendar(name)) for name in ("mine", "team")}
+        self.world = World(calendars, {"mine": mine, "team": team})
         for kind, who, day in events:
             self.add(kind, who, day, "Jour fixe", "Europe/Berlin")
         for name in self.world.accounts:
             self.work(lambda name=name: self.world.jobs.pull(name))  # type: ignore[misc]
         self.make_links()
-        for name in desks:
+        for name in calendars:
             self.push(name)
 
     # What happens in OpenTalk
@@ -293,46 +302,46 @@ class Story(RuleBasedStateMachine):
 
     @rule(error=ERRORS, times=st.integers(1, 3))
     def openmeetings_fails(self, error: SyncdError, times: int) -> None:
-        self.world.minter.faults.add("hash", error, times)
+        self.world.link_maker.faults.add("hash", error, times)
 
     # What people do in their calendars
 
-    def entry(self, name: str, pick: int) -> tuple[Desk, str, bytes] | None:
+    def entry(self, name: str, pick: int) -> tuple[WatchedCalendar, str, bytes] | None:
         """One object of a calendar that is ours."""
-        desk = self.world.desks[name]
-        ours = {href: body for href, body in desk.place.objects().items() if href not in desk.foreign}
+        calendar = self.world.calendars[name]
+        ours = {href: body for href, body in calendar.user.objects().items() if href not in calendar.foreign}
         if not ours:
             return None
         href = sorted(ours)[pick % len(ours)]
         note(f"    {href} of {name}")
-        return desk, href, ours[href]
+        return calendar, href, ours[href]
 
-    def edit(self, name: str, pick: int, change: Callable[[bytes], bytes]) -> tuple[Desk, str, str] | None:
+    def edit(self, name: str, pick: int, change: Callable[[bytes], bytes]) -> tuple[WatchedCalendar, str, str] | None:
         """An edit of an entry of ours by somebody: the calendar, the entry's UID and the meeting's title as it was."""
         found = self.entry(name, pick)
         if found is None:
             return None
-        desk, href, body = found
+        calendar, href, body = found
         changed = change(body)
         if changed == unfolded(body):
             return None
         uid = uid_of(body)
-        desk.trash.append((href, body))
-        desk.place.put(href, changed)
-        desk.edited.add(uid)
-        return desk, uid, href
+        calendar.trash.append((href, body))
+        calendar.user.put(href, changed)
+        calendar.edited.add(uid)
+        return calendar, uid, href
 
-    @rule(name=DESK, pick=PICK, title=st.sampled_from([b"My title", b"Mine"]))
+    @rule(name=CALENDAR, pick=PICK, title=st.sampled_from([b"My title", b"Mine"]))
     def somebody_edits_a_title(self, name: str, pick: int, title: bytes) -> None:
         found = self.entry(name, pick)
         if found is None:
             return
-        desk, _, body = found
+        calendar, _, body = found
         was = summary(body)
         edited = self.edit(name, pick, lambda body: in_events(body, lambda each: summary_as(each, title)))
         if edited:
             seen = self.world.seen_by(edited[1], name)
-            stands = desk.titles.pop(edited[1], None)
+            stands = calendar.titles.pop(edited[1], None)
             place = self.world.ledger.placements.of(self.world.names[name]).get(edited[1])
             if (
                 place
@@ -340,13 +349,13 @@ class Story(RuleBasedStateMachine):
                 and seen
                 and (was == seen[1].title or (stands and stands[1] == seen[1].title))
             ):
-                desk.titles[edited[1]] = (title, seen[1].title)
+                calendar.titles[edited[1]] = (title, seen[1].title)
 
-    @rule(name=DESK, pick=PICK, how=st.sampled_from([later, described, unmarked]))
+    @rule(name=CALENDAR, pick=PICK, how=st.sampled_from([later, described, unmarked]))
     def somebody_edits_an_entry(self, name: str, pick: int, how: Callable[[bytes], bytes]) -> None:
         self.edit(name, pick, lambda body: in_events(body, how))
 
-    @rule(name=DESK, pick=PICK, added=ADDITIONS)
+    @rule(name=CALENDAR, pick=PICK, added=ADDITIONS)
     def somebody_adds_something(self, name: str, pick: int, added: bytes) -> None:
         def put(each: bytes) -> bytes:
             return each if added in each else each.replace(b"END:VEVENT", added + b"END:VEVENT")
@@ -355,99 +364,99 @@ class Story(RuleBasedStateMachine):
         if edited:
             edited[0].added.setdefault(edited[1], set()).add(sign_of(added))
 
-    @rule(name=DESK, pick=PICK)
+    @rule(name=CALENDAR, pick=PICK)
     def somebody_adds_people(self, name: str, pick: int) -> None:
         people = b"ORGANIZER:mailto:alice@example.org\r\nATTENDEE:mailto:bob@example.org\r\nEND:VEVENT"
         edited = self.edit(name, pick, lambda body: in_events(body, lambda each: each.replace(b"END:VEVENT", people)))
         if edited:
-            desk, _, href = edited
-            desk.foreign[href] = desk.place.objects()[href]
+            calendar, _, href = edited
+            calendar.foreign[href] = calendar.user.objects()[href]
 
-    @rule(name=DESK, pick=PICK)
+    @rule(name=CALENDAR, pick=PICK)
     def somebody_deletes_an_object(self, name: str, pick: int) -> None:
-        desk = self.world.desks[name]
-        hrefs = sorted(desk.place.objects())
+        calendar = self.world.calendars[name]
+        hrefs = sorted(calendar.user.objects())
         if hrefs:
             note(f"    {hrefs[pick % len(hrefs)]} of {name}")
             self.delete(name, hrefs[pick % len(hrefs)])
 
     def delete(self, name: str, href: str) -> None:
-        desk = self.world.desks[name]
-        body = desk.place.objects()[href]
+        calendar = self.world.calendars[name]
+        body = calendar.user.objects()[href]
         uid = uid_of(body)
-        desk.trash.append((href, body))
-        desk.place.delete(href)
-        desk.foreign.pop(href, None)
-        desk.deleted[uid] = self.world.versions(uid, name)
+        calendar.trash.append((href, body))
+        calendar.user.delete(href)
+        calendar.foreign.pop(href, None)
+        calendar.deleted[uid] = self.world.versions(uid, name)
 
-    @rule(name=DESK)
+    @rule(name=CALENDAR)
     def somebody_empties_a_calendar(self, name: str) -> None:
-        for href in self.world.desks[name].place.objects():
+        for href in self.world.calendars[name].user.objects():
             self.delete(name, href)
 
-    @rule(name=DESK)
+    @rule(name=CALENDAR)
     def somebody_adds_an_event_of_their_own(self, name: str) -> None:
         self.numbers += 1
         self.put_foreign(name, f"own-{self.numbers}.ics", f"own-{self.numbers}")
 
-    @rule(name=DESK, pick=PICK)
+    @rule(name=CALENDAR, pick=PICK)
     def a_mail_invitation_is_added(self, name: str, pick: int) -> None:
-        desk, event = self.world.desks[name], self.event(pick)
-        if event and event not in uids(desk):
+        calendar, event = self.world.calendars[name], self.event(pick)
+        if event and event not in uids(calendar):
             self.put_foreign(name, f"mail-{event}.ics", event)
 
     def put_foreign(self, name: str, href: str, uid: str) -> None:
-        desk = self.world.desks[name]
+        calendar = self.world.calendars[name]
         times = b"DTSTART:20261203T100000Z\r\nDTEND:20261203T110000Z\r\nDTSTAMP:20261101T000000Z\r\n"
         head = b"BEGIN:VCALENDAR\r\nVERSION:2.0\r\nPRODID:-//x//x//EN\r\nBEGIN:VEVENT\r\nUID:%b\r\n" % uid.encode()
-        desk.place.put(href, head + times + b"SUMMARY:Own\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n")
-        desk.foreign[href] = desk.place.objects()[href]
+        calendar.user.put(href, head + times + b"SUMMARY:Own\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n")
+        calendar.foreign[href] = calendar.user.objects()[href]
 
-    @rule(name=DESK, pick=PICK)
+    @rule(name=CALENDAR, pick=PICK)
     def somebody_puts_back_an_old_version(self, name: str, pick: int) -> None:
-        desk = self.world.desks[name]
-        if not desk.trash:
+        calendar = self.world.calendars[name]
+        if not calendar.trash:
             return
-        href, body = desk.trash[pick % len(desk.trash)]
-        there = desk.place.objects()
+        href, body = calendar.trash[pick % len(calendar.trash)]
+        there = calendar.user.objects()
         uid = uid_of(body)
-        if any(uid_of(each) == uid for at, each in there.items() if at != href) or href in desk.foreign:
+        if any(uid_of(each) == uid for at, each in there.items() if at != href) or href in calendar.foreign:
             return
         note(f"    {href} of {name}")
-        desk.place.put(href, body)
-        desk.edited.add(uid)
-        desk.titles.pop(uid, None)
-        desk.added.pop(uid, None)
+        calendar.user.put(href, body)
+        calendar.edited.add(uid)
+        calendar.titles.pop(uid, None)
+        calendar.added.pop(uid, None)
         placed = self.world.ledger.placements.of(self.world.names[name]).get(uid)
         if placed is None:
-            desk.adrift.add(uid)
+            calendar.adrift.add(uid)
         if not may_be_ours(href, body, placed):
-            desk.foreign[href] = desk.place.objects()[href]
+            calendar.foreign[href] = calendar.user.objects()[href]
 
-    @rule(name=DESK, pick=PICK)
+    @rule(name=CALENDAR, pick=PICK)
     def somebody_moves_an_entry_to_another_name(self, name: str, pick: int) -> None:
         found = self.entry(name, pick)
         if found is None:
             return
-        desk, href, body = found
+        calendar, href, body = found
         self.delete(name, href)
-        desk.place.put(f"moved-{href}", body)
-        desk.foreign[f"moved-{href}"] = desk.place.objects()[f"moved-{href}"]
+        calendar.user.put(f"moved-{href}", body)
+        calendar.foreign[f"moved-{href}"] = calendar.user.objects()[f"moved-{href}"]
 
     # What servers, clocks and machines do
 
-    @rule(name=DESK, verb=VERBS, error=ERRORS, times=st.integers(1, 4))
+    @rule(name=CALENDAR, verb=VERBS, error=ERRORS, times=st.integers(1, 4))
     def a_calendar_fails(self, name: str, verb: str, error: SyncdError, times: int) -> None:
-        desk = self.world.desks[name]
+        calendar = self.world.calendars[name]
         match verb:
             case "gone":
-                desk.gone ^= True
+                calendar.gone ^= True
             case "cursors":
-                desk.cursors += 1
+                calendar.cursors += 1
             case _ if verb.startswith("done "):
-                desk.faults.add(verb.removeprefix("done "), BadAnswer("the answer broke off"), times, done=True)
+                calendar.faults.add(verb.removeprefix("done "), BadAnswer("the answer broke off"), times, done=True)
             case _:
-                desk.faults.add(verb, error, times)
+                calendar.faults.add(verb, error, times)
 
     @rule(by=st.sampled_from([-HOUR, timedelta(minutes=5), HOUR, DAY, 4 * DAY]))
     def the_clock_moves(self, by: timedelta) -> None:
@@ -483,7 +492,7 @@ class Story(RuleBasedStateMachine):
             case "mine" | "team":
                 self.numbers += 1
                 world.names[what] = f"{what}-{self.numbers}"
-                world.desks[what].forget_own_writes()
+                world.calendars[what].forget_own_writes()
         world.configure()
 
     # The jobs
@@ -497,9 +506,9 @@ class Story(RuleBasedStateMachine):
 
     @rule(who=ACCOUNT, soon=st.booleans())
     def pull(self, who: str, soon: bool) -> None:
-        world, known_as_name = self.world, self.world.names[who]
-        self.work(lambda: world.jobs.pull(known_as_name, soon=soon))
-        kept = {event: world.ledger.meetings.get(known_as_name, event) for event in world.accounts[who].gone}
+        world, configured_name = self.world, self.world.names[who]
+        self.work(lambda: world.jobs.pull(configured_name, soon=soon))
+        kept = {event: world.ledger.meetings.get(configured_name, event) for event in world.accounts[who].gone}
         world.accounts[who].gone -= {event for event, each in kept.items() if each and is_live(each)}
 
     @rule()
@@ -509,23 +518,23 @@ class Story(RuleBasedStateMachine):
             note(f"    {run.key.kind} {run.key.name}: {run.state} {run.done}")
         self.well = True
 
-    @rule(name=DESK)
+    @rule(name=CALENDAR)
     def push(self, name: str) -> None:
-        world, desk, known_as_name = self.world, self.world.desks[name], self.world.names[name]
-        placed = world.ledger.placements.of(known_as_name)
-        guard = world.ledger.deletions.guard(known_as_name, world.configured(name), world.now - DAY)
-        before = desk.place.objects()
-        desk.log.clear()
-        self.work(lambda: world.jobs.push(known_as_name))
-        deleted = {uid_of(body) for body in before.values()} - uids(desk)
+        world, calendar, configured_name = self.world, self.world.calendars[name], self.world.names[name]
+        placed = world.ledger.placements.of(configured_name)
+        guard = world.ledger.deletions.guard(configured_name, world.configured(name), world.now - DAY)
+        before = calendar.user.objects()
+        calendar.log.clear()
+        self.work(lambda: world.jobs.push(configured_name))
+        deleted = {uid_of(body) for body in before.values()} - uids(calendar)
         assert not deleted & guard.held, "what waits for a person went"
         said = set().union(*(world.accounts[each].gone for each in world.orders()[name]))
         assert deleted <= said, "nobody said that it is gone"
-        desk.lost = [at for at in desk.lost if at >= world.now - DAY]
+        calendar.lost = [at for at in calendar.lost if at >= world.now - DAY]
         coming = {uid for uid, each in placed.items() if each.end is None or each.end >= world.now}
-        most = max(5.0, 0.2 * (len(coming) + len(desk.lost)))
-        desk.lost += [world.now] * len((deleted & coming) - guard.confirmed)
-        assert len(desk.lost) <= most, "too much went within a day"
+        most = max(5.0, 0.2 * (len(coming) + len(calendar.lost)))
+        calendar.lost += [world.now] * len((deleted & coming) - guard.confirmed)
+        assert len(calendar.lost) <= most, "too much went within a day"
 
     @rule()
     def build_feeds(self) -> None:
@@ -555,7 +564,7 @@ class Story(RuleBasedStateMachine):
         for name in self.world.accounts:
             self.pull(name, soon=False)
         self.make_links()
-        for name in self.world.desks:
+        for name in self.world.calendars:
             self.push(name)
         self.build_feeds()
 
@@ -567,13 +576,13 @@ class Story(RuleBasedStateMachine):
     @rule()
     def an_audit_is_made(self) -> None:
         self.world.now += HOUR
-        for name in self.world.desks:
+        for name in self.world.calendars:
             self.push(name)
 
     @rule(who=ACCOUNT)
     def what_changed_goes_out(self, who: str) -> None:
         self.pull(who, soon=False)
-        for name in self.world.desks:
+        for name in self.world.calendars:
             self.push(name)
         self.build_feeds()
 
@@ -588,31 +597,31 @@ class Story(RuleBasedStateMachine):
 
     def the_calendars_are_as_they_may_be(self) -> None:
         well, self.well = self.well, False
-        for desk in self.world.desks.values():
-            there = desk.place.objects()
+        for calendar in self.world.calendars.values():
+            there = calendar.user.objects()
             found = Counter(uid_of(body) for body in there.values())
             assert not [uid for uid, count in found.items() if count > 1], "an event is there twice"
-            for href, body in desk.foreign.items():
+            for href, body in calendar.foreign.items():
                 assert there.get(href) == body, f"{href} was not ours to touch"
-            self.forget(desk, found.keys())
+            self.forget(calendar, found.keys())
             for body in there.values():
-                for sign in desk.added.get(uid_of(body), set()):
+                for sign in calendar.added.get(uid_of(body), set()):
                     assert sign in unfolded(body), f"{uid_of(body)} lost what somebody added to it"
         self.well = well
 
-    def forget(self, desk: Desk, there: Collection[str]) -> None:
+    def forget(self, calendar: WatchedCalendar, there: Collection[str]) -> None:
         """What people did to objects that are gone, or deleted of those that are there again, does not count."""
-        for uid in desk.written.keys() - there:
-            del desk.written[uid]
-        for known in (desk.added, desk.titles):
+        for uid in calendar.written.keys() - there:
+            del calendar.written[uid]
+        for known in (calendar.added, calendar.titles):
             for uid in known.keys() - there:
                 known.pop(uid)
-        desk.edited &= set(there)
+        calendar.edited &= set(there)
         for uid in there:
-            desk.deleted.pop(uid, None)
+            calendar.deleted.pop(uid, None)
 
     def no_link_is_made_twice(self) -> None:
-        hashes = Counter((event, who.external_id, who.moderator) for event, who in self.world.minter.made)
+        hashes = Counter((event, who.external_id, who.moderator) for event, who in self.world.link_maker.made)
         assert not [each for each, count in hashes.items() if count > 1], "a hash was made twice"
         for account in self.world.accounts.values():
             assert not [each for each, count in account.given.items() if count > 1], "an invite was asked for twice"
@@ -639,11 +648,11 @@ class Story(RuleBasedStateMachine):
             account.faults.clear()
             account.unreadable.clear()
             account.lies = False
-        world.minter.faults.clear()
+        world.link_maker.faults.clear()
         world.stop_after = None
-        for desk in world.desks.values():
-            desk.faults.clear()
-            desk.gone = False
+        for calendar in world.calendars.values():
+            calendar.faults.clear()
+            calendar.gone = False
         for _ in range(2):
             world.now += DAY + HOUR
             for _ in range(2):
@@ -653,8 +662,8 @@ class Story(RuleBasedStateMachine):
         self.everything_is_synced()
         self.the_calendars_are_as_they_may_be()
         self.well = False
-        for name, desk in world.desks.items():
-            self.agree(name, desk)
+        for name, calendar in world.calendars.items():
+            self.agree(name, calendar)
         self.feed_agrees()
         self.be_quiet()
         self.well = True
@@ -662,14 +671,16 @@ class Story(RuleBasedStateMachine):
     def be_quiet(self) -> None:
         """One quiet round, and an audit: nothing is written anywhere."""
         world = self.world
-        made, feed = len(world.minter.made), world.feed_bodies()
+        made, feed = len(world.link_maker.made), world.feed_bodies()
         asked = {name: account.asked["invite"] for name, account in world.accounts.items()}
         past, ahead = world.past, world.ahead
         for _ in range(2):
             self.everything_is_synced()
             self.well = False
-            assert [desk.writes() for desk in world.desks.values()] == [[], []], "there was nothing to write"
-            assert len(world.minter.made) == made, "there was no hash to make"
+            assert [calendar.writes() for calendar in world.calendars.values()] == [[], []], (
+                "there was nothing to write"
+            )
+            assert len(world.link_maker.made) == made, "there was no hash to make"
             assert asked == {name: account.asked["invite"] for name, account in world.accounts.items()}
             assert world.feed_bodies() == feed
             world.now += HOUR  # in the same window, so that nothing comes into it
@@ -678,36 +689,36 @@ class Story(RuleBasedStateMachine):
         world.past, world.ahead = past, ahead
         world.configure()
 
-    def agree(self, name: str, desk: Desk) -> None:
+    def agree(self, name: str, calendar: WatchedCalendar) -> None:
         """The calendar shows what the source has, but for what people did and may."""
         world, respects = self.world, self.world.rules[name][1] == "respect"
-        there = {uid_of(body): (href, body) for href, body in desk.place.objects().items()}
+        there = {uid_of(body): (href, body) for href, body in calendar.user.objects().items()}
         for event in self.live(name):
             if event in there:
                 continue
             now = world.versions(event, name) if respects else set()
-            assert desk.deleted.get(event, set()) & now, f"{name} lacks {event}"
+            assert calendar.deleted.get(event, set()) & now, f"{name} lacks {event}"
         placed = world.ledger.placements.of(world.names[name])
         for uid, (href, body) in there.items():
             place = placed.get(uid)
-            if href in desk.foreign:
+            if href in calendar.foreign:
                 continue
             if place is None or place.state != "placed":
-                assert uid in desk.adrift, f"{name} has {uid}, of which nobody knows"
+                assert uid in calendar.adrift, f"{name} has {uid}, of which nobody knows"
             else:
-                self.agrees(name, desk, place, body)
+                self.agrees(name, calendar, place, body)
 
-    def agrees(self, name: str, desk: Desk, place: Placement, body: bytes) -> None:
+    def agrees(self, name: str, calendar: WatchedCalendar, place: Placement, body: bytes) -> None:
         """An object of ours that is where we placed it."""
         world, uid = self.world, place.event
         seen, keeps = world.seen_by(uid, name), world.rules[name][0] == "keep"
         if seen is None or not is_live(seen[1]):
             assert place.end is not None, f"{name} has still {uid}, which is gone"
             assert place.end < world.window().since, f"{name} has still {uid}, which is gone"
-        elif not (keeps and uid in desk.edited):
+        elif not (keeps and uid in calendar.edited):
             self.says(body, seen, world.jobs.profiles[world.names[name]])
-        elif uid in desk.titles:
-            title, then = desk.titles[uid]
+        elif uid in calendar.titles:
+            title, then = calendar.titles[uid]
             assert seen[1].title != then or summary(body) == title.decode(), f"{uid} lost the title it was given"
 
     def live(self, what: str) -> set[str]:
@@ -765,8 +776,8 @@ class ServerStory(Story):
 
     most = 0
 
-    def place(self, name: str) -> Place:  # noqa: ARG002
-        return ServerPlace(calendar_servers.radicale())
+    def user_calendar(self, name: str) -> UserCalendar:  # noqa: ARG002
+        return ServerUserCalendar(calendar_servers.radicale())
 
 
 def told(examples: int, steps: int, *phases: Phase) -> settings:
@@ -793,20 +804,20 @@ def test_whatever_happens_a_real_server_has_it_right_in_the_end() -> None:
 
 
 def test_what_somebody_deleted_comes_back_though_an_audit_and_the_change_meet() -> None:
-    house = House(meeting("e1"), meeting("e2", 2))
-    house.sync()
-    house.calendar.user_deletes("syncd-e1.ics")
-    house.change("e1", title="Another title")
-    house.now += HOUR
-    house.sync()
-    assert b"Another title" in house.shown()["e1"]
+    pipeline = Pipeline(meeting("e1"), meeting("e2", 2))
+    pipeline.sync()
+    pipeline.calendar.user_deletes("syncd-e1.ics")
+    pipeline.change("e1", title="Another title")
+    pipeline.now += HOUR
+    pipeline.sync()
+    assert b"Another title" in pipeline.shown()["e1"]
 
 
 def test_a_meeting_that_loses_its_time_leaves_the_calendar_until_it_has_one_again() -> None:
-    house = House(meeting("e1"), meeting("e2", 2))
-    house.sync()
-    timed = house.source.meetings["e1"]
-    house.change("e1", start=None, end=None)
-    assert house.sync().counts["deleted"] == 1
-    house.change("e1", start=timed.start, end=timed.end)
-    assert house.sync().counts["created"] == 1
+    pipeline = Pipeline(meeting("e1"), meeting("e2", 2))
+    pipeline.sync()
+    timed = pipeline.source.meetings["e1"]
+    pipeline.change("e1", start=None, end=None)
+    assert pipeline.sync().counts["deleted"] == 1
+    pipeline.change("e1", start=timed.start, end=timed.end)
+    assert pipeline.sync().counts["created"] == 1

@@ -18,7 +18,7 @@ from syncd.sync.push import push
 from syncd.sync.write import Target
 from tests.support.calendar_servers import Server, radicale, xandikos
 from tests.support.occurrences import touches
-from tests.support.pipeline import LISTING, House, silent
+from tests.support.pipeline import LISTING, Pipeline, silent
 from tests.support.replay import recorded
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -40,17 +40,24 @@ def listed() -> list[Meeting]:
     return meetings
 
 
-def house() -> House:
-    house = House(*listed())
-    house.now = NOW
-    house.profile = replace(house.profile, language="de")
-    pull("work", house.source, house.ledger, LISTING, NOW)
-    mint([house.profile], {"work": house.source}, {"openmeetings": house.minter}, house.ledger, house.clock, silent)
-    return house
+def pipeline() -> Pipeline:
+    pipeline = Pipeline(*listed())
+    pipeline.now = NOW
+    pipeline.profile = replace(pipeline.profile, language="de")
+    pull("work", pipeline.source, pipeline.ledger, LISTING, NOW)
+    mint(
+        [pipeline.profile],
+        {"work": pipeline.source},
+        {"openmeetings": pipeline.link_maker},
+        pipeline.ledger,
+        pipeline.clock,
+        silent,
+    )
+    return pipeline
 
 
-def golden(event: str, house: House) -> Path:
-    title = house.source.meetings[event].title
+def golden(event: str, pipeline: Pipeline) -> Path:
+    title = pipeline.source.meetings[event].title
     return GOLDEN / ("".join(c if c.isalnum() and c.isascii() else "-" for c in title.lower()).strip("-") + ".ics")
 
 
@@ -77,7 +84,7 @@ def test_all_recorded_events_are_read() -> None:
 
 @pytest.mark.parametrize("server", [radicale, xandikos], ids=["radicale", "xandikos"])
 def test_the_recorded_meetings_become_the_golden_entries_in_a_real_calendar(server: Callable[[], Server]) -> None:
-    full = house()
+    full = pipeline()
     running = server()
     calendar = running.calendar(running.fresh_calendar())
     target = Target("team", calendar, full.profile, full.ledger, NOW)

@@ -106,7 +106,7 @@ class KnockServer:
         return JSONResponse({"code": f"code{len(self.codes)}"})
 
 
-class Place:
+class KnockRig:
     """Alice's account with one meeting of hers, an OpenMeetings, a Knock and a calendar, and syncd's commands."""
 
     def __init__(self, folder: Path, stage: Stage, knock: KnockServer, url: str) -> None:
@@ -136,45 +136,45 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def rig(tmp_path: Path) -> Iterator[KnockRig]:
     knock = KnockServer()
     with Stage(lambda: datetime.now(UTC)) as stage, Served(knock.app) as served:
-        place = Place(tmp_path, stage, knock, served.url)
-        assert place.run(sync).exit_code == 0
-        yield place
+        rig = KnockRig(tmp_path, stage, knock, served.url)
+        assert rig.run(sync).exit_code == 0
+        yield rig
 
 
-def test_its_link_stands_in_the_entry_behind_the_others(place: Place) -> None:
-    assert place.knock.codes == [(place.event, "Alice")]
-    link = f"{place.url}/in/code1?lang=en"
+def test_its_link_stands_in_the_entry_behind_the_others(rig: KnockRig) -> None:
+    assert rig.knock.codes == [(rig.event, "Alice")]
+    link = f"{rig.url}/in/code1?lang=en"
     conference = f"\r\nCONFERENCE;VALUE=URI;FEATURE=AUDIO,VIDEO;LABEL=Knock:{link}\r\n"
-    assert conference.encode() in place.entry.replace(b"\r\n ", b"")
-    ways = unescaped(properties(place.entry, "DESCRIPTION")[0]).split("\n\n")[0].split("\n")
+    assert conference.encode() in rig.entry.replace(b"\r\n ", b"")
+    ways = unescaped(properties(rig.entry, "DESCRIPTION")[0]).split("\n\n")[0].split("\n")
     assert [line.split(":")[0] for line in ways[1:4]] == ["For guests", "OpenMeetings", "Knock"]
     assert ways[3] == f"Knock: {link}"
 
 
-def test_an_explanation_names_it(place: Place) -> None:
-    said = [" ".join(line.split()) for line in place.run(explain, place.event).stdout.splitlines()]
+def test_an_explanation_names_it(rig: KnockRig) -> None:
+    said = [" ".join(line.split()) for line in rig.run(explain, rig.event).stdout.splitlines()]
     assert any(line.startswith("alice Knock link made ") for line in said)
     assert any(line.endswith("links of knock Knock link made") for line in said)
     assert not any("asked for" in line for line in said)
 
 
-def test_the_status_and_a_sync_count_it(place: Place) -> None:
-    place.calendar.log.clear()
-    again = json.loads(place.run(sync, "--json").stdout)["accounts"]["alice"]
+def test_the_status_and_a_sync_count_it(rig: KnockRig) -> None:
+    rig.calendar.log.clear()
+    again = json.loads(rig.run(sync, "--json").stdout)["accounts"]["alice"]
     assert again == {"state": "ok", "meetings": 1, "invites": 0, "hashes": 0, "codes": 0}
-    shown = json.loads(place.run(status, "--json").stdout)
+    shown = json.loads(rig.run(status, "--json").stdout)
     assert (shown["knock"]["state"], shown["knock"]["message"]) == ("ok", None)
     assert shown["openmeetings"]["state"] == "ok"
-    assert any(line.split()[:2] == ["Knock", "ok"] for line in place.run(status).stdout.splitlines())
-    assert (len(place.knock.codes), place.calendar.log) == (1, [])
+    assert any(line.split()[:2] == ["Knock", "ok"] for line in rig.run(status).stdout.splitlines())
+    assert (len(rig.knock.codes), rig.calendar.log) == (1, [])
 
 
-def test_a_check_asks_it(place: Place) -> None:
-    asked = place.run(check, "--online")
+def test_a_check_asks_it(rig: KnockRig) -> None:
+    asked = rig.run(check, "--online")
     assert (asked.exit_code, "knock: its token" in asked.stderr.splitlines()) == (0, True)
-    place.knock.token = "another"
-    refused = place.run(check, "--online")
+    rig.knock.token = "another"
+    refused = rig.run(check, "--online")
     assert (refused.exit_code, "knock: the token is refused: correct knock.token" in refused.stderr) == (77, True)

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse
 from syncd.errors import BadAnswer, Unavailable
 from syncd.transport import Answer, HttpClient, _context, decode, unavailable
 from syncd.web.server import Served, unix_socket
-from tests.support.stub_server import Call, Certificate, Tiny
+from tests.support.stub_server import Call, Certificate, StubServer
 
 NOW = datetime(2026, 11, 22, 8, tzinfo=UTC)
 SECRET = "s3cret-token"
@@ -42,21 +42,21 @@ def trickle(pause: float) -> Callable[[Call], None]:
 
 
 def test_a_whole_answer_comes_back_whatever_its_status() -> None:
-    with Tiny(lambda call: call.answer(404, b"none", X_Request_Id="7")) as server:
+    with StubServer(lambda call: call.answer(404, b"none", X_Request_Id="7")) as server:
         answer = ask(server.url + "/x", params={"a": "b c"})
     assert (answer.status, answer.body, answer.headers["x-request-id"]) == (404, b"none", "7")
     assert answer.url == server.url + "/x?a=b%20c" or answer.url == server.url + "/x?a=b+c"
 
 
 def test_an_answer_has_a_greatest_length() -> None:
-    with Tiny(lambda call: call.answer(200, b"." * 1001)) as server:
+    with StubServer(lambda call: call.answer(200, b"." * 1001)) as server:
         assert len(ask(server.url, options={"limit": 1001}).body) == 1001
         with pytest.raises(BadAnswer, match=r"team \(127\.0\.0\.1:\d+\)"):
             ask(server.url, options={"limit": 1000})
 
 
 def test_an_answer_that_trickles_ends_at_the_deadline_for_the_whole() -> None:
-    with Tiny(trickle(0.02)) as server, pytest.raises(Unavailable, match="in time"):
+    with StubServer(trickle(0.02)) as server, pytest.raises(Unavailable, match="in time"):
         ask(server.url, options={"deadline": 0.3})
 
 
@@ -73,14 +73,14 @@ def test_a_redirect_of_the_same_origin_keeps_method_and_body(status: int) -> Non
         else:
             call.answer(200, b"done")
 
-    with Tiny(answer) as server:
+    with StubServer(answer) as server:
         assert ask(server.url + "/old", "POST", params={"q": "1"}, content=b"body").body == b"done"
     assert server.calls == [("POST", "/old?q=1", b"body"), ("POST", "/new", b"body")]
 
 
 @pytest.mark.parametrize("status", [302, 303])
 def test_a_redirect_that_would_turn_a_post_into_a_get_is_not_followed(status: int) -> None:
-    with Tiny(lambda call: call.answer(status, location="/new")) as server:
+    with StubServer(lambda call: call.answer(status, location="/new")) as server:
         with pytest.raises(BadAnswer, match="not followed"):
             ask(server.url, "POST", content=b"body")
         assert len(server.calls) == 1
@@ -88,8 +88,8 @@ def test_a_redirect_that_would_turn_a_post_into_a_get_is_not_followed(status: in
 
 def test_a_redirect_to_another_host_is_refused_and_names_both() -> None:
     with (
-        Tiny(lambda call: call.answer()) as other,
-        Tiny(lambda call: call.answer(302, location=f"{other.url}/?t={SECRET}")) as server,
+        StubServer(lambda call: call.answer()) as other,
+        StubServer(lambda call: call.answer(302, location=f"{other.url}/?t={SECRET}")) as server,
     ):
         with pytest.raises(BadAnswer) as caught:
             ask(server.url)
@@ -100,12 +100,12 @@ def test_a_redirect_to_another_host_is_refused_and_names_both() -> None:
 
 @pytest.mark.parametrize("location", ["http://[", "http://x:y/"])
 def test_a_redirect_to_no_address_is_a_bad_answer(location: str) -> None:
-    with Tiny(lambda call: call.answer(302, location=location)) as server, pytest.raises(BadAnswer):
+    with StubServer(lambda call: call.answer(302, location=location)) as server, pytest.raises(BadAnswer):
         ask(server.url)
 
 
 def test_redirects_in_a_circle_come_to_an_end() -> None:
-    with Tiny(lambda call: call.answer(302, location="/")) as server, pytest.raises(BadAnswer, match="redirects"):
+    with StubServer(lambda call: call.answer(302, location="/")) as server, pytest.raises(BadAnswer, match="redirects"):
         ask(server.url)
 
 
@@ -127,7 +127,7 @@ def test_an_address_that_is_none_is_a_bad_answer() -> None:
     ],
 )
 def test_retry_after_may_be_seconds_or_a_date(header: str, seconds: float | None) -> None:
-    with Tiny(lambda call: call.answer(503, retry_after=header)) as server:
+    with StubServer(lambda call: call.answer(503, retry_after=header)) as server:
         answer = ask(server.url)
     assert answer.retry_after == seconds
     assert unavailable(answer, "team").retry_after == seconds
@@ -138,12 +138,12 @@ def test_a_body_that_is_cut_is_a_bad_answer() -> None:
         call.answer(200, b"half", content_length="8")
         call.close_connection = True
 
-    with Tiny(answer) as server, pytest.raises(BadAnswer, match="broke off"):
+    with StubServer(answer) as server, pytest.raises(BadAnswer, match="broke off"):
         ask(server.url)
 
 
 def test_a_compressed_answer_is_refused_because_it_may_be_a_bomb() -> None:
-    with Tiny(lambda call: call.answer(200, b"x", content_encoding="gzip")) as server, pytest.raises(BadAnswer):
+    with StubServer(lambda call: call.answer(200, b"x", content_encoding="gzip")) as server, pytest.raises(BadAnswer):
         ask(server.url)
 
 
@@ -168,7 +168,7 @@ class TwoStops(httpx.Auth):
 
 
 def test_requests_of_an_auth_are_bounded_too_and_named_by_their_own_host() -> None:
-    with Tiny(lambda call: call.answer()) as server, socket.create_server(("127.0.0.1", 0)) as silent:
+    with StubServer(lambda call: call.answer()) as server, socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         options = {"auth": TwoStops(f"http://127.0.0.1:{port}"), "deadline": 0.2}
         with pytest.raises(Unavailable, match=rf"127\.0\.0\.1:{port}\) does not answer in time"):
@@ -192,20 +192,20 @@ def refused(url: str, ca_file: Path | None) -> str:
 
 def test_a_server_is_known_by_its_very_certificate_though_it_names_another_host(tmp_path: Path) -> None:
     own, other = Certificate(tmp_path, "openmeetings"), Certificate(tmp_path, "other")
-    with Tiny(lambda call: call.answer(200, b"here"), own) as server:
+    with StubServer(lambda call: call.answer(200, b"here"), own) as server:
         assert ask(server.url, options={"ca_file": own.path}).body == b"here"
         assert "ca_file" in refused(server.url, other.path)
         assert "ca_file" in refused(server.url, None)
         both = tmp_path / "both.pem"
         both.write_bytes(other.path.read_bytes() + own.path.read_bytes())
         assert ask(server.url, options={"ca_file": both}).body == b"here"
-    with Tiny(lambda call: call.answer(), other) as impostor:
+    with StubServer(lambda call: call.answer(), other) as impostor:
         assert "ca_file" in refused(impostor.url, own.path)
 
 
 def test_a_certificate_that_names_the_host_is_checked_as_usual(tmp_path: Path) -> None:
     own = Certificate(tmp_path, "usual", "IP:127.0.0.1")
-    with Tiny(lambda call: call.answer(200, b"here"), own) as server:
+    with StubServer(lambda call: call.answer(200, b"here"), own) as server:
         assert ask(server.url, options={"ca_file": own.path}).body == b"here"
 
 
@@ -214,7 +214,10 @@ def test_the_systems_certificates_are_read_for_https_alone(tmp_path: Path, monke
     monkeypatch.setenv("SSL_CERT_FILE", str(own.path))  # OpenSSL's own variable
     _context.cache_clear()
     try:
-        with Tiny(lambda call: call.answer(200, b"plain")) as plain, Tiny(lambda call: call.answer(200), own) as tls:
+        with (
+            StubServer(lambda call: call.answer(200, b"plain")) as plain,
+            StubServer(lambda call: call.answer(200), own) as tls,
+        ):
             remote = HttpClient("team")
             assert remote.send("GET", plain.url).body == b"plain"
             assert _context.cache_info().misses == 0
@@ -233,9 +236,9 @@ def test_hosts_with_usual_and_with_pinned_certificates_take_turns_in_any_thread(
     bundle.write_bytes(usual.path.read_bytes() + pinned.path.read_bytes())
     stranger = Certificate(tmp_path, "stranger")
     with (
-        Tiny(lambda call: call.answer(200, b"here"), usual) as one,
-        Tiny(lambda call: call.answer(200, b"here"), pinned) as two,
-        Tiny(lambda call: call.answer(), stranger) as three,
+        StubServer(lambda call: call.answer(200, b"here"), usual) as one,
+        StubServer(lambda call: call.answer(200, b"here"), pinned) as two,
+        StubServer(lambda call: call.answer(), stranger) as three,
     ):
         remote = HttpClient("team", ca_file=bundle)
         bodies: list[bytes] = []
@@ -261,7 +264,10 @@ def test_a_unix_socket_is_asked_directly_whatever_the_address_and_the_proxies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "s"
-    with Tiny(lambda call: call.answer(502)) as proxy, Served(PlainTextResponse("here"), unix_socket(path, 0o600)):
+    with (
+        StubServer(lambda call: call.answer(502)) as proxy,
+        Served(PlainTextResponse("here"), unix_socket(path, 0o600)),
+    ):
         monkeypatch.setenv("http_proxy", proxy.url)
         monkeypatch.setenv("all_proxy", proxy.url)
         assert ask("http://meet.example.org/", options={"unix": path}).body == b"here"
@@ -284,7 +290,7 @@ def test_a_server_gets_back_the_cookies_that_it_set_and_no_other_does() -> None:
         else:
             call.answer(200)
 
-    with Tiny(answer) as server:
+    with StubServer(answer) as server:
         remote = HttpClient("team")
         for path in ("/", "/sign-in", "/", "/"):
             remote.send("GET", server.url + path)

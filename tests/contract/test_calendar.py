@@ -31,7 +31,7 @@ class Calendar(Protocol):
     def close(self) -> None: ...
 
 
-class Place(Struct):
+class SharedCalendar(Struct):
     """A calendar, the same as somebody else has it open, and how the whole of it is deleted."""
 
     calendar: Calendar
@@ -40,22 +40,22 @@ class Place(Struct):
 
 
 @pytest.fixture(params=["memory", "radicale", "xandikos"])
-def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+def shared(request: pytest.FixtureRequest) -> Iterator[SharedCalendar]:
     if request.param == "memory":
         memory = MemoryCalendar()
-        yield Place(memory, memory, lambda: setattr(memory, "gone", True))
+        yield SharedCalendar(memory, memory, lambda: setattr(memory, "gone", True))
         return
     server = calendar_servers.radicale() if request.param == "radicale" else calendar_servers.xandikos()
     url = server.fresh_calendar()
-    place = Place(server.calendar(url), server.calendar(url), lambda: server.send("DELETE", url))
-    yield place
-    place.calendar.close()
-    place.somebody.close()
+    shared = SharedCalendar(server.calendar(url), server.calendar(url), lambda: server.send("DELETE", url))
+    yield shared
+    shared.calendar.close()
+    shared.somebody.close()
 
 
 @pytest.fixture
-def calendar(place: Place) -> Calendar:
-    return place.calendar
+def calendar(shared: SharedCalendar) -> Calendar:
+    return shared.calendar
 
 
 def event(calendar: Calendar, href: str = HREF) -> icalendar.Event:
@@ -102,15 +102,15 @@ def test_the_right_etag_updates(calendar: Calendar) -> None:
     assert event(calendar)["SUMMARY"] == "Moved again"
 
 
-def test_a_stale_etag_changes_nothing(place: Place) -> None:
-    stored = place.calendar.create(HREF, calendar_object())
-    theirs = place.somebody.update(HREF, calendar_object("Theirs"), stored.etag)
+def test_a_stale_etag_changes_nothing(shared: SharedCalendar) -> None:
+    stored = shared.calendar.create(HREF, calendar_object())
+    theirs = shared.somebody.update(HREF, calendar_object("Theirs"), stored.etag)
     assert theirs.etag != stored.etag
     with pytest.raises(Changed):
-        place.calendar.update(HREF, calendar_object("Ours"), stored.etag)
+        shared.calendar.update(HREF, calendar_object("Ours"), stored.etag)
     with pytest.raises(Changed):
-        place.calendar.delete(HREF, stored.etag)
-    assert event(place.calendar)["SUMMARY"] == "Theirs"
+        shared.calendar.delete(HREF, stored.etag)
+    assert event(shared.calendar)["SUMMARY"] == "Theirs"
 
 
 def test_without_an_etag_what_is_there_is_updated(calendar: Calendar) -> None:
@@ -152,33 +152,33 @@ def test_equal_bytes_keep_their_meaning_and_ours_stay_marked(calendar: Calendar)
     assert found["X-SYNCD-DIGEST"] == "fedcba98"
 
 
-def test_a_calendar_that_is_gone_is_not_an_empty_one(place: Place) -> None:
-    stored = place.calendar.create(HREF, calendar_object())
-    place.vanish()
+def test_a_calendar_that_is_gone_is_not_an_empty_one(shared: SharedCalendar) -> None:
+    stored = shared.calendar.create(HREF, calendar_object())
+    shared.vanish()
     for attempt in (
-        place.calendar.check,
-        lambda: place.calendar.seen(None),
-        lambda: place.calendar.fetch(HREF),
-        lambda: place.calendar.create(OTHER, calendar_object()),
-        lambda: place.calendar.update(HREF, calendar_object(), stored.etag),
+        shared.calendar.check,
+        lambda: shared.calendar.seen(None),
+        lambda: shared.calendar.fetch(HREF),
+        lambda: shared.calendar.create(OTHER, calendar_object()),
+        lambda: shared.calendar.update(HREF, calendar_object(), stored.etag),
     ):
         try:
             attempt()
         except Changed:  # a precondition may be looked at first; who then looks, learns it
             with pytest.raises(NeedsYou):
-                place.calendar.fetch(HREF)
+                shared.calendar.fetch(HREF)
         except NeedsYou:
             continue
         else:
             pytest.fail("nobody was told")
 
 
-def test_a_calendar_that_is_gone_has_no_changes(place: Place) -> None:
-    place.calendar.create(HREF, calendar_object())
-    cursor = place.calendar.seen(None).cursor
-    place.vanish()
+def test_a_calendar_that_is_gone_has_no_changes(shared: SharedCalendar) -> None:
+    shared.calendar.create(HREF, calendar_object())
+    cursor = shared.calendar.seen(None).cursor
+    shared.vanish()
     with pytest.raises(NeedsYou):
-        place.calendar.seen(cursor)
+        shared.calendar.seen(cursor)
 
 
 def test_an_empty_calendar_is_completely_empty(calendar: Calendar) -> None:
@@ -210,34 +210,34 @@ def test_where_nothing_changed_nothing_is_told(calendar: Calendar) -> None:
     assert (second.etags, third.etags) == ({}, {})
 
 
-def test_an_edit_is_seen_by_its_etag(place: Place) -> None:
-    stored = place.calendar.create(HREF, calendar_object())
-    before = place.calendar.seen(None)
-    place.somebody.update(HREF, calendar_object("Theirs"), stored.etag)
-    since, everything = place.calendar.seen(before.cursor), place.calendar.seen(None)
-    assert before.etags[HREF] != everything.etags[HREF] == _etag(place.calendar, HREF)
+def test_an_edit_is_seen_by_its_etag(shared: SharedCalendar) -> None:
+    stored = shared.calendar.create(HREF, calendar_object())
+    before = shared.calendar.seen(None)
+    shared.somebody.update(HREF, calendar_object("Theirs"), stored.etag)
+    since, everything = shared.calendar.seen(before.cursor), shared.calendar.seen(None)
+    assert before.etags[HREF] != everything.etags[HREF] == _etag(shared.calendar, HREF)
     assert not since.complete
     assert since.etags == everything.etags
 
 
-def test_a_deletion_is_told_or_proven_by_absence(place: Place) -> None:
-    place.calendar.create(HREF, calendar_object())
-    place.calendar.create(OTHER, calendar_object(uid="another"))
-    before = place.calendar.seen(None)
-    place.somebody.delete(HREF, before.etags[HREF])
-    since, everything = place.calendar.seen(before.cursor), place.calendar.seen(None)
+def test_a_deletion_is_told_or_proven_by_absence(shared: SharedCalendar) -> None:
+    shared.calendar.create(HREF, calendar_object())
+    shared.calendar.create(OTHER, calendar_object(uid="another"))
+    before = shared.calendar.seen(None)
+    shared.somebody.delete(HREF, before.etags[HREF])
+    since, everything = shared.calendar.seen(before.cursor), shared.calendar.seen(None)
     assert since.etags == {HREF: None}
     assert not since.complete
     assert everything.etags == {OTHER: before.etags[OTHER]}
     assert everything.complete
 
 
-def test_what_was_deleted_and_came_back_is_there(place: Place) -> None:
-    place.calendar.create(HREF, calendar_object())
-    before = place.calendar.seen(None)
-    place.somebody.delete(HREF, None)
-    place.somebody.create(HREF, calendar_object("Back"))
-    assert place.calendar.seen(before.cursor).etags == {HREF: _etag(place.calendar, HREF)}
+def test_what_was_deleted_and_came_back_is_there(shared: SharedCalendar) -> None:
+    shared.calendar.create(HREF, calendar_object())
+    before = shared.calendar.seen(None)
+    shared.somebody.delete(HREF, None)
+    shared.somebody.create(HREF, calendar_object("Back"))
+    assert shared.calendar.seen(before.cursor).etags == {HREF: _etag(shared.calendar, HREF)}
 
 
 @pytest.mark.parametrize(

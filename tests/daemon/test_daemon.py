@@ -20,8 +20,8 @@ from syncd.model import Identity, Snapshot, Window
 from syncd.transport import Answer, HttpClient
 from tests.support.calendar_servers import free_port, radicale
 from tests.support.configuration import configure
-from tests.support.end_to_end import Town
-from tests.support.kill_points import Behind
+from tests.support.end_to_end import EndToEnd
+from tests.support.kill_points import CalendarProxy
 from tests.support.meetings import meeting
 from tests.support.memory_servers import MemoryCalendar, MemorySource
 
@@ -121,9 +121,9 @@ STOPS = 25
 
 
 @contextmanager
-def alive(town: Town) -> Iterator[None]:
+def alive(rig: EndToEnd) -> Iterator[None]:
     """A daemon that has begun, until it was told to end and has ended."""
-    with subprocess.Popen(town.command("run"), stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(rig.command("run"), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         try:
             assert any("running; " in line for line in process.stderr)
@@ -139,35 +139,35 @@ def get(url: str, **headers: str) -> Answer:
         return remote.send("GET", url, headers=headers)
 
 
-def made(town: Town, behind: Behind) -> tuple[int, int, int]:
+def made(rig: EndToEnd, proxy: CalendarProxy) -> tuple[int, int, int]:
     """How much was ever written into the calendar, and how many links were made."""
-    invites = [path for method, path in town.opentalk_log if method == "POST" and path.endswith("/invites")]
-    return behind.writes, len(town.stage.openmeetings.hashes), len(invites)
+    invites = [path for method, path in rig.opentalk_log if method == "POST" and path.endswith("/invites")]
+    return proxy.writes, len(rig.stage.openmeetings.hashes), len(invites)
 
 
 def test_a_daemon_that_is_started_again_writes_nothing_and_serves_what_it_served(tmp_path: Path) -> None:
-    with closing(Behind(radicale())) as behind, Town(tmp_path, before=behind, server=radicale()) as town:
-        town.configure(feeds=f"127.0.0.1:{free_port()}")
-        address = town.syncd("feed", "add", "phone").out.strip()
-        with alive(town):
-            assert town.syncd("sync").code == 0
+    with closing(CalendarProxy(radicale())) as proxy, EndToEnd(tmp_path, before=proxy, server=radicale()) as rig:
+        rig.configure(feeds=f"127.0.0.1:{free_port()}")
+        address = rig.syncd("feed", "add", "phone").out.strip()
+        with alive(rig):
+            assert rig.syncd("sync").code == 0
             first = get(address)
-        objects, before = town.objects(), made(town, behind)
-        assert objects.keys() == {f"syncd-{event}.ics" for event in town.coming()}
-        with alive(town):
+        objects, before = rig.objects(), made(rig, proxy)
+        assert objects.keys() == {f"syncd-{event}.ics" for event in rig.coming()}
+        with alive(rig):
             again = get(address)
             assert (again.body, again.headers["etag"]) == (first.body, first.headers["etag"])
-            assert town.syncd("sync").code == 0
+            assert rig.syncd("sync").code == 0
             assert get(address).body == first.body
             assert get(address, **{"If-None-Match": first.headers["etag"]}).status == 304
-        assert (town.objects(), made(town, behind)) == (objects, before)
-        event = next(iter(town.coming()))
-        town.stage.opentalk.patch(event, title="Changed meanwhile")
-        with alive(town):
-            assert town.syncd("sync").code == 0
+        assert (rig.objects(), made(rig, proxy)) == (objects, before)
+        event = next(iter(rig.coming()))
+        rig.stage.opentalk.patch(event, title="Changed meanwhile")
+        with alive(rig):
+            assert rig.syncd("sync").code == 0
             changed = get(address, **{"If-None-Match": first.headers["etag"]})
         assert changed.status == 200
         assert b"SUMMARY:Changed meanwhile" in changed.body
-        assert b"SUMMARY:Changed meanwhile" in town.objects()[f"syncd-{event}.ics"]
-        assert made(town, behind) == (before[0] + 1, *before[1:])
-        assert behind.faults == []
+        assert b"SUMMARY:Changed meanwhile" in rig.objects()[f"syncd-{event}.ics"]
+        assert made(rig, proxy) == (before[0] + 1, *before[1:])
+        assert proxy.faults == []

@@ -100,7 +100,7 @@ class OddServer:
         return [request for request in self.requests if request.method == method]
 
 
-class Stage:
+class OddServerRig:
     def __init__(self, url: str, odd: OddServer, traffic: Traffic) -> None:
         self.url, self.odd, self.traffic = url, odd, traffic
         self.passwords = [PASSWORD]
@@ -108,13 +108,13 @@ class Stage:
 
 
 @pytest.fixture
-def stage() -> Iterator[Stage]:
+def rig() -> Iterator[OddServerRig]:
     odd = OddServer()
     traffic = Traffic(odd)
     with Served(traffic) as served:
-        stage = Stage(served.url, odd, traffic)
-        with closing(stage.calendar):
-            yield stage
+        rig = OddServerRig(served.url, odd, traffic)
+        with closing(rig.calendar):
+            yield rig
 
 
 def error_xml(name: str, namespace: str = "urn:ietf:params:xml:ns:caldav") -> str:
@@ -164,50 +164,50 @@ NEXTCLOUD_TRASH = NEXTCLOUD_400.replace("Calendar object", "Deleted calendar obj
         pytest.param(302, "", BadAnswer, id="302 to nowhere"),
     ],
 )
-def test_a_refused_put_says_who_must_act(stage: Stage, status: int, body: str, expected: type[SyncdError]) -> None:
-    stage.traffic.fail(COLLECTION, method="PUT", status=status, body=body)
+def test_a_refused_put_says_who_must_act(rig: OddServerRig, status: int, body: str, expected: type[SyncdError]) -> None:
+    rig.traffic.fail(COLLECTION, method="PUT", status=status, body=body)
     with pytest.raises(expected) as refused:
-        stage.calendar.create(HREF, calendar_object())
+        rig.calendar.create(HREF, calendar_object())
     assert type(refused.value) is expected
     assert not [secret for secret in SECRETS if secret in str(refused.value)]
-    assert len(stage.odd.sent("PUT")) == 0
+    assert len(rig.odd.sent("PUT")) == 0
 
 
 @pytest.mark.parametrize("status", [404, 405, 409, 410])
-def test_a_put_into_a_calendar_that_vanished_needs_a_person(stage: Stage, status: int) -> None:
-    stage.calendar.check()
-    stage.traffic.fail(COLLECTION, method="PUT", status=status)
-    stage.traffic.fail(COLLECTION, method="PROPFIND", status=404)
+def test_a_put_into_a_calendar_that_vanished_needs_a_person(rig: OddServerRig, status: int) -> None:
+    rig.calendar.check()
+    rig.traffic.fail(COLLECTION, method="PUT", status=status)
+    rig.traffic.fail(COLLECTION, method="PROPFIND", status=404)
     with pytest.raises(NeedsYou, match=r"team is not there \(404\)"):
-        stage.calendar.create(HREF, calendar_object())
+        rig.calendar.create(HREF, calendar_object())
 
 
 @pytest.mark.parametrize("status", [403, 404, 405, 410])
-def test_nothing_is_written_where_no_calendar_is(stage: Stage, status: int) -> None:
-    stage.traffic.fail(COLLECTION, method="PROPFIND", status=status)
+def test_nothing_is_written_where_no_calendar_is(rig: OddServerRig, status: int) -> None:
+    rig.traffic.fail(COLLECTION, method="PROPFIND", status=status)
     with pytest.raises(NeedsYou, match="team is not there"):
-        stage.calendar.create(HREF, calendar_object())
-    assert [request.method for request in stage.traffic.log] == ["PROPFIND"]
+        rig.calendar.create(HREF, calendar_object())
+    assert [request.method for request in rig.traffic.log] == ["PROPFIND"]
 
 
-def test_a_missing_object_is_told_from_a_missing_calendar(stage: Stage) -> None:
-    assert stage.calendar.fetch(HREF) is None
-    stage.traffic.fail(COLLECTION, method="PROPFIND", status=404)
+def test_a_missing_object_is_told_from_a_missing_calendar(rig: OddServerRig) -> None:
+    assert rig.calendar.fetch(HREF) is None
+    rig.traffic.fail(COLLECTION, method="PROPFIND", status=404)
     with pytest.raises(NeedsYou):
-        stage.calendar.fetch(HREF)
+        rig.calendar.fetch(HREF)
 
 
-def test_a_calendar_is_looked_at_once_for_many_writes_of_many_threads(stage: Stage) -> None:
+def test_a_calendar_is_looked_at_once_for_many_writes_of_many_threads(rig: OddServerRig) -> None:
     hrefs = [f"syncd-{number}.ics" for number in range(8)]
     with ThreadPoolExecutor(4) as pool:
-        assert len(list(pool.map(lambda href: stage.calendar.create(href, calendar_object()), hrefs))) == 8
-    assert len(stage.odd.sent("PROPFIND")) == 1
-    assert len(stage.odd.sent("PUT")) == 8
+        assert len(list(pool.map(lambda href: rig.calendar.create(href, calendar_object()), hrefs))) == 8
+    assert len(rig.odd.sent("PROPFIND")) == 1
+    assert len(rig.odd.sent("PUT")) == 8
 
 
-def test_constructing_asks_nothing(stage: Stage) -> None:
-    assert stage.traffic.log == []
-    assert stage.calendar.url == stage.url + COLLECTION
+def test_constructing_asks_nothing(rig: OddServerRig) -> None:
+    assert rig.traffic.log == []
+    assert rig.calendar.url == rig.url + COLLECTION
 
 
 @pytest.mark.parametrize(
@@ -219,11 +219,11 @@ def test_constructing_asks_nothing(stage: Stage) -> None:
          "</D:current-user-privilege-set>", "may only be read"),
     ],
 )  # fmt: skip
-def test_an_unfit_calendar_is_not_written_to(stage: Stage, collection: str, more: str, told: str) -> None:
-    stage.odd.collection, stage.odd.more = collection, more
+def test_an_unfit_calendar_is_not_written_to(rig: OddServerRig, collection: str, more: str, told: str) -> None:
+    rig.odd.collection, rig.odd.more = collection, more
     with pytest.raises(NeedsYou, match=told):
-        stage.calendar.create(HREF, calendar_object())
-    assert stage.odd.sent("PUT") == []
+        rig.calendar.create(HREF, calendar_object())
+    assert rig.odd.sent("PUT") == []
 
 
 @pytest.mark.parametrize(
@@ -235,52 +235,52 @@ def test_an_unfit_calendar_is_not_written_to(stage: Stage, collection: str, more
         "<C:supported-calendar-component-set/>",
     ],
 )
-def test_what_a_server_does_not_tell_is_assumed_to_be_fine(stage: Stage, more: str) -> None:
-    stage.odd.more = more
-    stage.calendar.check()
+def test_what_a_server_does_not_tell_is_assumed_to_be_fine(rig: OddServerRig, more: str) -> None:
+    rig.odd.more = more
+    rig.calendar.check()
 
 
-def test_a_wrong_password_is_tried_once_whoever_asks(stage: Stage) -> None:
-    stage.odd.password = "another"
+def test_a_wrong_password_is_tried_once_whoever_asks(rig: OddServerRig) -> None:
+    rig.odd.password = "another"
 
     def attempt(number: int) -> type[BaseException]:
         with pytest.raises(LoginRefused) as refused:
-            stage.calendar.fetch(f"{number}.ics")
+            rig.calendar.fetch(f"{number}.ics")
         assert not [secret for secret in SECRETS if secret in str(refused.value)]
         return type(refused.value)
 
     with ThreadPoolExecutor(4) as pool:
         assert set(pool.map(attempt, range(8))) == {LoginRefused}
-    assert len(stage.traffic.log) == 1
+    assert len(rig.traffic.log) == 1
 
 
-def test_a_changed_password_is_tried_again(stage: Stage) -> None:
-    stage.passwords.append("wrong")
+def test_a_changed_password_is_tried_again(rig: OddServerRig) -> None:
+    rig.passwords.append("wrong")
     with pytest.raises(LoginRefused, match="app password"):
-        stage.calendar.check()
-    stage.passwords.append(PASSWORD)
-    stage.calendar.check()
-    assert len(stage.traffic.log) == 2
+        rig.calendar.check()
+    rig.passwords.append(PASSWORD)
+    rig.calendar.check()
+    assert len(rig.traffic.log) == 2
 
 
-def test_a_server_without_basic_login_is_named_as_such(stage: Stage) -> None:
+def test_a_server_without_basic_login_is_named_as_such(rig: OddServerRig) -> None:
     challenge = {"www-authenticate": 'Digest realm="BaikalDAV", nonce="1"'}
-    stage.traffic.fail("/", status=401, headers=challenge)
+    rig.traffic.fail("/", status=401, headers=challenge)
     with pytest.raises(LoginRefused, match="no Basic login"):
-        stage.calendar.check()
+        rig.calendar.check()
 
 
-def test_every_request_bears_the_login_and_every_body_its_type(stage: Stage) -> None:
-    stored = stage.calendar.create(HREF, calendar_object())
-    stage.calendar.update(HREF, calendar_object("Moved"), stored.etag)
-    look, create, update = stage.odd.requests
+def test_every_request_bears_the_login_and_every_body_its_type(rig: OddServerRig) -> None:
+    stored = rig.calendar.create(HREF, calendar_object())
+    rig.calendar.update(HREF, calendar_object("Moved"), stored.etag)
+    look, create, update = rig.odd.requests
     assert look.headers["depth"] == "0"
     assert look.headers["content-type"].startswith("application/xml")
     assert create.headers["if-none-match"] == "*"
     assert "if-match" not in create.headers
     assert update.headers["if-match"] == stored.etag
     assert create.headers["content-type"] == "text/calendar; charset=utf-8"
-    assert stage.odd.objects[COLLECTION + HREF][1] == calendar_object("Moved")
+    assert rig.odd.objects[COLLECTION + HREF][1] == calendar_object("Moved")
 
 
 @pytest.mark.parametrize(
@@ -288,33 +288,33 @@ def test_every_request_bears_the_login_and_every_body_its_type(stage: Stage) -> 
     [('"a"', '"a"'), ("a", '"a"'), ('W/"a"', None), (None, None)],
     ids=["strong", "yandex", "gmx", "none"],
 )
-def test_if_match_has_what_it_may_have(stage: Stage, written: str | None, sent: str | None) -> None:
-    stage.odd.etag = lambda _: written
-    stored = stage.calendar.create(HREF, calendar_object())
+def test_if_match_has_what_it_may_have(rig: OddServerRig, written: str | None, sent: str | None) -> None:
+    rig.odd.etag = lambda _: written
+    stored = rig.calendar.create(HREF, calendar_object())
     assert stored.etag == written
-    stage.odd.objects[COLLECTION + HREF] = (sent or written or "", calendar_object())
-    stage.calendar.update(HREF, calendar_object("Moved"), stored.etag)
-    assert stage.odd.sent("PUT")[-1].headers.get("if-match") == sent
-    stage.calendar.delete(HREF, stored.etag)
-    assert stage.odd.sent("DELETE")[-1].headers.get("if-match") == sent
-    assert stage.odd.objects == {}
+    rig.odd.objects[COLLECTION + HREF] = (sent or written or "", calendar_object())
+    rig.calendar.update(HREF, calendar_object("Moved"), stored.etag)
+    assert rig.odd.sent("PUT")[-1].headers.get("if-match") == sent
+    rig.calendar.delete(HREF, stored.etag)
+    assert rig.odd.sent("DELETE")[-1].headers.get("if-match") == sent
+    assert rig.odd.objects == {}
 
 
-def test_with_a_weak_etag_an_edit_is_noticed_too(stage: Stage) -> None:
-    stage.odd.etag = lambda version: f'W/"{version}"'
-    stored = stage.calendar.create(HREF, calendar_object())
-    stage.odd.objects[COLLECTION + HREF] = ('W/"theirs"', calendar_object("Theirs"))
+def test_with_a_weak_etag_an_edit_is_noticed_too(rig: OddServerRig) -> None:
+    rig.odd.etag = lambda version: f'W/"{version}"'
+    stored = rig.calendar.create(HREF, calendar_object())
+    rig.odd.objects[COLLECTION + HREF] = ('W/"theirs"', calendar_object("Theirs"))
     with pytest.raises(Changed):
-        stage.calendar.update(HREF, calendar_object("Ours"), stored.etag)
+        rig.calendar.update(HREF, calendar_object("Ours"), stored.etag)
     with pytest.raises(Changed):
-        stage.calendar.delete(HREF, stored.etag)
-    assert stage.odd.objects[COLLECTION + HREF][1] == calendar_object("Theirs")
+        rig.calendar.delete(HREF, stored.etag)
+    assert rig.odd.objects[COLLECTION + HREF][1] == calendar_object("Theirs")
 
 
-def test_an_update_without_an_etag_is_not_blind(stage: Stage) -> None:
-    stage.calendar.create(HREF, calendar_object())
-    stage.calendar.update(HREF, calendar_object("Moved"), None)
-    assert stage.odd.sent("PUT")[-1].headers["if-match"] == '"1"'
+def test_an_update_without_an_etag_is_not_blind(rig: OddServerRig) -> None:
+    rig.calendar.create(HREF, calendar_object())
+    rig.calendar.update(HREF, calendar_object("Moved"), None)
+    assert rig.odd.sent("PUT")[-1].headers["if-match"] == '"1"'
 
 
 @pytest.mark.parametrize(
@@ -329,16 +329,16 @@ def test_an_update_without_an_etag_is_not_blind(stage: Stage) -> None:
         ("http://[nonsense", HREF),
     ],
 )
-def test_a_server_may_give_an_object_another_name_in_its_calendar(stage: Stage, location: str, href: str) -> None:
-    stage.odd.location = location
-    assert stage.calendar.create(HREF, calendar_object()).href == href
+def test_a_server_may_give_an_object_another_name_in_its_calendar(rig: OddServerRig, location: str, href: str) -> None:
+    rig.odd.location = location
+    assert rig.calendar.create(HREF, calendar_object()).href == href
 
 
 @pytest.mark.parametrize("href", ["", "..", "a/b.ics", "a?b", "a#b"])
-def test_an_href_stays_in_its_calendar(stage: Stage, href: str) -> None:
+def test_an_href_stays_in_its_calendar(rig: OddServerRig, href: str) -> None:
     with pytest.raises(ValueError, match="segment"):
-        stage.calendar.create(href, calendar_object())
-    assert stage.traffic.log == []
+        rig.calendar.create(href, calendar_object())
+    assert rig.traffic.log == []
 
 
 MULTI = (
@@ -347,81 +347,81 @@ MULTI = (
 )
 
 
-def test_a_multistatus_is_looked_into(stage: Stage) -> None:
-    stage.traffic.fail(COLLECTION, method="PUT", status=207, body=MULTI.format("507 Insufficient Storage"))
-    stage.traffic.fail(COLLECTION, method="PUT", status=207, body=MULTI.format("200 OK"))
-    stage.traffic.fail(COLLECTION, method="PUT", status=207, body="<html>")
+def test_a_multistatus_is_looked_into(rig: OddServerRig) -> None:
+    rig.traffic.fail(COLLECTION, method="PUT", status=207, body=MULTI.format("507 Insufficient Storage"))
+    rig.traffic.fail(COLLECTION, method="PUT", status=207, body=MULTI.format("200 OK"))
+    rig.traffic.fail(COLLECTION, method="PUT", status=207, body="<html>")
     with pytest.raises(NeedsYou, match="no room"):
-        stage.calendar.create(HREF, calendar_object())
-    stage.calendar.create(HREF, calendar_object())
+        rig.calendar.create(HREF, calendar_object())
+    rig.calendar.create(HREF, calendar_object())
     with pytest.raises(BadAnswer):
-        stage.calendar.create(HREF, calendar_object())
+        rig.calendar.create(HREF, calendar_object())
 
 
 @pytest.mark.parametrize("status", [404, 410])
-def test_deleting_what_is_gone_is_done(stage: Stage, status: int) -> None:
-    stage.traffic.fail(COLLECTION, method="DELETE", status=status)
-    stage.calendar.delete(HREF, '"1"')
-    assert [request.method for request in stage.traffic.log].count("DELETE") == 1
+def test_deleting_what_is_gone_is_done(rig: OddServerRig, status: int) -> None:
+    rig.traffic.fail(COLLECTION, method="DELETE", status=status)
+    rig.calendar.delete(HREF, '"1"')
+    assert [request.method for request in rig.traffic.log].count("DELETE") == 1
 
 
-def test_a_precondition_that_fails_for_nothing_is_a_deletion_done(stage: Stage) -> None:
-    stage.traffic.fail(COLLECTION, method="DELETE", status=412, body=SABRE_412, times=2)
-    stage.calendar.delete(HREF, '"1"')
-    stage.calendar.create(HREF, calendar_object())
+def test_a_precondition_that_fails_for_nothing_is_a_deletion_done(rig: OddServerRig) -> None:
+    rig.traffic.fail(COLLECTION, method="DELETE", status=412, body=SABRE_412, times=2)
+    rig.calendar.delete(HREF, '"1"')
+    rig.calendar.create(HREF, calendar_object())
     with pytest.raises(Changed):
-        stage.calendar.delete(HREF, '"0"')
+        rig.calendar.delete(HREF, '"0"')
 
 
-def test_a_login_page_is_no_object_and_no_calendar(stage: Stage) -> None:
-    stage.traffic.fail(COLLECTION, method="PROPFIND", status=200, body="<html>Sign in</html>")
+def test_a_login_page_is_no_object_and_no_calendar(rig: OddServerRig) -> None:
+    rig.traffic.fail(COLLECTION, method="PROPFIND", status=200, body="<html>Sign in</html>")
     with pytest.raises(BadAnswer):
-        stage.calendar.check()
-    stage.traffic.fail(COLLECTION, method="GET", status=200, body="<html>Sign in</html>")
+        rig.calendar.check()
+    rig.traffic.fail(COLLECTION, method="GET", status=200, body="<html>Sign in</html>")
     with pytest.raises(BadAnswer):
-        stage.calendar.fetch(HREF)
+        rig.calendar.fetch(HREF)
 
 
-def test_the_time_to_wait_is_passed_on(stage: Stage) -> None:
-    stage.traffic.fail(COLLECTION, method="PUT", status=429, headers={"retry-after": "300"})
+def test_the_time_to_wait_is_passed_on(rig: OddServerRig) -> None:
+    rig.traffic.fail(COLLECTION, method="PUT", status=429, headers={"retry-after": "300"})
     with pytest.raises(Unavailable) as busy:
-        stage.calendar.create(HREF, calendar_object())
+        rig.calendar.create(HREF, calendar_object())
     assert busy.value.retry_after == 300
 
 
-def test_a_redirect_of_the_calendar_is_followed_and_kept(stage: Stage) -> None:
-    stage.traffic.fail(COLLECTION, method="PROPFIND", status=301, headers={"location": "/new/dav/alice/team/"})
-    stage.calendar.create(HREF, calendar_object())
-    assert stage.calendar.url == stage.url + "/new/dav/alice/team/"
-    assert list(stage.odd.objects) == ["/new/dav/alice/team/" + HREF]
+def test_a_redirect_of_the_calendar_is_followed_and_kept(rig: OddServerRig) -> None:
+    rig.traffic.fail(COLLECTION, method="PROPFIND", status=301, headers={"location": "/new/dav/alice/team/"})
+    rig.calendar.create(HREF, calendar_object())
+    assert rig.calendar.url == rig.url + "/new/dav/alice/team/"
+    assert list(rig.odd.objects) == ["/new/dav/alice/team/" + HREF]
 
 
-def test_a_redirect_to_another_host_gets_no_password(stage: Stage) -> None:
+def test_a_redirect_to_another_host_gets_no_password(rig: OddServerRig) -> None:
     elsewhere = OddServer()
     with Served(elsewhere) as other:
-        stage.traffic.fail(COLLECTION, method="PROPFIND", status=301, headers={"location": other.url + COLLECTION})
+        rig.traffic.fail(COLLECTION, method="PROPFIND", status=301, headers={"location": other.url + COLLECTION})
         with pytest.raises(BadAnswer, match="not followed"):
-            stage.calendar.check()
+            rig.calendar.check()
     assert elsewhere.requests == []
 
 
-def test_an_answer_lost_after_a_put_is_not_asked_for_again(stage: Stage) -> None:
-    stage.traffic.cut(COLLECTION, method="PUT")
+def test_an_answer_lost_after_a_put_is_not_asked_for_again(rig: OddServerRig) -> None:
+    rig.traffic.cut(COLLECTION, method="PUT")
     with pytest.raises(BadAnswer):
-        stage.calendar.create(HREF, calendar_object())
-    assert len(stage.odd.sent("PUT")) == 1
-    assert list(stage.odd.objects) == [COLLECTION + HREF]
+        rig.calendar.create(HREF, calendar_object())
+    assert len(rig.odd.sent("PUT")) == 1
+    assert list(rig.odd.objects) == [COLLECTION + HREF]
 
 
-def test_a_server_that_lists_calendars_elsewhere_does_not_get_the_password_there(stage: Stage) -> None:
-    stage.odd.collection = "<D:collection/>"
-    stage.odd.more = (
+def test_a_server_that_lists_calendars_elsewhere_does_not_get_the_password_there(rig: OddServerRig) -> None:
+    rig.odd.collection = "<D:collection/>"
+    rig.odd.more = (
         "<D:current-user-principal><D:href>/p/</D:href></D:current-user-principal>"
         "<C:calendar-home-set><D:href>https://evil.example.com/home/</D:href></C:calendar-home-set>"
     )
     with (
         closing(
-            CalDAVCalendar("team", stage.url, username="alice", password=lambda: PASSWORD, calendar="OpenTalk")
+            CalDAVCalendar("team", rig.url, username="alice", password=lambda: PASSWORD, calendar="OpenTalk")
         ) as calendar,
         pytest.raises(NeedsYou, match=r"evil\.example\.com"),
     ):
@@ -457,12 +457,12 @@ def test_only_siblings_with_tls_are_trusted(there: str, trusted: bool) -> None:
     ],
 )
 def test_what_is_below_a_calendar_is_on_its_server_and_only_that_gets_the_password_without_a_look(
-    stage: Stage, address: str, inside: bool
+    rig: OddServerRig, address: str, inside: bool
 ) -> None:
-    there = address.format(url=stage.url)
-    assert not stage.calendar._is_in_calendar(there), "before the calendar was found"
-    stage.calendar.check()
-    assert stage.calendar._is_in_calendar(there) is inside
+    there = address.format(url=rig.url)
+    assert not rig.calendar._is_in_calendar(there), "before the calendar was found"
+    rig.calendar.check()
+    assert rig.calendar._is_in_calendar(there) is inside
 
 
 class Lister(OddServer):
@@ -549,16 +549,16 @@ def lister() -> Lister:
 
 
 @pytest.fixture
-def listed(lister: Lister) -> Iterator[Stage]:
+def listed(lister: Lister) -> Iterator[OddServerRig]:
     traffic = Traffic(lister)
     with Served(traffic) as served:
-        stage = Stage(served.url, lister, traffic)
-        with closing(stage.calendar):
-            yield stage
+        rig = OddServerRig(served.url, lister, traffic)
+        with closing(rig.calendar):
+            yield rig
 
 
-def asked(stage: Stage) -> list[str]:
-    return [f"{request.method} {request.headers['depth']}" for request in stage.odd.requests]
+def asked(rig: OddServerRig) -> list[str]:
+    return [f"{request.method} {request.headers['depth']}" for request in rig.odd.requests]
 
 
 REFUSALS = [
@@ -581,7 +581,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("code", "body"), REFUSALS)
-def test_where_changes_are_not_told_all_is_listed(listed: Stage, lister: Lister, code: int, body: str) -> None:
+def test_where_changes_are_not_told_all_is_listed(listed: OddServerRig, lister: Lister, code: int, body: str) -> None:
     lister.set(HREF, '"1"')
     cursor = listed.calendar.seen(None).cursor
     listed.traffic.fail(COLLECTION, method="REPORT", status=code, body=body)
@@ -594,7 +594,7 @@ def test_where_changes_are_not_told_all_is_listed(listed: Stage, lister: Lister,
 
 
 @pytest.mark.parametrize("code", [400, 403, 404, 405, 501])
-def test_without_sync_collection_all_is_listed_every_time(listed: Stage, lister: Lister, code: int) -> None:
+def test_without_sync_collection_all_is_listed_every_time(listed: OddServerRig, lister: Lister, code: int) -> None:
     lister.tokens = False
     lister.set(HREF, '"1"')
     listed.traffic.fail(COLLECTION, method="REPORT", status=code, times=9)
@@ -604,7 +604,7 @@ def test_without_sync_collection_all_is_listed_every_time(listed: Stage, lister:
 
 
 @pytest.mark.parametrize("code", [429, 503])
-def test_a_server_that_asks_to_wait_is_not_asked_for_more(listed: Stage, code: int) -> None:
+def test_a_server_that_asks_to_wait_is_not_asked_for_more(listed: OddServerRig, code: int) -> None:
     cursor = listed.calendar.seen(None).cursor
     before = len(listed.traffic.log)
     listed.traffic.fail(COLLECTION, method="REPORT", status=code, headers={"retry-after": "300"})
@@ -614,14 +614,14 @@ def test_a_server_that_asks_to_wait_is_not_asked_for_more(listed: Stage, code: i
     assert len(listed.traffic.log) == before + 1
 
 
-def test_a_wrong_password_is_no_refused_token(listed: Stage, lister: Lister) -> None:
+def test_a_wrong_password_is_no_refused_token(listed: OddServerRig, lister: Lister) -> None:
     cursor = listed.calendar.seen(None).cursor
     lister.password = "another"
     with pytest.raises(LoginRefused):
         listed.calendar.seen(cursor)
 
 
-def test_changes_are_asked_for_as_the_rfc_says(listed: Stage, lister: Lister) -> None:
+def test_changes_are_asked_for_as_the_rfc_says(listed: OddServerRig, lister: Lister) -> None:
     cursor = listed.calendar.seen(None).cursor
     listed.calendar.seen(cursor)
     assert cursor == TOKENS + "0"
@@ -638,7 +638,7 @@ def test_changes_are_asked_for_as_the_rfc_says(listed: Stage, lister: Lister) ->
 def test_all_and_then_every_change_is_all(steps: list[tuple[str, str | None]], asks: set[int], page: int) -> None:
     lister = Lister()
     lister.page = page
-    with Served(lister) as served, closing(Stage(served.url, lister, Traffic(lister)).calendar) as calendar:
+    with Served(lister) as served, closing(OddServerRig(served.url, lister, Traffic(lister)).calendar) as calendar:
         seen = calendar.seen(None)
         known = dict(seen.etags)
         for number, (name, etag) in enumerate([*steps, ("a", '"9"')]):
@@ -651,7 +651,7 @@ def test_all_and_then_every_change_is_all(steps: list[tuple[str, str | None]], a
         assert calendar.seen(None).etags == lister.here
 
 
-def test_truncated_changes_are_followed_to_their_end(listed: Stage, lister: Lister) -> None:
+def test_truncated_changes_are_followed_to_their_end(listed: OddServerRig, lister: Lister) -> None:
     lister.set("gone.ics", '"0"')
     cursor = listed.calendar.seen(None).cursor
     for number in range(7):
@@ -669,7 +669,7 @@ def test_truncated_changes_are_followed_to_their_end(listed: Stage, lister: List
     ids=["no progress", "no end", "another 507"],
 )  # fmt: skip
 def test_changes_without_an_end_are_given_up(
-    listed: Stage, lister: Lister, page: int, href: str, requests: int
+    listed: OddServerRig, lister: Lister, page: int, href: str, requests: int
 ) -> None:
     cursor = listed.calendar.seen(None).cursor
     for number in range(PAGES + 1):
@@ -697,7 +697,7 @@ def test_changes_without_an_end_are_given_up(
         "<D:response><D:href>http://[/</D:href></D:response>",
     ],
 )
-def test_a_listing_that_lacks_something_is_none(listed: Stage, lister: Lister, told: str) -> None:
+def test_a_listing_that_lacks_something_is_none(listed: OddServerRig, lister: Lister, told: str) -> None:
     lister.set(HREF, '"1"')
     lister.odd_listing = told
     with pytest.raises(BadAnswer) as bad:
@@ -719,7 +719,7 @@ def test_a_listing_that_lacks_something_is_none(listed: Stage, lister: Lister, t
         (507, ""),
     ],
 )
-def test_what_is_no_listing_is_no_empty_calendar(listed: Stage, code: int, body: str) -> None:
+def test_what_is_no_listing_is_no_empty_calendar(listed: OddServerRig, code: int, body: str) -> None:
     listed.traffic.fail(COLLECTION, method="PROPFIND", status=code, body=body, after=1)
     with pytest.raises(BadAnswer) as bad:
         listed.calendar.seen(None)
@@ -727,7 +727,7 @@ def test_what_is_no_listing_is_no_empty_calendar(listed: Stage, code: int, body:
 
 
 @pytest.mark.parametrize("mend", [True, False], ids=["mended", "broken off"])
-def test_half_a_listing_is_none(listed: Stage, lister: Lister, mend: bool) -> None:
+def test_half_a_listing_is_none(listed: OddServerRig, lister: Lister, mend: bool) -> None:
     for number in range(20):
         lister.set(f"{number}.ics", '"1"')
     listed.traffic.cut(COLLECTION, method="PROPFIND", after=1, mend=mend)
@@ -735,7 +735,7 @@ def test_half_a_listing_is_none(listed: Stage, lister: Lister, mend: bool) -> No
         listed.calendar.seen(None)
 
 
-def test_half_of_the_changes_is_none_of_them(listed: Stage, lister: Lister) -> None:
+def test_half_of_the_changes_is_none_of_them(listed: OddServerRig, lister: Lister) -> None:
     cursor = listed.calendar.seen(None).cursor
     for number in range(20):
         lister.set(f"{number}.ics", '"1"')
@@ -748,20 +748,20 @@ def test_half_of_the_changes_is_none_of_them(listed: Stage, lister: Lister) -> N
         listed.calendar.seen(cursor)
 
 
-def test_a_calendar_that_vanishes_while_it_is_listed_needs_a_person(listed: Stage) -> None:
+def test_a_calendar_that_vanishes_while_it_is_listed_needs_a_person(listed: OddServerRig) -> None:
     listed.traffic.fail(COLLECTION, method="PROPFIND", status=404, after=1, times=2)
     with pytest.raises(NeedsYou, match=r"team is not there \(404\)"):
         listed.calendar.seen(None)
 
 
-def test_a_calendar_that_became_something_else_is_not_empty(listed: Stage, lister: Lister) -> None:
+def test_a_calendar_that_became_something_else_is_not_empty(listed: OddServerRig, lister: Lister) -> None:
     listed.calendar.check()
     lister.collection = "<D:collection/>"
     with pytest.raises(NeedsYou):
         listed.calendar.seen(None)
 
 
-def test_what_changes_while_all_is_listed_is_told_again(listed: Stage, lister: Lister) -> None:
+def test_what_changes_while_all_is_listed_is_told_again(listed: OddServerRig, lister: Lister) -> None:
     listed.calendar.check()
     lister.meanwhile = lambda: lister.set(HREF, '"1"')
     seen = listed.calendar.seen(None)
@@ -784,7 +784,7 @@ def test_what_changes_while_all_is_listed_is_told_again(listed: Stage, lister: L
     ids=["path", "encoded", "url", "prefix", "no slash", "encoded slash", "blanks", "relative"],
 )
 def test_however_addresses_are_written_an_object_has_its_href(
-    listed: Stage, lister: Lister, told: Callable[[str], str]
+    listed: OddServerRig, lister: Lister, told: Callable[[str], str]
 ) -> None:
     lister.told = lambda name: told(name) or COLLECTION
     lister.set(HREF, '"1"')
@@ -809,14 +809,14 @@ def test_one_object_has_one_href_in_every_encoding(name: str, data: st.DataObjec
     assert href == quote(name, safe="") == href_of(href)
 
 
-def test_an_object_under_two_names_of_a_server_is_one(listed: Stage, lister: Lister) -> None:
+def test_an_object_under_two_names_of_a_server_is_one(listed: OddServerRig, lister: Lister) -> None:
     lister.location = COLLECTION + "Jour fixe@host.ics"
     stored = listed.calendar.create(HREF, calendar_object())
     lister.set("Jour%20fixe%40host.ics", '"1"')
     assert listed.calendar.seen(None).etags == {stored.href: '"1"'}
 
 
-def test_an_object_whose_etag_is_not_told_is_there(listed: Stage, lister: Lister) -> None:
+def test_an_object_whose_etag_is_not_told_is_there(listed: OddServerRig, lister: Lister) -> None:
     cursor = listed.calendar.seen(None).cursor
     lister.odd_listing = lister.odd_changes = (
         member(COLLECTION + "untold.ics", None)
@@ -842,13 +842,15 @@ GONE_AND_CHANGED = (status(COLLECTION + HREF, "404 Not Found"), member(COLLECTIO
     ],
     ids=["nextcloud", "410", "cyrus", "cyrus, too", "two at once"],
 )
-def test_what_has_gone_is_told_from_what_is_there(listed: Stage, lister: Lister, told: str, etag: str | None) -> None:
+def test_what_has_gone_is_told_from_what_is_there(
+    listed: OddServerRig, lister: Lister, told: str, etag: str | None
+) -> None:
     cursor = listed.calendar.seen(None).cursor
     lister.odd_changes = told
     assert listed.calendar.seen(cursor).etags[HREF] == etag
 
 
-def test_what_goes_while_it_is_listed_is_not_there(listed: Stage, lister: Lister) -> None:
+def test_what_goes_while_it_is_listed_is_not_there(listed: OddServerRig, lister: Lister) -> None:
     lister.odd_listing = status(COLLECTION + HREF, "404 Not Found")
     seen = listed.calendar.seen(None)
     assert seen.complete
@@ -856,13 +858,13 @@ def test_what_goes_while_it_is_listed_is_not_there(listed: Stage, lister: Lister
 
 
 @pytest.mark.parametrize("etag", ['"a"', 'W/"a"', "a", '"<&>"'], ids=["strong", "gmx", "yandex", "escaped"])
-def test_etags_are_seen_as_the_server_writes_them(listed: Stage, lister: Lister, etag: str) -> None:
+def test_etags_are_seen_as_the_server_writes_them(listed: OddServerRig, lister: Lister, etag: str) -> None:
     cursor = listed.calendar.seen(None).cursor
     lister.set(HREF, etag)
     assert listed.calendar.seen(None).etags == listed.calendar.seen(cursor).etags == {HREF: etag}
 
 
-def test_ten_thousand_objects_are_seen(listed: Stage, lister: Lister) -> None:
+def test_ten_thousand_objects_are_seen(listed: OddServerRig, lister: Lister) -> None:
     cursor = listed.calendar.seen(None).cursor
     for number in range(10_000):
         lister.set(f"syncd-{number:036}.ics", f'"{number:064}"')

@@ -169,16 +169,16 @@ def test_retry_after_is_not_overridden_by_a_change_that_rings_a_push_but_by_a_pe
 
 def test_retry_after_of_openmeetings_is_kept_to_while_invites_are_made(rig: BreakableServers) -> None:
     rig.pull()
-    rig.minter.broken = BUSY
+    rig.link_maker.broken = BUSY
     rig.jobs.mint()
-    rig.minter.broken = None
+    rig.link_maker.broken = None
     runs = {run.key.name: run for run in rig.jobs.mint()}
     assert (runs["openmeetings"].state, runs["openmeetings"].next_try) == ("retrying", NOW + HOUR)
-    assert rig.minter.made == []
+    assert rig.link_maker.made == []
     assert sum(len(source.invites) for source in rig.accounts.values()) == 20
     rig.now += HOUR
     assert {run.key.name: run.state for run in rig.jobs.mint()}["openmeetings"] == "ok"
-    assert len(rig.minter.made) == 20
+    assert len(rig.link_maker.made) == 20
 
 
 def test_the_links_wait_for_the_same_host_as_the_listing(rig: BreakableServers) -> None:
@@ -189,7 +189,7 @@ def test_the_links_wait_for_the_same_host_as_the_listing(rig: BreakableServers) 
     before = rig.requests_of_accounts()
     rig.jobs.mint()
     assert rig.requests_of_accounts() == before
-    assert len(rig.minter.made) == 20
+    assert len(rig.link_maker.made) == 20
 
 
 @pytest.mark.parametrize("error", [NeedsYou("look at it"), LoginRefused("sign in")])
@@ -248,14 +248,14 @@ def test_a_disk_that_is_full_makes_no_links_outside_and_heals(rig: BreakableServ
         source.meetings[f"more-{name}"] = meeting(f"more-{name}", 2)
     rig.now += 5 * MINUTE
     rig.pull()
-    made = len(rig.minter.made)
+    made = len(rig.link_maker.made)
     with full_disk(rig.ledger):
         for _ in range(3):
             (run,) = rig.jobs.mint()
             assert (run.key.kind, run.state) == ("links", "needs_you")
-        assert len(rig.minter.made) == made
+        assert len(rig.link_maker.made) == made
     rig.jobs.mint()
-    assert len(rig.minter.made) == made + 20
+    assert len(rig.link_maker.made) == made + 20
 
 
 T = TypeVar("T")

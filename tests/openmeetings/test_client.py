@@ -40,7 +40,7 @@ class Clock:
         return self.now
 
 
-class World:
+class ServerRig:
     """An embedded server with its account, and makers of clients for it."""
 
     def __init__(self, version: str) -> None:
@@ -77,69 +77,69 @@ class World:
 
 
 @contextmanager
-def _world(version: str) -> Iterator[World]:
-    world = World(version)
-    with Served(world.traffic) as served:
-        world.url = served.url + CONTEXT
-        yield world
+def _rig(version: str) -> Iterator[ServerRig]:
+    rig = ServerRig(version)
+    with Served(rig.traffic) as served:
+        rig.url = served.url + CONTEXT
+        yield rig
 
 
 @pytest.fixture(params=VERSIONS)
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    with _world(request.param) as world:
-        yield world
+def rig(request: pytest.FixtureRequest) -> Iterator[ServerRig]:
+    with _rig(request.param) as rig:
+        yield rig
 
 
 @pytest.fixture
-def recent() -> Iterator[World]:
-    with _world(VERSIONS[0]) as world:
-        yield world
+def recent() -> Iterator[ServerRig]:
+    with _rig(VERSIONS[0]) as rig:
+        yield rig
 
 
-def test_nothing_is_asked_at_construction(recent: World) -> None:
+def test_nothing_is_asked_at_construction(recent: ServerRig) -> None:
     with recent.client():
         assert not recent.traffic.log
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
-def test_everybody_enters_as_themselves_whoever_comes_first(world: World, order: tuple[int, ...]) -> None:
+def test_everybody_enters_as_themselves_whoever_comes_first(rig: ServerRig, order: tuple[int, ...]) -> None:
     visitors = (ALICE, BOB, GUEST)
-    with world.client() as client:
+    with rig.client() as client:
         codes = [client.make(EVENT, TITLE, visitor) for visitor in visitors]
     assert len(set(codes)) == 3
     for _ in range(2):  # and again, as a calendar's link is opened every week
         for number in order:
-            world.open(codes[number])
-    came = [(e.visitor.external_id, e.visitor.firstname, e.visitor.lastname, e.moderator) for e in world.server.entered]
+            rig.open(codes[number])
+    came = [(e.visitor.external_id, e.visitor.firstname, e.visitor.lastname, e.moderator) for e in rig.server.entered]
     wanted = [
         (visitors[n].external_id, visitors[n].firstname, visitors[n].lastname, visitors[n].moderator) for n in order
     ]
     assert came == wanted * 2
 
 
-def test_links_can_be_made_after_one_was_opened_and_open_after_a_day(world: World) -> None:
-    with world.client() as client:
+def test_links_can_be_made_after_one_was_opened_and_open_after_a_day(rig: ServerRig) -> None:
+    with rig.client() as client:
         first = client.make(EVENT, TITLE, ALICE)
-        world.open(first)
+        rig.open(first)
         second = client.make(EVENT, TITLE, BOB)
-    world.clock.now += timedelta(days=1)
-    world.open(second)
-    world.open(first)
-    assert [entered.visitor.firstname for entered in world.server.entered] == ["Alice", "Bob", "Alice"]
+    rig.clock.now += timedelta(days=1)
+    rig.open(second)
+    rig.open(first)
+    assert [entered.visitor.firstname for entered in rig.server.entered] == ["Alice", "Bob", "Alice"]
 
 
-def test_a_hash_is_a_login_a_room_and_a_hash_and_the_login_is_learnt_once(world: World) -> None:
-    with world.client() as client:
+def test_a_hash_is_a_login_a_room_and_a_hash_and_the_login_is_learnt_once(rig: ServerRig) -> None:
+    with rig.client() as client:
         for visitor in (ALICE, BOB):
             client.make(EVENT, TITLE, visitor)
     rest = ["GET room", "POST user/hash"]
-    if world.server.version == "9.0.0":
-        assert world.asked() == ["POST user/login", *rest] * 2
+    if rig.server.version == "9.0.0":
+        assert rig.asked() == ["POST user/login", *rest] * 2
     else:
-        assert world.asked() == ["POST user/login", "GET user/login", *rest, "GET user/login", *rest]
+        assert rig.asked() == ["POST user/login", "GET user/login", *rest, "GET user/login", *rest]
 
 
-def test_a_server_that_is_upgraded_meanwhile_is_learnt_anew(recent: World) -> None:
+def test_a_server_that_is_upgraded_meanwhile_is_learnt_anew(recent: ServerRig) -> None:
     with recent.client() as client:
         recent.traffic.fail(f"{SERVICES}/user/login", status=405, method="POST")
         recent.traffic.fail(f"{SERVICES}/user/login", status=405, method="GET")
@@ -148,7 +148,7 @@ def test_a_server_that_is_upgraded_meanwhile_is_learnt_anew(recent: World) -> No
         assert client.make(EVENT, TITLE, ALICE)
 
 
-def test_links_are_made_one_after_the_other_whoever_asks(recent: World) -> None:
+def test_links_are_made_one_after_the_other_whoever_asks(recent: ServerRig) -> None:
     with recent.client() as client, ThreadPoolExecutor(4) as threads:
         visitors = [Visitor(f"u-{number}", f"N{number}") for number in range(8)]
         codes = list(threads.map(lambda visitor: client.make(EVENT, TITLE, visitor), visitors))
@@ -162,29 +162,29 @@ def _made_rooms(server: Server) -> list[Room]:
     return [room for room in server.rooms.values() if not room.is_public]
 
 
-def test_an_event_has_one_room_and_another_event_another(world: World) -> None:
-    with world.client(capacity=30) as client:
+def test_an_event_has_one_room_and_another_event_another(rig: ServerRig) -> None:
+    with rig.client(capacity=30) as client:
         client.make(EVENT, TITLE, ALICE)
         client.make(EVENT, "renamed", BOB)
         client.make(OTHER, TITLE, BOB)
-    rooms = _made_rooms(world.server)
+    rooms = _made_rooms(rig.server)
     assert [(room.external_type, room.external_id) for room in rooms] == [("syncd", EVENT), ("syncd", OTHER)]
     assert {(room.type, room.name, room.capacity) for room in rooms} == {("CONFERENCE", TITLE, 30)}
-    assert [made.room for made in world.server.hashes] == [rooms[0].id, rooms[0].id, rooms[1].id]
+    assert [made.room for made in rig.server.hashes] == [rooms[0].id, rooms[0].id, rooms[1].id]
 
 
-def test_a_room_that_is_given_is_the_room_of_everything(world: World) -> None:
-    with world.client(room=3) as client:
+def test_a_room_that_is_given_is_the_room_of_everything(rig: ServerRig) -> None:
+    with rig.client(room=3) as client:
         client.make(EVENT, TITLE, ALICE)
         client.make(OTHER, TITLE, GUEST)
-    assert not _made_rooms(world.server)
-    assert [(made.room, made.multiple, made.moderator) for made in world.server.hashes] == [
+    assert not _made_rooms(rig.server)
+    assert [(made.room, made.multiple, made.moderator) for made in rig.server.hashes] == [
         (3, True, True),
         (3, True, False),
     ]
 
 
-def test_a_visitor_without_a_name_or_an_id_is_the_event_and_nameless(recent: World) -> None:
+def test_a_visitor_without_a_name_or_an_id_is_the_event_and_nameless(recent: ServerRig) -> None:
     with recent.client() as client:
         client.make(EVENT, TITLE, GUEST)
         client.make(EVENT, TITLE, Visitor(""))
@@ -195,21 +195,21 @@ def test_a_visitor_without_a_name_or_an_id_is_the_event_and_nameless(recent: Wor
 @pytest.mark.parametrize(
     "title", ["2026", "true", "", "null", "Übergabe „Müller & Söhne“", 'say "hi" {a} | 100% \\ \'']
 )
-def test_titles_that_are_traps_name_their_room(world: World, title: str) -> None:
-    with world.client() as client:
+def test_titles_that_are_traps_name_their_room(rig: ServerRig, title: str) -> None:
+    with rig.client() as client:
         for _ in range(2):
             client.make(EVENT, title, ALICE)
-    assert [room.name for room in _made_rooms(world.server)] == [title]
+    assert [room.name for room in _made_rooms(rig.server)] == [title]
 
 
 def test_any_title_names_its_room_as_far_as_the_database_takes_it() -> None:
-    with _world(VERSIONS[0]) as world, world.client() as client:
+    with _rig(VERSIONS[0]) as rig, rig.client() as client:
 
         @given(st.one_of(st.text(), st.text("aü€😀", min_size=250, max_size=300)))
         def law(title: str) -> None:
-            world.server.rooms.clear()
+            rig.server.rooms.clear()
             client.make(EVENT, title, GUEST)
-            [name] = [room.name for room in world.server.rooms.values()]
+            [name] = [room.name for room in rig.server.rooms.values()]
             units = len(name.encode("utf-16-le")) // 2
             assert title.startswith(name)
             assert units <= 255
@@ -219,12 +219,12 @@ def test_any_title_names_its_room_as_far_as_the_database_takes_it() -> None:
 
 
 def test_any_name_of_a_visitor_arrives_as_it_is() -> None:
-    with _world(VERSIONS[0]) as world, world.client(room=2) as client:
+    with _rig(VERSIONS[0]) as rig, rig.client(room=2) as client:
 
         @given(st.text(), st.text(), st.booleans())
         def law(firstname: str, lastname: str, moderator: bool) -> None:
             code = client.make(EVENT, TITLE, Visitor("u", firstname, lastname, moderator))
-            made = world.server.hashes[-1]
+            made = rig.server.hashes[-1]
             assert (made.code, made.visitor.firstname, made.visitor.lastname) == (code, firstname, lastname)
             assert (made.moderator, made.multiple) == (moderator, True)
 
@@ -245,11 +245,11 @@ def _wrong(client: OpenMeetings) -> list[str]:
     return told
 
 
-def test_a_wrong_password_is_tried_once(world: World) -> None:
-    with world.client(password="wrong") as client:
+def test_a_wrong_password_is_tried_once(rig: ServerRig) -> None:
+    with rig.client(password="wrong") as client:
         told = _wrong(client)
-    assert world.asked().count("POST user/login") == 1
-    assert world.asked()[1:] == ([] if world.server.version == "9.0.0" else ["GET user/login"])
+    assert rig.asked().count("POST user/login") == 1
+    assert rig.asked()[1:] == ([] if rig.server.version == "9.0.0" else ["GET user/login"])
     assert len(set(told)) == 1
     assert "password is wrong" in told[0]
 
@@ -259,17 +259,17 @@ def test_a_wrong_password_is_tried_once(world: World) -> None:
     [({"SOAP"}, {"users"}, "right Login"), ({"LOGIN", "SOAP"}, (), "group"), ({"LOGIN", "ADMIN"}, {"users"}, "SOAP")],
 )
 def test_an_account_that_may_not_says_what_it_lacks_and_heals(
-    world: World, rights: set[str], groups: set[str], words: str
+    rig: ServerRig, rights: set[str], groups: set[str], words: str
 ) -> None:
-    world.server.add_user("syncd", PASSWORD, rights, groups)
-    with world.client() as client:
+    rig.server.add_user("syncd", PASSWORD, rights, groups)
+    with rig.client() as client:
         with pytest.raises(LoginRefused, match=words):
             client.make(EVENT, TITLE, ALICE)
-        world.server.add_user("syncd", PASSWORD)
+        rig.server.add_user("syncd", PASSWORD)
         assert client.make(EVENT, TITLE, ALICE)
 
 
-def test_a_session_that_ended_is_renewed_once(recent: World) -> None:
+def test_a_session_that_ended_is_renewed_once(recent: ServerRig) -> None:
     gone = '{"serviceResult":{"message":"error.notallowed","type":"ERROR"}}'
     with recent.client() as client:
         recent.traffic.fail(f"{SERVICES}/user/hash", status=500, body=gone, content_type="application/json")
@@ -313,7 +313,7 @@ SILENT = '{"serviceResult":{"type":"ERROR"}}'
     ],
 )
 def test_every_bad_answer_has_its_class_and_tells_nothing_of_its_text(
-    recent: World, caplog: pytest.LogCaptureFixture, path: str, status: int, body: str, error: type[SyncdError]
+    recent: ServerRig, caplog: pytest.LogCaptureFixture, path: str, status: int, body: str, error: type[SyncdError]
 ) -> None:
     recent.traffic.fail(f"{SERVICES}/{path}", status=status, body=body, content_type="text/html", times=2)
     with recent.client() as client, caplog.at_level(logging.DEBUG), pytest.raises(error) as raised:
@@ -322,7 +322,7 @@ def test_every_bad_answer_has_its_class_and_tells_nothing_of_its_text(
     assert not _secrets(recent, str(raised.value) + _logged(caplog))
 
 
-def test_after_trouble_it_goes_on(recent: World) -> None:
+def test_after_trouble_it_goes_on(recent: ServerRig) -> None:
     with recent.client() as client:
         for path in ("user/login", "room/", "user/hash"):
             recent.traffic.fail(f"{SERVICES}/{path}", status=503, headers={"retry-after": "120"})
@@ -336,7 +336,7 @@ def test_after_trouble_it_goes_on(recent: World) -> None:
     assert len(_made_rooms(recent.server)) == 1
 
 
-def test_what_is_refused_names_its_event(recent: World) -> None:
+def test_what_is_refused_names_its_event(recent: ServerRig) -> None:
     recent.traffic.fail(f"{SERVICES}/room", status=500, body=JAVA, content_type="application/json")
     with recent.client() as client:
         with pytest.raises(Refused, match=EVENT):
@@ -357,7 +357,7 @@ def test_a_server_that_is_away_or_silent_is_unavailable() -> None:
     client.close()
 
 
-def test_an_address_without_the_context_says_what_it_should_be(recent: World) -> None:
+def test_an_address_without_the_context_says_what_it_should_be(recent: ServerRig) -> None:
     with (
         recent.client(url=recent.url.removesuffix(CONTEXT)) as client,
         pytest.raises(NeedsYou, match=r"openmeetings\.url"),
@@ -366,22 +366,22 @@ def test_an_address_without_the_context_says_what_it_should_be(recent: World) ->
 
 
 @pytest.mark.parametrize("room", [None, 2])
-def test_a_check_makes_one_hash_for_one_use_and_no_room(world: World, room: int | None) -> None:
-    with world.client(room=room) as client:
+def test_a_check_makes_one_hash_for_one_use_and_no_room(rig: ServerRig, room: int | None) -> None:
+    with rig.client(room=room) as client:
         client.check()
-    assert [made.multiple for made in world.server.hashes] == [False]
-    assert not _made_rooms(world.server)
-    assert not world.server.entered
+    assert [made.multiple for made in rig.server.hashes] == [False]
+    assert not _made_rooms(rig.server)
+    assert not rig.server.entered
 
 
-def test_a_check_misses_a_room_and_a_right(world: World) -> None:
-    with world.client(room=4242) as client, pytest.raises(NeedsYou, match="no room 4242"):
+def test_a_check_misses_a_room_and_a_right(rig: ServerRig) -> None:
+    with rig.client(room=4242) as client, pytest.raises(NeedsYou, match="no room 4242"):
         client.check()
-    world.server.add_user("syncd", PASSWORD, {"LOGIN"})
+    rig.server.add_user("syncd", PASSWORD, {"LOGIN"})
     for room in (None, 2):
-        with world.client(room=room) as client, pytest.raises(LoginRefused, match="SOAP"):
+        with rig.client(room=room) as client, pytest.raises(LoginRefused, match="SOAP"):
             client.check()
-    assert not world.server.hashes
+    assert not rig.server.hashes
 
 
 def _logged(caplog: pytest.LogCaptureFixture) -> str:
@@ -389,9 +389,9 @@ def _logged(caplog: pytest.LogCaptureFixture) -> str:
     return "\n".join(record.getMessage() for record in caplog.records if not record.name.startswith("uvicorn"))
 
 
-def _secrets(world: World, text: str) -> list[str]:
+def _secrets(rig: ServerRig, text: str) -> list[str]:
     """What of all that must not be told stands in a text."""
-    made = [secret for made in world.server.hashes for secret in (made.code, made.sid)]
+    made = [secret for made in rig.server.hashes for secret in (made.code, made.sid)]
     encoded = httpx.QueryParams({"p": PASSWORD})["p"], str(httpx.QueryParams({"p": PASSWORD}))[2:]
     return [secret for secret in (*made, *encoded, "wrong-1", TITLE, "Quarterly", "Alice", "Adams") if secret in text]
 
@@ -400,23 +400,21 @@ def _secrets(world: World, text: str) -> list[str]:
     "spoil",
     [
         lambda _: None,
-        lambda world: world.traffic.fail(f"{SERVICES}/user/login", status=503, method="GET"),
-        lambda world: world.traffic.fail(
-            f"{SERVICES}/user/login", status=302, headers={"location": "https://x.example/"}
-        ),
-        lambda world: world.traffic.cut(f"{SERVICES}/user/hash"),
-        lambda world: world.server.add_user("syncd", "wrong-1"),
+        lambda rig: rig.traffic.fail(f"{SERVICES}/user/login", status=503, method="GET"),
+        lambda rig: rig.traffic.fail(f"{SERVICES}/user/login", status=302, headers={"location": "https://x.example/"}),
+        lambda rig: rig.traffic.cut(f"{SERVICES}/user/hash"),
+        lambda rig: rig.server.add_user("syncd", "wrong-1"),
     ],
 )
 def test_neither_log_nor_message_tells_a_secret(
-    world: World, caplog: pytest.LogCaptureFixture, spoil: Callable[[World], None]
+    rig: ServerRig, caplog: pytest.LogCaptureFixture, spoil: Callable[[ServerRig], None]
 ) -> None:
-    spoil(world)
+    spoil(rig)
     told = ""
-    with world.client() as client, caplog.at_level(logging.DEBUG):
+    with rig.client() as client, caplog.at_level(logging.DEBUG):
         try:
-            world.open(client.make(EVENT, TITLE, ALICE))
+            rig.open(client.make(EVENT, TITLE, ALICE))
             client.make(EVENT, TITLE, BOB)
         except SyncdError as error:
             told = f"{error!r} {error.__cause__!r} {client!r}"
-    assert not _secrets(world, told + _logged(caplog))
+    assert not _secrets(rig, told + _logged(caplog))

@@ -21,7 +21,7 @@ from syncd.opentalk.client import OpenTalk
 from syncd.transport import HttpClient
 from tests.support.opentalk_json import time_json
 from tests.support.served_opentalk import NOW, ServedOpenTalk
-from tests.support.stub_server import Call, Certificate, Tiny
+from tests.support.stub_server import Call, Certificate, StubServer
 
 WINDOW = Window(NOW - timedelta(days=30), NOW + timedelta(days=365))
 ROOM_INVITES = "/v1/rooms/"
@@ -56,7 +56,7 @@ def test_tokens_and_sessions_end_without_anybody_noticing(version: Version) -> N
         assert len(account.snapshot(None).meetings) == 1
 
 
-class Kept:
+class MemoryLogins:
     def __init__(self, token: str | None) -> None:
         self.tokens = [token]
 
@@ -87,23 +87,23 @@ def signed_in(server: ServedOpenTalk, username: str = "alice") -> str:
 def test_an_account_without_a_password_lives_on_its_sign_in(version: Version, rotate: bool) -> None:
     with ServedOpenTalk(version, rotate=rotate) as server:
         server.create()
-        kept = Kept(signed_in(server))
+        logins = MemoryLogins(signed_in(server))
         for _ in range(2):  # as after a restart
-            account = server.account(username=None, password=None, logins=kept)
+            account = server.account(username=None, password=None, logins=logins)
             assert account.identity().subject == server.identity.person("alice").sub
             for _ in range(3):
                 server.now += timedelta(days=1)
                 assert len(account.snapshot(None).meetings) == 1
         refreshes = [r for r in server.identity.app.log if r.path.endswith("/token")]
-        assert len(refreshes) == len(kept.tokens) - 1 == (10 if version == "0.29" else 8)
+        assert len(refreshes) == len(logins.tokens) - 1 == (10 if version == "0.29" else 8)
 
 
 def test_a_sign_in_that_was_ended_is_told_and_healed_by_another(server: ServedOpenTalk) -> None:
-    kept = Kept(None)
-    account = server.account(username=None, password=None, logins=kept)
+    logins = MemoryLogins(None)
+    account = server.account(username=None, password=None, logins=logins)
     with pytest.raises(LoginRefused, match="nobody is signed in; run `syncd login work`"):
         account.snapshot(None)
-    kept.tokens.append(signed_in(server))
+    logins.tokens.append(signed_in(server))
     assert account.snapshot(None).meetings == {}
     server.identity.end_sessions()
     server.now += timedelta(hours=1)
@@ -111,15 +111,15 @@ def test_a_sign_in_that_was_ended_is_told_and_healed_by_another(server: ServedOp
         with pytest.raises(LoginRefused, match="the sign-in has ended; run `syncd login work`"):
             account.snapshot(None)
     assert len([r for r in server.identity.app.log if r.path.endswith("/token")]) == 2
-    kept.tokens.append(signed_in(server))
+    logins.tokens.append(signed_in(server))
     assert account.snapshot(None).meetings == {}
 
 
 def test_another_person_who_signs_in_is_not_read_as_the_first(server: ServedOpenTalk) -> None:
-    kept = Kept(signed_in(server))
-    account = server.account(username=None, password=None, logins=kept)
+    logins = MemoryLogins(signed_in(server))
+    account = server.account(username=None, password=None, logins=logins)
     account.snapshot(None)
-    kept.tokens.append(signed_in(server, "bob"))
+    logins.tokens.append(signed_in(server, "bob"))
     server.now += timedelta(hours=1)
     server.opentalk.app.clear()
     with pytest.raises(NeedsYou, match=r"opentalk\.work: somebody else is signed in"):
@@ -481,7 +481,7 @@ def test_a_way_that_began_with_tls_does_not_go_on_without(tmp_path: Path) -> Non
             found = call.path in pages
             call.answer(200 if found else 404, msgspec.json.encode(pages[call.path]) if found else b"")
 
-        with Tiny(answer, certificate) as web:
+        with StubServer(answer, certificate) as web:
             account = OpenTalk(
                 "work",
                 url=web.url,

@@ -15,7 +15,7 @@ from syncd.opentalk.login import sign_in, sign_out
 from syncd.opentalk.tokens import Claims
 from syncd.transport import HttpClient
 from tests.support.served_opentalk import ServedOpenTalk
-from tests.support.stub_server import Call, Certificate, Tiny
+from tests.support.stub_server import Call, Certificate, StubServer
 
 PROTOCOL = "/realms/OPENTALK/protocol/openid-connect"
 AGAIN = "run `syncd login work` again"
@@ -69,7 +69,7 @@ def login() -> Iterator[SignIn]:
         yield login
 
 
-class Kept:
+class MemoryLogins:
     def __init__(self, token: str) -> None:
         self.token: str | None = token
 
@@ -82,8 +82,8 @@ class Kept:
         self.token = token
 
 
-def listing(login: SignIn, kept: Kept) -> OpenTalk:
-    return OpenTalk("work", url=login.url, client_id="Frontend", logins=kept, clock=lambda: login.now)
+def listing(login: SignIn, logins: MemoryLogins) -> OpenTalk:
+    return OpenTalk("work", url=login.url, client_id="Frontend", logins=logins, clock=lambda: login.now)
 
 
 def test_whoever_signs_in_in_a_browser_is_signed_in_here_for_long(login: SignIn) -> None:
@@ -92,7 +92,7 @@ def test_whoever_signs_in_in_a_browser_is_signed_in_here_for_long(login: SignIn)
     assert claims == Claims(login.identity.issuer, login.identity.person("alice").sub)
     assert login.waited == [5, 5, 5]
     assert login.asked("/token") == 3
-    account = listing(login, Kept(token))
+    account = listing(login, MemoryLogins(token))
     login.now += timedelta(days=400)
     assert account.identity().subject == claims.subject
     account.close()
@@ -194,7 +194,7 @@ def test_a_person_without_offline_access_signs_in_once_more_for_less() -> None:
         _, token = login.sign_in()
         assert "offline_access" in login.said[3]
         assert login.asked("/auth/device") == 2
-        account = listing(login, Kept(token))
+        account = listing(login, MemoryLogins(token))
         assert account.identity().firstname == "Alice"
         account.close()
 
@@ -239,7 +239,7 @@ def provider(**openid: str) -> Callable[[Call], None]:
 
 
 def test_a_provider_without_device_sign_in_says_what_to_do(login: SignIn) -> None:
-    with Tiny(provider()) as other:
+    with StubServer(provider()) as other:
         account = msgspec.structs.replace(login.configured, issuer=other.url)
         with pytest.raises(NeedsYou, match=r"OAuth 2\.0 Device Authorization Grant.*username and password"):
             login.sign_in(account)
@@ -254,7 +254,7 @@ def test_no_secret_goes_where_there_is_no_tls(login: SignIn, tmp_path: Path) -> 
         "device_authorization_endpoint": "http://id.example.org/",
         "revocation_endpoint": "http://id.example.org/",
     }
-    with Tiny(provider(**unsafe), certificate) as other:
+    with StubServer(provider(**unsafe), certificate) as other:
         account = msgspec.structs.replace(login.configured, issuer=other.url, ca_file=certificate.path)
         with pytest.raises(NeedsYou, match="does not let devices sign in"):
             login.sign_in(account)
@@ -264,7 +264,7 @@ def test_no_secret_goes_where_there_is_no_tls(login: SignIn, tmp_path: Path) -> 
 
 
 def test_a_code_that_would_play_with_the_terminal_is_not_shown(login: SignIn) -> None:
-    with Tiny(provider(device_authorization_endpoint="{url}/device")) as other:
+    with StubServer(provider(device_authorization_endpoint="{url}/device")) as other:
         with pytest.raises(BadAnswer, match="cannot be shown"):
             login.sign_in(msgspec.structs.replace(login.configured, issuer=other.url))
         assert login.said == []
@@ -277,7 +277,7 @@ def test_signing_out_ends_this_sign_in_and_no_other(login: SignIn) -> None:
         tokens.append(login.sign_in()[1])
     sign_out(login.configured, tokens[0], clock=lambda: login.now)
     assert (login.asked("/logout"), login.asked("/revoke")) == (1, 0)
-    ended, other = (listing(login, Kept(token)) for token in tokens)
+    ended, other = (listing(login, MemoryLogins(token)) for token in tokens)
     with pytest.raises(LoginRefused, match="has ended"):
         ended.identity()
     assert other.identity().firstname == "Alice"
@@ -303,7 +303,7 @@ def test_signing_out_says_what_went_wrong(login: SignIn) -> None:
 
 def test_another_provider_than_keycloak_revokes(login: SignIn) -> None:
     known = provider(revocation_endpoint="{url}/revoke", end_session_endpoint="{url}/session/end")
-    with Tiny(known) as other:
+    with StubServer(known) as other:
         sign_out(msgspec.structs.replace(login.configured, issuer=other.url), "r", clock=lambda: login.now)
         form = parse_qs(other.calls[-1][2].decode())
         assert other.calls[-1][:2] == ("POST", "/revoke")

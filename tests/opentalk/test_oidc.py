@@ -52,7 +52,7 @@ class Servers:
         client = Client("opentalk.work", "Frontend", client_secret)
         return PasswordGrant(client, username="alice", password=password, **self.places())
 
-    def refresh_grant(self, logins: "Kept") -> RefreshGrant:
+    def refresh_grant(self, logins: "MemoryLogins") -> RefreshGrant:
         return RefreshGrant(Client("opentalk.work", "Frontend"), account="work", logins=logins, **self.places())
 
     def places(self) -> Any:
@@ -110,8 +110,8 @@ class Servers:
         return httpx.Response(200, json={"token": token})
 
 
-class Kept:
-    """Where a sign-in is kept; ``log`` shares the servers' words, so that the order can be told."""
+class MemoryLogins:
+    """Where a sign-in is logins; ``log`` shares the servers' words, so that the order can be told."""
 
     def __init__(self, servers: Servers, token: str | None = None) -> None:
         self.token = token
@@ -363,8 +363,8 @@ def test_a_request_that_is_given_up_leaves_the_lock_open() -> None:
 
 def test_tokens_of_somebody_else_are_not_used() -> None:
     servers = Servers()
-    kept = Kept(servers, servers.sign_in())
-    for grant in (servers.grant(), servers.refresh_grant(kept)):
+    logins = MemoryLogins(servers, servers.sign_in())
+    for grant in (servers.grant(), servers.refresh_grant(logins)):
         servers.subject = "s-1"
         talk(servers, grant)
         servers.good.clear()
@@ -381,20 +381,20 @@ def test_tokens_of_somebody_else_are_not_used() -> None:
 def test_a_new_refresh_token_is_saved_before_its_access_token_is_used() -> None:
     for sessions in (False, True):
         servers = Servers(rotate=True, sessions=sessions)
-        kept = Kept(servers, servers.sign_in())
-        grant = servers.refresh_grant(kept)
+        logins = MemoryLogins(servers, servers.sign_in())
+        grant = servers.refresh_grant(logins)
         talk(servers, grant)
         servers.said.clear()
         servers.now += timedelta(seconds=280)
         assert talk(servers, grant).status_code == 200
         assert servers.said == ["refresh_token", "saved", *(["session"] if sessions else []), "api"]
-        assert kept.token in servers.refreshable
+        assert logins.token in servers.refreshable
 
 
 def test_a_refresh_token_that_stays_is_not_saved_again() -> None:
     servers = Servers()
-    kept = Kept(servers, "the one")
-    grant = servers.refresh_grant(kept)
+    logins = MemoryLogins(servers, "the one")
+    grant = servers.refresh_grant(logins)
     servers.token_answer = httpx.Response(200, json={"access_token": "access", "expires_in": 60})
     servers.good.add("access")
     for _ in range(2):
@@ -405,19 +405,19 @@ def test_a_refresh_token_that_stays_is_not_saved_again() -> None:
 
 def test_without_a_sign_in_nothing_is_asked_until_there_is_one() -> None:
     servers = Servers()
-    kept = Kept(servers)
-    grant = servers.refresh_grant(kept)
+    logins = MemoryLogins(servers)
+    grant = servers.refresh_grant(logins)
     with pytest.raises(LoginRefused, match="nobody is signed in; run `syncd login work`"):
         talk(servers, grant)
     assert servers.said == []
-    kept.token = servers.sign_in()
+    logins.token = servers.sign_in()
     assert talk(servers, grant).status_code == 200
 
 
 def test_a_refused_sign_in_is_not_tried_again_but_a_new_one_is() -> None:
     servers = Servers()
-    kept = Kept(servers, "refresh-revoked")
-    grant = servers.refresh_grant(kept)
+    logins = MemoryLogins(servers, "refresh-revoked")
+    grant = servers.refresh_grant(logins)
     for _ in range(3):
         with pytest.raises(
             LoginRefused, match=r"opentalk\.work: the sign-in has ended; run `syncd login work`"
@@ -425,14 +425,14 @@ def test_a_refused_sign_in_is_not_tried_again_but_a_new_one_is() -> None:
             talk(servers, grant)
         assert "revoked" not in str(caught.value)
     assert servers.said == ["refresh_token"]
-    kept.token = servers.sign_in()
+    logins.token = servers.sign_in()
     assert talk(servers, grant).status_code == 200
 
 
 def test_of_two_that_use_one_token_the_one_that_loses_takes_the_others() -> None:
     servers = Servers(rotate=True)
-    kept = Kept(servers, servers.sign_in())
-    winner, loser = servers.refresh_grant(kept), servers.refresh_grant(kept)
+    logins = MemoryLogins(servers, servers.sign_in())
+    winner, loser = servers.refresh_grant(logins), servers.refresh_grant(logins)
     flow = loser.sync_auth_flow(httpx.Request("GET", f"{API}/users/me"))
     request = next(flow)
     assert talk(servers, winner).status_code == 200
@@ -442,39 +442,39 @@ def test_of_two_that_use_one_token_the_one_that_loses_takes_the_others() -> None
     assert servers.answer(request).status_code == 200
     flow.close()
     assert servers.said == ["refresh_token", "refresh_token", "saved", "api"]
-    assert kept.token in servers.refreshable
+    assert logins.token in servers.refreshable
 
 
 @pytest.mark.parametrize("meanwhile", [None, "another"])
 def test_a_refresh_undoes_no_login_or_logout_that_came_between(meanwhile: str | None) -> None:
     servers = Servers(rotate=True)
-    kept = Kept(servers, servers.sign_in())
-    flow = servers.refresh_grant(kept).sync_auth_flow(httpx.Request("GET", f"{API}/users/me"))
+    logins = MemoryLogins(servers, servers.sign_in())
+    flow = servers.refresh_grant(logins).sync_auth_flow(httpx.Request("GET", f"{API}/users/me"))
     request = next(flow)
-    kept.token = meanwhile
+    logins.token = meanwhile
     flow.send(carried(servers, request))
     flow.close()
-    assert kept.token == meanwhile
+    assert logins.token == meanwhile
 
 
 def test_a_token_that_could_not_be_saved_is_not_lost() -> None:
     servers = Servers(rotate=True)
-    kept = Kept(servers, servers.sign_in())
-    grant = servers.refresh_grant(kept)
-    kept.full = True
+    logins = MemoryLogins(servers, servers.sign_in())
+    grant = servers.refresh_grant(logins)
+    logins.full = True
     for _ in range(2):
         with pytest.raises(LedgerError):
             talk(servers, grant)
     assert servers.said == ["refresh_token"]
-    kept.full = False
+    logins.full = False
     assert talk(servers, grant).status_code == 200
-    assert kept.token in servers.refreshable
+    assert logins.token in servers.refreshable
 
 
 def test_trouble_does_not_end_a_sign_in() -> None:
     servers = Servers()
-    kept = Kept(servers, servers.sign_in())
-    grant = servers.refresh_grant(kept)
+    logins = MemoryLogins(servers, servers.sign_in())
+    grant = servers.refresh_grant(logins)
     for answer in (httpx.Response(503), httpx.Response(400, text="<html>"), httpx.Response(200, text="<html>")):
         servers.token_answer = answer
         with pytest.raises(Unavailable):

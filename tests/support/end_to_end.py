@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole town for end-to-end tests: embedded servers, a real calendar server, and ``syncd`` as people start it."""
+"""A whole rig for end-to-end tests: embedded servers, a real calendar server, and ``syncd`` as people start it."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ from syncd.transport import HttpClient
 from tests.support.calendar_servers import Server, radicale
 
 
-class Done:
+class CommandEnd:
     """A command that ended: its exit code and what it printed."""
 
     def __init__(self, process: "subprocess.CompletedProcess[str]") -> None:
@@ -29,7 +29,7 @@ class Done:
         assert "Traceback" not in self.err, self.err
 
 
-class Town:
+class EndToEnd:
     """Alice's week in OpenTalk, an OpenMeetings, and a fresh calendar named ``team`` on a calendar server.
 
     Where ``before`` is given, it stands before the calendar server and gets its requests.
@@ -72,13 +72,13 @@ class Town:
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "syncd", "--config", str(self.config), *words]
 
-    def syncd(self, *words: str, environ: Mapping[str, str] = {}) -> Done:
+    def syncd(self, *words: str, environ: Mapping[str, str] = {}) -> CommandEnd:
         """Run a command to its end."""
         environ = {**os.environ, **environ}
         process = subprocess.run(
             self.command(*words), capture_output=True, text=True, env=environ, timeout=120, check=False
         )
-        return Done(process)
+        return CommandEnd(process)
 
     @property
     def opentalk_log(self) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from syncd.transport import HttpClient
 HttpClient("warm").close()  # httpx imports late
 
 
-def live(words: Sequence[str], output: str, environ: Mapping[str, str]) -> None:
+def run_syncd(words: Sequence[str], output: str, environ: Mapping[str, str]) -> None:
     """Be ``syncd`` with these words; what it says goes to the file ``output``."""
     threading.Thread(target=_die_with_the_test, daemon=True).start()
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -11,7 +11,7 @@ from syncd.jobs.servers import Servers
 from syncd.ledger.ledger import Ledger
 from syncd.model import Identity, Run, RunKey
 from tests.support.meetings import NOW
-from tests.support.memory_servers import MemoryCalendar, MemoryMinter, MemorySource
+from tests.support.memory_servers import MemoryCalendar, MemoryLinkMaker, MemorySource
 
 
 class JobsRig:
@@ -32,10 +32,10 @@ class JobsRig:
         self.config = config
         self.accounts = {name: _account(name) for name in config.accounts}
         self.calendars = {name: MemoryCalendar(name) for name in config.calendars}
-        self.minter = MemoryMinter()
+        self.link_maker = MemoryLinkMaker()
         self.ledger = ledger or Ledger.open(config.state)
         self.recovered: list[RunKey] = []
-        self.servers = Servers(self.accounts, {"openmeetings": self.minter}, self.calendars, lambda: None)
+        self.servers = Servers(self.accounts, {"openmeetings": self.link_maker}, self.calendars, lambda: None)
         if connect:
             connected = connect(self.clock)
             self.servers = Servers(connected.sources, connected.makers, self.calendars, connected.close)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes that die at a chosen step: ``Reaper`` starts and kills them, a ``Gate`` before each server tells it when.
+"""Processes that die at a chosen step: ``Killer`` starts and kills them, a ``KillPoint`` stands before each server.
 
 The kill is SIGKILL from outside; nothing in the process is prepared for it.
 """
@@ -34,7 +34,7 @@ from syncd.errors import LedgerBusy
 from syncd.model import Run
 from syncd.transport import HttpClient
 from tests.support.calendar_servers import Server
-from tests.support.forked_cli import live
+from tests.support.forked_cli import run_syncd
 
 HOP = {"connection", "transfer-encoding", "content-length", "date", "server", "host"}
 PATIENCE = 120
@@ -64,7 +64,7 @@ class Death(Struct, frozen=True):
     change: int = 0
 
 
-class Done(Struct, frozen=True):
+class ProcessEnd(Struct, frozen=True):
     """How a process ended: its exit code (-9 if it was killed), what it said, and where it died."""
 
     code: int
@@ -79,7 +79,7 @@ def _forks() -> ForkServerContext:
     return context
 
 
-class Reaper:
+class Killer:
     """Starts one process at a time and kills it when its death is reached.
 
     ``change`` is called at the request that a death names; ``last_look`` before a daemon is killed. ``deaths``
@@ -120,8 +120,8 @@ class Reaper:
         *,
         environ: Mapping[str, str] = {},
         wrong: Callable[[], Sequence[str]] | None = None,
-    ) -> Done:
-        """Let ``syncd`` live until it ends or dies.
+    ) -> ProcessEnd:
+        """Let ``syncd`` run_syncd until it ends or dies.
 
         A daemon that has nothing more to do before its death is killed then. One without a death gets SIGTERM
         when it has left nothing ``wrong`` and has come to the end of a round: a calendar may be right before the
@@ -137,12 +137,12 @@ class Reaper:
         with self._lock:
             self._requests = self._reached = self._writes = 0
             self._death, self._died, self._daemon, self._latest = death, "", "run" in words, 0.0
-            self._process = process = _forks().Process(target=live, args=arguments, daemon=True)
+            self._process = process = _forks().Process(target=run_syncd, args=arguments, daemon=True)
             process.start()
             self._alive = True
         return process
 
-    def _ended(self, process: ForkServerProcess) -> Done:
+    def _ended(self, process: ForkServerProcess) -> ProcessEnd:
         with self._lock:
             self._alive = False
             assert self._lock.wait_for(lambda: not self._inside, PATIENCE), "a request is still being handled"
@@ -156,7 +156,7 @@ class Reaper:
         assert code is not None
         if code == -signal.SIGKILL:
             self.deaths[self._died] += 1
-        return Done(code, said, self._died)
+        return ProcessEnd(code, said, self._died)
 
     def _await(self, process: ForkServerProcess, writes: "_Writes", wrong: Callable[[], Sequence[str]] | None) -> None:
         end, still, told = time.monotonic() + PATIENCE, list[str](), False
@@ -248,13 +248,13 @@ class _Round:
         return bool(self._asked.result())
 
 
-class Gate:
+class KillPoint:
     """Stands before a server's application, and refuses the requests of those who are dead already."""
 
-    def __init__(self, name: str, app: ASGIApp, reaper: Reaper) -> None:
+    def __init__(self, name: str, app: ASGIApp, killer: Killer) -> None:
         self._name = name
         self._app = app
-        self._reaper = reaper
+        self._killer = killer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -268,7 +268,7 @@ class Gate:
         async def keep(message: Message) -> None:
             answer.append(message)
 
-        with self._reaper.passing(where) as (lives, death):
+        with self._killer.passing(where) as (lives, death):
             moment = death and death.moment
             if lives and moment == "before":
                 await self._kill(f"{where} before")
@@ -285,10 +285,10 @@ class Gate:
                 await self._kill(f"{where} later")
 
     async def _kill(self, where: str) -> None:
-        await run_in_threadpool(self._reaper.kill, where)
+        await run_in_threadpool(self._killer.kill, where)
 
 
-class Behind:
+class CalendarProxy:
     """Passes requests on to a calendar server. ``writes`` counts those that change something, ``faults`` says what was
     wrong with them: each must have a condition, and SEQUENCE never goes down.
     """

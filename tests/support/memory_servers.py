@@ -258,7 +258,7 @@ class MemorySource:
         return self.find_invite(meeting)
 
 
-class MemoryMinter:
+class MemoryLinkMaker:
     """A link maker that notes for whom it made a link."""
 
     def __init__(self) -> None:

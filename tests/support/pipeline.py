@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An OpenTalk account and an OpenMeetings in memory, and a small house around them."""
+"""An OpenTalk account and an OpenMeetings in memory, and a small pipeline around them."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,12 +16,12 @@ from syncd.sync.push import push
 from syncd.sync.render import Rendering, render_entries
 from syncd.sync.write import Target
 from tests.support.meetings import DAY, NOW
-from tests.support.memory_servers import MemoryCalendar, MemoryMinter, MemorySource
+from tests.support.memory_servers import MemoryCalendar, MemoryLinkMaker, MemorySource
 
 LISTING = ListingSettings(past=30 * DAY, ahead=365 * DAY)
 
 
-class House:
+class Pipeline:
     """A ledger, an account, an OpenMeetings and a calendar; each method is a job of ``syncd``."""
 
     def __init__(self, *meetings: Meeting, folder: Path | None = None) -> None:
@@ -30,7 +30,7 @@ class House:
         self.progress: Progress = silent
         self.ledger: Ledger = Ledger.open(folder) if folder else Ledger.in_memory()
         self.source = MemorySource(*meetings)
-        self.minter = MemoryMinter()
+        self.link_maker = MemoryLinkMaker()
         self.calendar = MemoryCalendar()
         self.writes: list[tuple[str, str]] = []
         self.keep = self.restore = False
@@ -53,7 +53,7 @@ class House:
         return pull("work", self.source, self.ledger, LISTING, self.now)
 
     def mint(self) -> list[Run]:
-        makers = {"openmeetings": self.minter}
+        makers = {"openmeetings": self.link_maker}
         return mint([self.profile], {"work": self.source}, makers, self.ledger, self.clock, silent)
 
     def clock(self) -> datetime:

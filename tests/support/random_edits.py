@@ -21,7 +21,7 @@ Shown = set[tuple[datetime, datetime, str]]
 """Occurrences: start, end and title."""
 
 
-class Fortune:
+class RandomEdits:
     """Changes meetings at random, one at a time; ``changes`` counts."""
 
     def __init__(self, opentalk: OpenTalk, week: Week, random: Random) -> None:
@@ -32,7 +32,7 @@ class Fortune:
         self._today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         opentalk.invite(week.review, "alice")
 
-    def turn(self) -> None:
+    def make_one(self) -> None:
         """Change something."""
         self.changes += 1
         happens = self._random.choices(

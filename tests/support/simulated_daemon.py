@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A whole daemon, with the life of its main thread, on clocks of its own: days pass in a second, in one thread.
 
-Its servers are in memory; a ``Weather`` stands before them.
+Its servers are in memory; a ``Network`` stands before them.
 """
 
 import sqlite3
@@ -28,12 +28,12 @@ from syncd.ledger.database import FILE
 from syncd.ledger.ledger import Ledger
 from syncd.ledger.lock import Syncing
 from syncd.model import Meeting, Standing, Visitor, Window
-from tests.support.memory_servers import MemoryCalendar, MemoryMinter, MemorySource
+from tests.support.memory_servers import MemoryCalendar, MemoryLinkMaker, MemorySource
 from tests.support.occurrences import is_listed, touches
 from tests.support.tables import HastyDatabase, full_disk
 
 
-class Time:
+class Clocks:
     """Two clocks: that of the day, which may jump, and a steady one, which stands still while the machine sleeps."""
 
     def __init__(self, now: datetime) -> None:
@@ -55,7 +55,7 @@ class Time:
         self.now += by
 
 
-class Ring(Struct, frozen=True):
+class TaskStart(Struct, frozen=True):
     """A task that was run: when by each of the clocks, and its name."""
 
     at: datetime
@@ -63,23 +63,23 @@ class Ring(Struct, frozen=True):
     name: str
 
 
-class Heap:
+class SimulatedScheduler:
     """Runs tasks in one thread, as APScheduler does: it waits on the steady clock for what the other one says now."""
 
-    def __init__(self, time: Time) -> None:
-        self.rings: list[Ring] = []
+    def __init__(self, clocks: Clocks) -> None:
+        self.starts: list[TaskStart] = []
         self.jobs: dict[str, tuple[datetime, int, Callable[[], object]]] = {}
-        self._time = time
+        self._clocks = clocks
         self._numbers = count()
         self._waits_for = 0.0
 
     def submit(self, _host: str, name: str, work: Callable[[], object]) -> "Future[object]":
         def run() -> None:
-            self.rings.append(Ring(self._time.now, self._time.steady, name))
+            self.starts.append(TaskStart(self._clocks.now, self._clocks.steady, name))
             work()
 
         number = next(self._numbers)
-        self._add(f"at once {number}", self._time.now, number, run)
+        self._add(f"at once {number}", self._clocks.now, number, run)
         return Future()
 
     def submit_at(self, moment: datetime, _host: str, name: str, work: Callable[[], object]) -> None:
@@ -87,7 +87,7 @@ class Heap:
 
     def _add(self, name: str, moment: datetime, number: int, work: Callable[[], object]) -> None:
         self.jobs[name] = (moment, number, work)
-        self._waits_for = self._time.steady
+        self._waits_for = self._clocks.steady
 
     def start(self) -> None:
         return
@@ -97,38 +97,38 @@ class Heap:
 
     def run(self, seconds: float) -> None:
         """Let time pass, and do meanwhile what is due."""
-        end = self._time.steady + seconds
+        end = self._clocks.steady + seconds
         while True:
-            if self._time.steady >= self._waits_for:
+            if self._clocks.steady >= self._waits_for:
                 self._process()
             if self._waits_for > end:
                 break
-            self._time.pass_by(max(0.0, self._waits_for - self._time.steady))
-        self._time.pass_by(max(0.0, end - self._time.steady))
+            self._clocks.pass_by(max(0.0, self._waits_for - self._clocks.steady))
+        self._clocks.pass_by(max(0.0, end - self._clocks.steady))
 
     def _process(self) -> None:
-        while due := [(job, name) for name, job in self.jobs.items() if job[0] <= self._time.now]:
+        while due := [(job, name) for name, job in self.jobs.items() if job[0] <= self._clocks.now]:
             (_, _, func), name = min(due, key=lambda each: each[0][:2])
             del self.jobs[name]
             func()
         first = min((moment for moment, _, _ in self.jobs.values()), default=None)
-        wait = (first - self._time.now).total_seconds() if first else float("inf")
-        self._waits_for = self._time.steady + wait
+        wait = (first - self._clocks.now).total_seconds() if first else float("inf")
+        self._waits_for = self._clocks.steady + wait
 
 
-class Weather:
+class Network:
     """Stands before every remote: counts the requests by steady day, and ``rule`` says what becomes of each.
 
     It hears the server's name and what is asked, and may raise, or let time pass.
     """
 
-    def __init__(self, time: Time) -> None:
+    def __init__(self, clocks: Clocks) -> None:
         self.requests: Counter[tuple[int, str, str]] = Counter()
-        self.rule: Callable[[str, str], None] = calm
-        self._time = time
+        self.rule: Callable[[str, str], None] = healthy
+        self._clocks = clocks
 
     def meet(self, server: str, what: str) -> None:
-        self.requests[int(self._time.steady // 86400), server, what] += 1
+        self.requests[int(self._clocks.steady // 86400), server, what] += 1
         self.rule(server, what)
 
     def asked(self, *servers: str) -> int:
@@ -136,21 +136,21 @@ class Weather:
         return sum(number for (_, server, _), number in self.requests.items() if server in servers)
 
 
-def calm(_server: str, _what: str) -> None:
+def healthy(_server: str, _what: str) -> None:
     return
 
 
-class Account(MemorySource):
-    """An account behind the weather. ``listing`` may tell a lie about what is there.
+class SimulatedAccount(MemorySource):
+    """An account behind the network. ``listing`` may tell a lie about what is there.
 
     ``hidden`` counts by event how often it was asked for because the latest listing lacked it, though it takes place in
     the window: OpenTalk's time filter is mistaken about whole days and about the end of a series.
     """
 
-    def __init__(self, name: str, weather: Weather, *meetings: Meeting) -> None:
+    def __init__(self, name: str, network: Network, *meetings: Meeting) -> None:
         super().__init__(*meetings)
         self._name = name
-        self._weather = weather
+        self._network = network
         self.hidden: Counter[str] = Counter()
         self._window: Window | None = None
         self.listing: Callable[[dict[str, Meeting]], dict[str, Meeting]] = dict
@@ -158,7 +158,7 @@ class Account(MemorySource):
 
     def _ask(self, what: str) -> None:
         super()._ask(what)
-        self._weather.meet(self._name, what)
+        self._network.meet(self._name, what)
 
     def event(self, event_id: str) -> Meeting | None:
         each = self.meetings.get(event_id)
@@ -172,24 +172,24 @@ class Account(MemorySource):
         return {event: each for event, each in listed.items() if window is None or is_listed(each, window)}
 
 
-class Minter(MemoryMinter):
-    def __init__(self, weather: Weather) -> None:
+class SimulatedLinkMaker(MemoryLinkMaker):
+    def __init__(self, network: Network) -> None:
         super().__init__()
-        self._weather = weather
+        self._network = network
 
     def make(self, event: str, title: str, visitor: Visitor) -> str:
-        self._weather.meet("openmeetings", "hash")
+        self._network.meet("openmeetings", "hash")
         return super().make(event, title, visitor)
 
 
-class WeatheredCalendar(MemoryCalendar):
-    def __init__(self, name: str, weather: Weather) -> None:
+class SimulatedCalendar(MemoryCalendar):
+    def __init__(self, name: str, network: Network) -> None:
         super().__init__(name)
-        self._weather = weather
+        self._network = network
 
     @contextmanager
     def _call(self, verb: str, href: str) -> Iterator[None]:
-        self._weather.meet(self.name, verb)
+        self._network.meet(self.name, verb)
         with super()._call(verb, href):
             yield
 
@@ -203,40 +203,40 @@ class WeatheredCalendar(MemoryCalendar):
         return sum(verb in ("create", "update", "delete") for verb, _ in self.log)
 
 
-class Simulation:
+class SimulatedDaemon:
     """A daemon of a configuration that lives when told to ``go``.
 
     Its accounts and its OpenMeetings are in memory or those that are ``connected``.
     """
 
-    def __init__(self, config: Config, time: Time, connected: Servers | None = None) -> None:
+    def __init__(self, config: Config, clocks: Clocks, connected: Servers | None = None) -> None:
         self.config = config
-        self.time = time
-        self.weather = Weather(self.time)
-        self.accounts = {name: Account(name, self.weather) for name in config.accounts}
-        self.calendars = {name: WeatheredCalendar(name, self.weather) for name in config.calendars}
-        self.minter = Minter(self.weather)
+        self.clocks = clocks
+        self.network = Network(self.clocks)
+        self.accounts = {name: SimulatedAccount(name, self.network) for name in config.accounts}
+        self.calendars = {name: SimulatedCalendar(name, self.network) for name in config.calendars}
+        self.link_maker = SimulatedLinkMaker(self.network)
         self.ledger = Ledger(HastyDatabase(config.state, patience=0.0))
-        self.heap = Heap(self.time)
+        self.scheduler = SimulatedScheduler(self.clocks)
         self.looks = 0
-        self._connected = connected or Servers(self.accounts, {"openmeetings": self.minter}, {}, lambda: None)
+        self._connected = connected or Servers(self.accounts, {"openmeetings": self.link_maker}, {}, lambda: None)
         self.daemon = Daemon(
             config,
             self.ledger,
             replace(self._connected, calendars=self.calendars),
-            self.time.clock,
+            self.clocks.clock,
             StopRequest(),
-            scheduler=self.heap,
+            scheduler=self.scheduler,
             workers=1,
             jitter=lambda: 0.0,
         )
         self.summary = "simulated"
-        self._clocks = ClockJump(self.time.clock, self.time.tell)
+        self._clocks = ClockJump(self.clocks.clock, self.clocks.tell)
         self._notifier = Notifier({}, 1)
         self._end = 0.0
-        self._begun = time.now
+        self._begun = clocks.now
 
-    def __enter__(self) -> "Simulation":
+    def __enter__(self) -> "SimulatedDaemon":
         self.daemon.start()
         return self
 
@@ -247,15 +247,15 @@ class Simulation:
 
     def go(self, span: timedelta) -> None:
         """Live for so long, on the steady clock."""
-        self._end = self.time.steady + span.total_seconds()
+        self._end = self.clocks.steady + span.total_seconds()
         main_loop(self, self._unread, self, self._notifier, self._clocks)
 
     def wait_for_next(self, seconds: float) -> Literal["stop"] | None:
         """The one place where the main thread waits."""
         assert seconds == TICK
         self.looks += 1
-        self.heap.run(min(seconds, self._end - self.time.steady))
-        return "stop" if self.time.steady >= self._end else None
+        self.scheduler.run(min(seconds, self._end - self.clocks.steady))
+        return "stop" if self.clocks.steady >= self._end else None
 
     def wake(self) -> None:
         self.daemon.wake()

@@ -39,7 +39,7 @@ class Call(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-class Tiny(ThreadingHTTPServer):
+class StubServer(ThreadingHTTPServer):
     """Serves ``answer`` on a free port of this machine; ``calls`` are method, path and body of each request."""
 
     daemon_threads = True

@@ -29,7 +29,7 @@ from syncd.sync.pull import ListingSettings
 from tests.support.calendar_objects import digest_in, revision_of, uid_of
 from tests.support.calendar_servers import Server
 from tests.support.meetings import DAY, NOW
-from tests.support.memory_servers import MemoryCalendar, MemoryMinter, MemorySource
+from tests.support.memory_servers import MemoryCalendar, MemoryLinkMaker, MemorySource
 from tests.support.occurrences import is_endless, occurrences
 
 FOREVER = datetime(2100, 1, 1, tzinfo=UTC)
@@ -67,7 +67,7 @@ class Faults:
         raise error
 
 
-class Account(MemorySource):
+class FailingAccount(MemorySource):
     """An account that fails, lies and hides; ``gone`` are the events of which it has said so."""
 
     def __init__(self, person: Identity, invites: dict[str, str]) -> None:
@@ -129,7 +129,7 @@ def is_live(each: Meeting) -> bool:
     return is_endless(each) or bool(occurrences(each, each.start.utc - 100 * DAY, FOREVER))
 
 
-class Minter(MemoryMinter):
+class FailingLinkMaker(MemoryLinkMaker):
     """An OpenMeetings that fails a few times."""
 
     def __init__(self) -> None:
@@ -141,7 +141,7 @@ class Minter(MemoryMinter):
             return super().make(event, title, visitor)
 
 
-class Place(Protocol):
+class UserCalendar(Protocol):
     """A calendar as its user has it open."""
 
     calendar: Calendar
@@ -152,7 +152,7 @@ class Place(Protocol):
     def close(self) -> None: ...
 
 
-class MemoryPlace:
+class MemoryUserCalendar:
     def __init__(self, name: str) -> None:
         self._memory = MemoryCalendar(name)
         self.calendar: Calendar = self._memory
@@ -170,7 +170,7 @@ class MemoryPlace:
         """Nothing is open."""
 
 
-class ServerPlace:
+class ServerUserCalendar:
     """The same on a real server; what did not change is not fetched again."""
 
     def __init__(self, server: Server) -> None:
@@ -207,7 +207,7 @@ class ServerPlace:
         self._somebody.close()
 
 
-class Desk:
+class WatchedCalendar:
     """A calendar between syncd and its user: it fails when told to, and knows what each of them did.
 
     ``foreign`` are objects, by href, that syncd must not touch. ``written`` are the revisions that syncd gave, by
@@ -216,8 +216,8 @@ class Desk:
     ``adrift`` are entries that an earlier ledger, or this one under another name, has made.
     """
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, user: UserCalendar) -> None:
+        self.user = user
         self.faults = Faults()
         self.gone = False
         self.cursors = 0
@@ -234,37 +234,37 @@ class Desk:
 
     @property
     def url(self) -> str:
-        return self.place.calendar.url
+        return self.user.calendar.url
 
     def check(self) -> None:
         with self._met("check", ""):
-            self.place.calendar.check()
+            self.user.calendar.check()
 
     def seen(self, cursor: str | None) -> Seen:
         with self._met("seen", ""):
             age, _, real = (cursor or "").partition(" ")
-            seen = self.place.calendar.seen(None if age != str(self.cursors) else real)
+            seen = self.user.calendar.seen(None if age != str(self.cursors) else real)
             return Seen(seen.etags, f"{self.cursors} {seen.cursor}" if seen.cursor else None, seen.complete)
 
     def create(self, href: str, body: bytes) -> Stored:
         with self._met("create", href):
-            stored = self.place.calendar.create(href, body)
+            stored = self.user.calendar.create(href, body)
             self._wrote(body)
         return stored
 
     def update(self, href: str, body: bytes, etag: str | None) -> Stored:
         with self._met("update", href):
-            stored = self.place.calendar.update(href, body, etag)
+            stored = self.user.calendar.update(href, body, etag)
             self._wrote(body)
         return stored
 
     def delete(self, href: str, etag: str | None) -> None:
         with self._met("delete", href):
-            self.place.calendar.delete(href, etag)
+            self.user.calendar.delete(href, etag)
 
     def fetch(self, href: str) -> Found | None:
         with self._met("fetch", href):
-            return self.place.calendar.fetch(href)
+            return self.user.calendar.fetch(href)
 
     @contextmanager
     def _met(self, verb: str, href: str) -> Iterator[None]:
@@ -287,7 +287,7 @@ class Desk:
         self.written.clear()
         self.titles.clear()
         self.lost.clear()
-        for href, body in self.place.objects().items():
+        for href, body in self.user.objects().items():
             if digest_in(body) is None:
                 self.foreign.setdefault(href, body)
             self.written[uid_of(body)] = revision_of(body)
@@ -295,21 +295,23 @@ class Desk:
 
 
 class World:
-    """All of it; ``accounts`` and ``desks`` have names that never change, ``names`` are those of the configuration."""
+    """All of it; ``accounts`` and ``calendars`` have names that never change, ``names`` are the configured ones."""
 
-    def __init__(self, desks: Mapping[str, Desk], rules: Mapping[str, tuple[str, str]]) -> None:
+    def __init__(self, calendars: Mapping[str, WatchedCalendar], rules: Mapping[str, tuple[str, str]]) -> None:
         self.now = NOW
-        self.desks = dict(desks)
+        self.calendars = dict(calendars)
         self.rules = rules
         invites: dict[str, str] = {}
         people = (("work", "Alice", "Adams"), ("home", "Bob", "Burton"))
         self.accounts = {
-            name: Account(Identity("https://id.example.org", f"sub-{name}", f"user-{name}", first, last), invites)
+            name: FailingAccount(
+                Identity("https://id.example.org", f"sub-{name}", f"user-{name}", first, last), invites
+            )
             for name, first, last in people
         }
         self.archive: dict[str, dict[str, Meeting]] = {name: {} for name in self.accounts}
-        self.minter = Minter()
-        self.names = {name: name for name in (*self.accounts, *self.desks)}
+        self.link_maker = FailingLinkMaker()
+        self.names = {name: name for name in (*self.accounts, *self.calendars)}
         self.language = "en"
         self.version = 1
         self.past, self.ahead = 3 * DAY, 30 * DAY
@@ -337,7 +339,7 @@ class World:
             )
             for name in self.accounts
         }
-        calendars = {self.names[name]: self._calendar(name, password) for name in self.desks}
+        calendars = {self.names[name]: self._calendar(name, password) for name in self.calendars}
         om = "https://om.example.org/openmeetings"
         config = configuration.Config(
             path=Path("config.toml"),
@@ -353,8 +355,8 @@ class World:
         )
         servers = Servers(
             {self.names[name]: account for name, account in self.accounts.items()},
-            {"openmeetings": self.minter},
-            {self.names[name]: desk for name, desk in self.desks.items()},
+            {"openmeetings": self.link_maker},
+            {self.names[name]: calendar for name, calendar in self.calendars.items()},
             lambda: None,
         )
         self.jobs = Jobs(config, self.ledger, servers, lambda: self.now, self._progress, workers=1, jitter=lambda: 0.0)
@@ -388,11 +390,11 @@ class World:
     def lose_ledger(self) -> None:
         self.ledger.close()
         self.ledger = Ledger.in_memory()
-        self.minter.made.clear()
+        self.link_maker.made.clear()
         for account in self.accounts.values():
             account.given.clear()
-        for desk in self.desks.values():
-            desk.forget_own_writes()
+        for calendar in self.calendars.values():
+            calendar.forget_own_writes()
         self.shown.clear()
         self.dropped.clear()
         self._subscribe()
@@ -400,8 +402,8 @@ class World:
 
     def close(self) -> None:
         self.ledger.close()
-        for desk in self.desks.values():
-            desk.place.close()
+        for calendar in self.calendars.values():
+            calendar.user.close()
 
     def window(self) -> Window:
         return ListingSettings(self.past, self.ahead).window(self.now)

@@ -14,7 +14,7 @@ from tests.support import calendar_servers
 from tests.support.calendar_servers import Server
 from tests.support.meetings import DAY, HOUR, NOW, meeting
 from tests.support.memory_servers import MemoryCalendar
-from tests.support.pipeline import House
+from tests.support.pipeline import Pipeline
 
 URL = "memory:/memory/"
 
@@ -28,230 +28,234 @@ def href(event: str) -> str:
 
 
 @pytest.fixture
-def house() -> House:
+def pipeline() -> Pipeline:
     """Ten meetings, in the calendar, at rest."""
-    house = House(*(meeting(f"e{number}", number) for number in range(1, 11)))
-    house.sync()
-    house.writes.clear()
-    house.calendar.log.clear()
-    return house
+    pipeline = Pipeline(*(meeting(f"e{number}", number) for number in range(1, 11)))
+    pipeline.sync()
+    pipeline.writes.clear()
+    pipeline.calendar.log.clear()
+    return pipeline
 
 
-def settled(house: House) -> dict[str, int]:
+def settled(pipeline: Pipeline) -> dict[str, int]:
     """One audit, which leaves nothing to do: the next one writes nothing. Returns its counts that are not zero."""
-    house.now += HOUR
-    done = {word: count for word, count in house.push().counts.items() if count and word != "noted"}
-    house.now += HOUR
-    house.calendar.log.clear()
-    assert house.push().done == {}
-    assert {verb for verb, _ in house.calendar.log} <= {"seen"}
+    pipeline.now += HOUR
+    done = {word: count for word, count in pipeline.push().counts.items() if count and word != "noted"}
+    pipeline.now += HOUR
+    pipeline.calendar.log.clear()
+    assert pipeline.push().done == {}
+    assert {verb for verb, _ in pipeline.calendar.log} <= {"seen"}
     return done
 
 
-def test_a_quiet_audit_is_one_question_an_hour(house: House) -> None:
-    house.now += HOUR
+def test_a_quiet_audit_is_one_question_an_hour(pipeline: Pipeline) -> None:
+    pipeline.now += HOUR
     for _ in range(3):
-        house.push()
-    assert house.calendar.log == [("seen", "")]
-    house.now += HOUR
-    house.push()
-    assert house.calendar.log == [("seen", "")] * 2
-    assert house.writes == []
+        pipeline.push()
+    assert pipeline.calendar.log == [("seen", "")]
+    pipeline.now += HOUR
+    pipeline.push()
+    assert pipeline.calendar.log == [("seen", "")] * 2
+    assert pipeline.writes == []
 
 
-def test_a_run_says_when_the_calendar_was_last_looked_at(house: House) -> None:
-    house.now += HOUR
-    run = house.push()
-    assert (run.scope, run.last_look) == ("audit", house.now)
-    house.now += HOUR / 2
-    run = house.push()
-    assert (run.scope, run.last_look) == ("", house.now - HOUR / 2)
+def test_a_run_says_when_the_calendar_was_last_looked_at(pipeline: Pipeline) -> None:
+    pipeline.now += HOUR
+    run = pipeline.push()
+    assert (run.scope, run.last_look) == ("audit", pipeline.now)
+    pipeline.now += HOUR / 2
+    run = pipeline.push()
+    assert (run.scope, run.last_look) == ("", pipeline.now - HOUR / 2)
 
 
 @pytest.mark.parametrize("restore", [False, True])
-def test_what_somebody_deleted_stays_so_until_the_meeting_changes_or_is_put_again(house: House, restore: bool) -> None:
-    house.restore = restore
-    house.calendar.user_deletes(href("e3"))
-    assert settled(house) == ({"created": 1, "entries": 10} if restore else {"removed": 1, "entries": 9})
-    assert ("e3" in house.shown()) is restore
-    house.change("e3", title="Another title")
-    house.pull()
-    house.push()
-    assert b"Another title" in house.shown()["e3"]
+def test_what_somebody_deleted_stays_so_until_the_meeting_changes_or_is_put_again(
+    pipeline: Pipeline, restore: bool
+) -> None:
+    pipeline.restore = restore
+    pipeline.calendar.user_deletes(href("e3"))
+    assert settled(pipeline) == ({"created": 1, "entries": 10} if restore else {"removed": 1, "entries": 9})
+    assert ("e3" in pipeline.shown()) is restore
+    pipeline.change("e3", title="Another title")
+    pipeline.pull()
+    pipeline.push()
+    assert b"Another title" in pipeline.shown()["e3"]
 
 
-def test_what_somebody_deleted_is_forgotten_with_its_meeting(house: House) -> None:
-    house.calendar.user_deletes(href("e3"))
-    house.now += HOUR
-    house.push()
-    del house.source.meetings["e3"]
-    house.sync()
-    assert "e3" not in house.ledger.placements.of("team")
-    assert house.ledger.deletions.guard("team", ("work",), NOW - DAY).lately == 0
+def test_what_somebody_deleted_is_forgotten_with_its_meeting(pipeline: Pipeline) -> None:
+    pipeline.calendar.user_deletes(href("e3"))
+    pipeline.now += HOUR
+    pipeline.push()
+    del pipeline.source.meetings["e3"]
+    pipeline.sync()
+    assert "e3" not in pipeline.ledger.placements.of("team")
+    assert pipeline.ledger.deletions.guard("team", ("work",), NOW - DAY).lately == 0
 
 
-def test_what_somebody_brought_back_from_the_trash_is_ours_again(house: House) -> None:
-    was = house.calendar.objects[href("e3")].body
-    house.calendar.user_deletes(href("e3"))
-    house.now += HOUR
-    house.push()
-    house.calendar.user_puts(href("e3"), was)
-    house.now += HOUR
-    house.push()
-    assert house.ledger.placements.of("team")["e3"].state == "placed"
-    settled(house)
+def test_what_somebody_brought_back_from_the_trash_is_ours_again(pipeline: Pipeline) -> None:
+    was = pipeline.calendar.objects[href("e3")].body
+    pipeline.calendar.user_deletes(href("e3"))
+    pipeline.now += HOUR
+    pipeline.push()
+    pipeline.calendar.user_puts(href("e3"), was)
+    pipeline.now += HOUR
+    pipeline.push()
+    assert pipeline.ledger.placements.of("team")["e3"].state == "placed"
+    settled(pipeline)
 
 
-def test_a_calendar_that_was_emptied_gets_everything_back(house: House) -> None:
-    for event in list(house.shown()):
-        house.calendar.user_deletes(href(event))
-    assert settled(house) == {"created": 10, "entries": 10}
+def test_a_calendar_that_was_emptied_gets_everything_back(pipeline: Pipeline) -> None:
+    for event in list(pipeline.shown()):
+        pipeline.calendar.user_deletes(href(event))
+    assert settled(pipeline) == {"created": 10, "entries": 10}
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_what_somebody_edited_is_made_ours_again_or_kept(house: House, keep: bool) -> None:
-    house.keep = keep
-    ours = house.shown()["e3"]
-    house.calendar.user_puts(href("e3"), ours.replace(b"SUMMARY:Meeting e3", b"SUMMARY:My title"))
-    assert settled(house) == ({"entries": 10} if keep else {"updated": 1, "entries": 10})
-    assert (b"SUMMARY:My title" in house.shown()["e3"]) is keep
-    house.change("e3", description="Another agenda")
-    house.pull()
-    house.push()
-    assert (b"SUMMARY:My title" in house.shown()["e3"]) is keep
-    assert b"Another agenda" in house.shown()["e3"]
-    settled(house)
+def test_what_somebody_edited_is_made_ours_again_or_kept(pipeline: Pipeline, keep: bool) -> None:
+    pipeline.keep = keep
+    ours = pipeline.shown()["e3"]
+    pipeline.calendar.user_puts(href("e3"), ours.replace(b"SUMMARY:Meeting e3", b"SUMMARY:My title"))
+    assert settled(pipeline) == ({"entries": 10} if keep else {"updated": 1, "entries": 10})
+    assert (b"SUMMARY:My title" in pipeline.shown()["e3"]) is keep
+    pipeline.change("e3", description="Another agenda")
+    pipeline.pull()
+    pipeline.push()
+    assert (b"SUMMARY:My title" in pipeline.shown()["e3"]) is keep
+    assert b"Another agenda" in pipeline.shown()["e3"]
+    settled(pipeline)
 
 
-def test_an_alarm_and_a_colour_survive_audits_and_changes(house: House) -> None:
+def test_an_alarm_and_a_colour_survive_audits_and_changes(pipeline: Pipeline) -> None:
     added = b"COLOR:red\r\nBEGIN:VALARM\r\nACTION:DISPLAY\r\nDESCRIPTION:x\r\nTRIGGER:-PT5M\r\nEND:VALARM\r\nEND:VEVENT"
-    house.calendar.user_puts(href("e3"), house.shown()["e3"].replace(b"END:VEVENT", added))
-    assert settled(house) == {"entries": 10}
+    pipeline.calendar.user_puts(href("e3"), pipeline.shown()["e3"].replace(b"END:VEVENT", added))
+    assert settled(pipeline) == {"entries": 10}
     for title in ("Once", "Twice"):
-        house.change("e3", title=title)
-        house.pull()
-        assert house.push().done == {"updated": 1}
-        there = house.shown()["e3"]
+        pipeline.change("e3", title=title)
+        pipeline.pull()
+        assert pipeline.push().done == {"updated": 1}
+        there = pipeline.shown()["e3"]
         assert b"COLOR:red" in there
         assert b"TRIGGER:-PT5M" in there
         assert title.encode() in there
-    settled(house)
+    settled(pipeline)
 
 
-def test_a_program_that_drops_our_marks_does_not_make_an_entry_somebody_elses(house: House) -> None:
-    lines = house.shown()["e3"].split(b"\r\n")
+def test_a_program_that_drops_our_marks_does_not_make_an_entry_somebody_elses(pipeline: Pipeline) -> None:
+    lines = pipeline.shown()["e3"].split(b"\r\n")
     stripped = b"\r\n".join(line for line in lines if not line.startswith(b"X-SYNCD")).replace(b"Meeting e3", b"Mine")
-    house.calendar.user_puts(href("e3"), stripped)
-    assert settled(house) == {"updated": 1, "entries": 10}
-    assert b"Meeting e3" in house.shown()["e3"]
+    pipeline.calendar.user_puts(href("e3"), stripped)
+    assert settled(pipeline) == {"updated": 1, "entries": 10}
+    assert b"Meeting e3" in pipeline.shown()["e3"]
 
 
-def test_an_entry_with_added_people_is_left_and_is_ours_again_without_them(house: House) -> None:
-    ours = house.shown()["e3"]
+def test_an_entry_with_added_people_is_left_and_is_ours_again_without_them(pipeline: Pipeline) -> None:
+    ours = pipeline.shown()["e3"]
     people = ours.replace(b"END:VEVENT", b"ATTENDEE:mailto:bob@example.org\r\nEND:VEVENT")
-    house.calendar.user_puts(href("e3"), people)
-    assert settled(house) == {"left": 1, "entries": 9}
-    assert house.shown()["e3"] == people
-    house.calendar.user_puts(href("e3"), ours.replace(b"Agenda", b"Else"))
-    assert settled(house) == {"updated": 1, "entries": 10}
-    assert b"Agenda" in house.shown()["e3"]
+    pipeline.calendar.user_puts(href("e3"), people)
+    assert settled(pipeline) == {"left": 1, "entries": 9}
+    assert pipeline.shown()["e3"] == people
+    pipeline.calendar.user_puts(href("e3"), ours.replace(b"Agenda", b"Else"))
+    assert settled(pipeline) == {"updated": 1, "entries": 10}
+    assert b"Agenda" in pipeline.shown()["e3"]
 
 
-def test_a_mail_invitation_that_goes_makes_room_for_our_entry_within_a_day(house: House) -> None:
-    other = house.shown()["e3"].replace(b"X-SYNCD", b"X-OTHER")
-    house.calendar.user_deletes(href("e3"))
-    house.calendar.user_puts("mail.ics", other)
-    house.restore = True
-    assert settled(house) == {"left": 1, "entries": 9}
-    house.calendar.user_deletes("mail.ics")
-    house.now += DAY
-    assert settled(house) == {"created": 1, "entries": 10}
+def test_a_mail_invitation_that_goes_makes_room_for_our_entry_within_a_day(pipeline: Pipeline) -> None:
+    other = pipeline.shown()["e3"].replace(b"X-SYNCD", b"X-OTHER")
+    pipeline.calendar.user_deletes(href("e3"))
+    pipeline.calendar.user_puts("mail.ics", other)
+    pipeline.restore = True
+    assert settled(pipeline) == {"left": 1, "entries": 9}
+    pipeline.calendar.user_deletes("mail.ics")
+    pipeline.now += DAY
+    assert settled(pipeline) == {"created": 1, "entries": 10}
 
 
-def test_revisions_go_up_past_those_that_programs_gave(house: House) -> None:
-    ours = house.shown()["e3"]
-    house.calendar.user_puts(href("e3"), ours.replace(b"SEQUENCE:0", b"SEQUENCE:41").replace(b"Agenda", b"Else"))
-    house.now += HOUR
-    house.push()
-    assert b"SEQUENCE:42" in house.shown()["e3"]
-    house.change("e3", title="Another title")
-    house.pull()
-    house.push()
-    assert b"SEQUENCE:43" in house.shown()["e3"]
+def test_revisions_go_up_past_those_that_programs_gave(pipeline: Pipeline) -> None:
+    ours = pipeline.shown()["e3"]
+    pipeline.calendar.user_puts(href("e3"), ours.replace(b"SEQUENCE:0", b"SEQUENCE:41").replace(b"Agenda", b"Else"))
+    pipeline.now += HOUR
+    pipeline.push()
+    assert b"SEQUENCE:42" in pipeline.shown()["e3"]
+    pipeline.change("e3", title="Another title")
+    pipeline.pull()
+    pipeline.push()
+    assert b"SEQUENCE:43" in pipeline.shown()["e3"]
 
 
-def test_what_a_lost_ledger_left_is_told_and_not_touched(house: House) -> None:
-    ours = house.shown()["e3"]
+def test_what_a_lost_ledger_left_is_told_and_not_touched(pipeline: Pipeline) -> None:
+    ours = pipeline.shown()["e3"]
     leftover = ours.replace(b"UID:e3", b"UID:old")
-    house.calendar.user_puts("syncd-old.ics", leftover)
-    house.calendar.user_puts("syncd-else.ics", leftover.replace(b"UID:old", b"UID:else").replace(b"X-SYNCD", b"X-ELSE"))
-    house.calendar.user_puts("theirs.ics", leftover.replace(b"UID:old", b"UID:theirs"))
-    house.now += HOUR
-    run = house.push()
+    pipeline.calendar.user_puts("syncd-old.ics", leftover)
+    pipeline.calendar.user_puts(
+        "syncd-else.ics", leftover.replace(b"UID:old", b"UID:else").replace(b"X-SYNCD", b"X-ELSE")
+    )
+    pipeline.calendar.user_puts("theirs.ics", leftover.replace(b"UID:old", b"UID:theirs"))
+    pipeline.now += HOUR
+    run = pipeline.push()
     assert (run.state, run.counts["leftovers"]) == ("ok", 1)
     assert "1 more" in str(run.message)
-    assert house.push().message == run.message, "it is told until the next audit, too"
-    asked = house.calendar.log.count(("fetch", "syncd-else.ics"))
-    settled(house)
-    assert house.calendar.log.count(("fetch", "syncd-else.ics")) == 0, "what is known is not looked at again"
+    assert pipeline.push().message == run.message, "it is told until the next audit, too"
+    asked = pipeline.calendar.log.count(("fetch", "syncd-else.ics"))
+    settled(pipeline)
+    assert pipeline.calendar.log.count(("fetch", "syncd-else.ics")) == 0, "what is known is not looked at again"
     assert asked == 1
-    house.calendar.user_deletes("syncd-old.ics")
-    house.now += HOUR
-    assert house.push().message is None
+    pipeline.calendar.user_deletes("syncd-old.ics")
+    pipeline.now += HOUR
+    assert pipeline.push().message is None
 
 
-def test_the_cursor_is_kept_only_when_all_that_was_seen_was_worked_off(house: House) -> None:
-    house.now += HOUR
-    house.push()
-    known = house.ledger.audits.last("team")
+def test_the_cursor_is_kept_only_when_all_that_was_seen_was_worked_off(pipeline: Pipeline) -> None:
+    pipeline.now += HOUR
+    pipeline.push()
+    known = pipeline.ledger.audits.last("team")
     assert known
     assert known.cursor
-    house.calendar.user_puts(href("e3"), house.shown()["e3"].replace(b"Agenda", b"Else"))
-    house.now += HOUR
-    house.calendar.fail(Unavailable("calendar memory is down"), verb="fetch")
-    assert (house.push().state, house.ledger.audits.last("team")) == ("retrying", known)
-    house.calendar.fail(Refused("calendar memory refuses it"), verb="update")
-    assert house.push().state == "needs_you"
-    after = house.ledger.audits.last("team")
+    pipeline.calendar.user_puts(href("e3"), pipeline.shown()["e3"].replace(b"Agenda", b"Else"))
+    pipeline.now += HOUR
+    pipeline.calendar.fail(Unavailable("calendar memory is down"), verb="fetch")
+    assert (pipeline.push().state, pipeline.ledger.audits.last("team")) == ("retrying", known)
+    pipeline.calendar.fail(Refused("calendar memory refuses it"), verb="update")
+    assert pipeline.push().state == "needs_you"
+    after = pipeline.ledger.audits.last("team")
     assert after
-    assert (after.at, after.cursor) == (house.now, None)
-    assert settled(house) == {"updated": 1, "entries": 10}
+    assert (after.at, after.cursor) == (pipeline.now, None)
+    assert settled(pipeline) == {"updated": 1, "entries": 10}
 
 
-def test_a_calendar_that_cannot_tell_what_is_there_is_still_written(house: House) -> None:
-    house.now += HOUR
-    house.calendar.fail(BadAnswer("calendar memory answered nonsense"), verb="seen", times=2)
-    house.change("e3", title="Another title")
-    house.pull()
-    run = house.push()
+def test_a_calendar_that_cannot_tell_what_is_there_is_still_written(pipeline: Pipeline) -> None:
+    pipeline.now += HOUR
+    pipeline.calendar.fail(BadAnswer("calendar memory answered nonsense"), verb="seen", times=2)
+    pipeline.change("e3", title="Another title")
+    pipeline.pull()
+    run = pipeline.push()
     assert (run.state, run.done) == ("retrying", {"updated": 1})
     assert run.message == "calendar memory answered nonsense"
-    assert house.push().state == "retrying"
-    assert house.push().state == "ok"
+    assert pipeline.push().state == "retrying"
+    assert pipeline.push().state == "ok"
 
 
-def test_what_was_deleted_right_after_it_was_made_is_noticed_though_no_cursor_tells(house: House) -> None:
-    house.now += HOUR
-    house.push()
-    house.source.meetings["e11"] = meeting("e11", 11)
-    house.sync()
-    house.calendar.user_deletes(href("e11"))
-    assert settled(house) == {"removed": 1, "entries": 10}
+def test_what_was_deleted_right_after_it_was_made_is_noticed_though_no_cursor_tells(pipeline: Pipeline) -> None:
+    pipeline.now += HOUR
+    pipeline.push()
+    pipeline.source.meetings["e11"] = meeting("e11", 11)
+    pipeline.sync()
+    pipeline.calendar.user_deletes(href("e11"))
+    assert settled(pipeline) == {"removed": 1, "entries": 10}
 
 
-def test_a_cursor_that_is_not_taken_any_more_costs_nothing(house: House) -> None:
-    house.push()
-    house.calendar.user_deletes(href("e3"))
-    house.calendar.expire_cursors()
-    house.now += HOUR
-    assert settled(house) == {"removed": 1, "entries": 9}
+def test_a_cursor_that_is_not_taken_any_more_costs_nothing(pipeline: Pipeline) -> None:
+    pipeline.push()
+    pipeline.calendar.user_deletes(href("e3"))
+    pipeline.calendar.expire_cursors()
+    pipeline.now += HOUR
+    assert settled(pipeline) == {"removed": 1, "entries": 9}
 
 
-def test_another_calendar_under_the_same_name_is_looked_at_as_a_whole(house: House) -> None:
-    house.push()
-    house.calendar = MemoryCalendar("moved")
-    house.now += HOUR
-    assert settled(house) == {"created": 10, "entries": 10}
+def test_another_calendar_under_the_same_name_is_looked_at_as_a_whole(pipeline: Pipeline) -> None:
+    pipeline.push()
+    pipeline.calendar = MemoryCalendar("moved")
+    pipeline.now += HOUR
+    assert settled(pipeline) == {"created": 10, "entries": 10}
 
 
 @given(st.integers(0, 30), st.integers(0, 30))
@@ -290,12 +294,12 @@ def test_what_did_not_change_since_the_cursor_is_not_missing() -> None:
 
 @pytest.mark.parametrize("server", [calendar_servers.radicale, calendar_servers.xandikos], ids=["radicale", "xandikos"])
 def test_real_servers_tell_what_people_did_and_a_quiet_audit_writes_nothing(server: Callable[[], Server]) -> None:
-    house, running = House(*(meeting(f"e{number}", number) for number in range(1, 11))), server()
+    pipeline, running = Pipeline(*(meeting(f"e{number}", number) for number in range(1, 11))), server()
     url = running.fresh_calendar()
     calendar, somebody = running.calendar(url), running.calendar(url)
-    house.calendar = calendar  # type: ignore[assignment]
+    pipeline.calendar = calendar  # type: ignore[assignment]
     try:
-        house.sync()
+        pipeline.sync()
         mine = somebody.fetch(href("e1"))
         assert mine
         theirs = mine.body.replace(b"UID:e1", b"UID:theirs").replace(b"X-SYNCD", b"X-ELSE")
@@ -307,11 +311,11 @@ def test_real_servers_tell_what_people_did_and_a_quiet_audit_writes_nothing(serv
         gone = somebody.fetch(href("e3"))
         assert gone
         somebody.delete(href("e3"), gone.etag)
-        house.now += HOUR
-        assert house.push().done == {"updated": 1, "removed": 1}
+        pipeline.now += HOUR
+        assert pipeline.push().done == {"updated": 1, "removed": 1}
         for _ in range(2):
-            house.now += HOUR
-            assert house.push().done == {}
+            pipeline.now += HOUR
+            assert pipeline.push().done == {}
         found = {name: somebody.fetch(name) for name in (href("e1"), href("e2"), href("e3"), "theirs.ics")}
     finally:
         calendar.close()

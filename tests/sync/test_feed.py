@@ -8,25 +8,25 @@ from syncd.ical.feed import join_feed
 from syncd.model import Feed, Override, Run
 from syncd.sync.feed import build_feed
 from tests.support.meetings import DAY, NOW, meeting
-from tests.support.pipeline import House, silent
+from tests.support.pipeline import Pipeline, silent
 from tests.support.tables import rows
 
 PHONE = Feed("phone", "0" * 64, ("work",), "owner", False, "", NOW)
 
 
 class Reader:
-    """A house with a feed; ``events`` is what somebody who subscribes sees."""
+    """A pipeline with a feed; ``events`` is what somebody who subscribes sees."""
 
     def __init__(self, *names: str) -> None:
-        self.house = House(*(meeting(f"e{number}", number) for number in range(1, 21)))
-        self.ledger = self.house.ledger
+        self.pipeline = Pipeline(*(meeting(f"e{number}", number) for number in range(1, 21)))
+        self.ledger = self.pipeline.ledger
         for name in names or ("phone",):
             self.ledger.feeds.add(replace(PHONE, name=name, token_sha256=name))
 
     def build(self, name: str = "phone") -> Run | None:
         feed = self.ledger.feeds.all()[name]
-        run = build_feed(feed, self.house.profile, self.ledger, self.house.now, silent)
-        self.ledger.entries.sweep([self.house.profile.key])
+        run = build_feed(feed, self.pipeline.profile, self.ledger, self.pipeline.now, silent)
+        self.ledger.entries.sweep([self.pipeline.profile.key])
         return run
 
     def events(self, name: str = "phone") -> set[str]:
@@ -36,9 +36,9 @@ class Reader:
 
     def lose(self, count: int, *, first: int = 1) -> None:
         for number in range(first, first + count):
-            self.house.source.meetings.pop(f"e{number}")
-        self.house.now += DAY / 24
-        self.house.pull()
+            self.pipeline.source.meetings.pop(f"e{number}")
+        self.pipeline.now += DAY / 24
+        self.pipeline.pull()
 
 
 ALL = {f"e{number}" for number in range(1, 21)}
@@ -47,7 +47,7 @@ ALL = {f"e{number}" for number in range(1, 21)}
 @pytest.fixture
 def reader() -> Iterator[Reader]:
     reader = Reader()
-    reader.house.pull()
+    reader.pipeline.pull()
     reader.build()
     assert reader.events() == ALL
     yield reader
@@ -97,18 +97,18 @@ def test_small_portions_are_held_too_and_a_day_later_they_are_not(reader: Reader
     assert len(reader.events()) == 16
     reader.ledger.deletions.confirm("feed/phone")
     reader.build()
-    reader.house.now += 2 * DAY
+    reader.pipeline.now += 2 * DAY
     reader.lose(2, first=7)
     assert state(reader.build()) == ("ok", 0)
 
 
 def test_a_meeting_that_comes_back_while_it_is_held_is_shown_as_it_is_now(reader: Reader) -> None:
-    lost = {f"e{number}": reader.house.source.meetings[f"e{number}"] for number in range(1, 9)}
+    lost = {f"e{number}": reader.pipeline.source.meetings[f"e{number}"] for number in range(1, 9)}
     reader.lose(8)
     reader.build()
-    reader.house.source.meetings |= lost
-    reader.house.change("e1", title="Back again")
-    reader.house.pull()
+    reader.pipeline.source.meetings |= lost
+    reader.pipeline.change("e1", title="Back again")
+    reader.pipeline.pull()
     assert state(reader.build()) == ("ok", 0)
     assert reader.events() == ALL
     bodies = [body for *_, body in reader.ledger.feeds.edition_bodies(reader.ledger.feeds.all()["phone"])]
@@ -118,7 +118,7 @@ def test_a_meeting_that_comes_back_while_it_is_held_is_shown_as_it_is_now(reader
 
 def test_each_feed_is_asked_for_on_its_own() -> None:
     reader = Reader("phone", "tablet")
-    reader.house.pull()
+    reader.pipeline.pull()
     for name in ("phone", "tablet"):
         reader.build(name)
     reader.lose(8)
@@ -139,17 +139,17 @@ def test_each_feed_is_asked_for_on_its_own() -> None:
 def test_a_feed_shows_its_former_profile_until_the_new_one_is_rendered_and_keeps_what_is_held(reader: Reader) -> None:
     reader.lose(8)
     reader.build()
-    former = reader.house.profile
-    reader.house.profile = replace(former, versions=("2",))
+    former = reader.pipeline.profile
+    reader.pipeline.profile = replace(former, versions=("2",))
     assert reader.events() == ALL
     assert state(reader.build()) == ("held", 8)
     assert reader.events() == ALL
     profiles = rows(reader.ledger, "SELECT DISTINCT profile FROM entry")
-    assert profiles == [(reader.house.profile.key,)]
+    assert profiles == [(reader.pipeline.profile.key,)]
 
 
 def test_an_upgrade_that_finds_an_empty_account_lets_nothing_go(reader: Reader) -> None:
-    reader.house.profile = replace(reader.house.profile, versions=("2",))
+    reader.pipeline.profile = replace(reader.pipeline.profile, versions=("2",))
     reader.lose(20)
     assert state(reader.build()) == ("held", 20)
     assert reader.events() == ALL
@@ -161,9 +161,9 @@ def test_a_series_whose_last_occurrence_was_cancelled_leaves_and_comes_back(read
     assert whole.start
     empty = replace(whole, overrides=(Override(whole.start, cancelled=True),))
     for each, shown in ((whole, True), (empty, False), (whole, True)):
-        reader.house.source.meetings["e1"] = each
-        reader.house.now += DAY / 24
-        reader.house.pull()
+        reader.pipeline.source.meetings["e1"] = each
+        reader.pipeline.now += DAY / 24
+        reader.pipeline.pull()
         assert state(reader.build()) == ("ok", 0)
         assert ("e1" in reader.events()) is shown
 
@@ -178,6 +178,6 @@ def test_a_revoked_feed_leaves_no_trace(reader: Reader) -> None:
 
 
 def test_a_renamed_account_keeps_its_feed(reader: Reader) -> None:
-    person = reader.house.source.person
+    person = reader.pipeline.source.person
     reader.ledger.accounts.identify("office", person, ("office",))
     assert reader.ledger.feeds.all()["phone"].accounts == ("office",)

@@ -17,7 +17,7 @@ from syncd.sync.feed import build_feed
 from syncd.sync.render import render_entries
 from tests.support.configuration import PASSWORD, read_configuration
 from tests.support.meetings import NOW, meeting
-from tests.support.pipeline import House, silent
+from tests.support.pipeline import Pipeline, silent
 
 OLD = Path(__file__).parents[1] / "ledgers" / "before-tables-by-name.sqlite"
 KEYS = {"own": "65dfc1cdf3c02677c9ac96513a8208f9", "team": "6ce5a39855edbdfffdf6489aff666fa9"}
@@ -51,28 +51,28 @@ accounts = ["alice", "bob"]
 
 
 def test_nothing_is_written_and_feeds_show_the_same_under_a_new_key(tmp_path: Path) -> None:
-    house = House(*(meeting(f"e{number}", number) for number in range(1, 6)), folder=tmp_path)
-    house.ledger.feeds.add(Feed("phone", "0" * 64, ("work",), "owner", True, "", NOW))
-    house.sync()
-    build_feed(house.ledger.feeds.all()["phone"], house.profile, house.ledger, NOW, silent)
-    before, objects = edition(house), dict(house.calendar.objects)
+    pipeline = Pipeline(*(meeting(f"e{number}", number) for number in range(1, 6)), folder=tmp_path)
+    pipeline.ledger.feeds.add(Feed("phone", "0" * 64, ("work",), "owner", True, "", NOW))
+    pipeline.sync()
+    build_feed(pipeline.ledger.feeds.all()["phone"], pipeline.profile, pipeline.ledger, NOW, silent)
+    before, objects = edition(pipeline), dict(pipeline.calendar.objects)
     with closing(sqlite3.connect(tmp_path / FILE)) as database, database:
         database.execute("UPDATE entry SET profile = 'former', inputs = 'work digest code hash'")
         database.execute("UPDATE feed SET built = 'former'")
-    assert edition(house) == before
-    house.calendar.log.clear()
-    run = house.push()
-    assert (run.state, run.done, house.calendar.objects) == ("ok", {}, objects)
-    assert edition(house) == before
-    built = build_feed(house.ledger.feeds.all()["phone"], house.profile, house.ledger, NOW, silent)
+    assert edition(pipeline) == before
+    pipeline.calendar.log.clear()
+    run = pipeline.push()
+    assert (run.state, run.done, pipeline.calendar.objects) == ("ok", {}, objects)
+    assert edition(pipeline) == before
+    built = build_feed(pipeline.ledger.feeds.all()["phone"], pipeline.profile, pipeline.ledger, NOW, silent)
     assert built
-    assert (built.state, edition(house)) == ("ok", before)
-    house.ledger.close()
+    assert (built.state, edition(pipeline)) == ("ok", before)
+    pipeline.ledger.close()
 
 
-def edition(house: House) -> list[tuple[str, int, bytes]]:
+def edition(pipeline: Pipeline) -> list[tuple[str, int, bytes]]:
     """What the feed shows."""
-    found = house.ledger.feeds.edition_bodies(house.ledger.feeds.all()["phone"])
+    found = pipeline.ledger.feeds.edition_bodies(pipeline.ledger.feeds.all()["phone"])
     assert len(found) == 5
     return found
 

@@ -20,14 +20,14 @@ from syncd.sync.mint import mint
 from syncd.sync.outages import Outages
 from syncd.sync.pull import pull
 from tests.support.meetings import DAY, NOW, meeting
-from tests.support.memory_servers import MemoryMinter, MemorySource
+from tests.support.memory_servers import MemoryLinkMaker, MemorySource
 from tests.support.pipeline import LISTING, silent
 from tests.support.tables import full_disk
 
 PATIENCE = 20.0
 
 
-class Town:
+class LinkRig:
     """Several accounts and an OpenMeetings, one calendar for guests of all, and a clock that requests can move."""
 
     def __init__(self, ledger: Ledger, accounts: Mapping[str, Sequence[Meeting]], workers: int = 1) -> None:
@@ -39,7 +39,7 @@ class Town:
             source = self.sources[name] = MemorySource(*meetings)
             source.person = Identity("https://id.example.org", name, f"user-{name}", name.title(), "Adams")
             self.pull(name)
-        self.minter = MemoryMinter()
+        self.link_maker = MemoryLinkMaker()
         self.profile = Profile(
             accounts=tuple(accounts),
             urls=("https://meet.example.org",) * len(accounts),
@@ -61,7 +61,7 @@ class Town:
         runs = mint(
             [self.profile, replace(self.profile, accounts=self.profile.accounts[::-1])],
             self.sources,
-            {"openmeetings": self.minter},
+            {"openmeetings": self.link_maker},
             self.ledger,
             lambda: self.now,
             silent,
@@ -81,9 +81,9 @@ EVENTS = {each.id for each in WEEK}
 
 
 @pytest.fixture(params=[1, 8], ids=["one after the other", "side by side"])
-def town(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Town]:
+def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LinkRig]:
     with Ledger.open(tmp_path) as ledger:
-        yield Town(ledger, {"alice": WEEK}, workers=request.param)
+        yield LinkRig(ledger, {"alice": WEEK}, workers=request.param)
 
 
 @pytest.fixture
@@ -95,10 +95,10 @@ def memory() -> Iterator[Ledger]:
 class SlowSource(MemorySource):
     """Every invite takes its time."""
 
-    def __init__(self, town: Town, takes: timedelta) -> None:
+    def __init__(self, rig: LinkRig, takes: timedelta) -> None:
         super().__init__(*WEEK)
-        self.person = town.sources["alice"].person
-        self._town = town
+        self.person = rig.sources["alice"].person
+        self._town = rig
         self._takes = takes
 
     def invite(self, meeting: Meeting) -> Invite | None:
@@ -106,12 +106,12 @@ class SlowSource(MemorySource):
         return super().invite(meeting)
 
 
-class SlowMinter(MemoryMinter):
+class SlowLinkMaker(MemoryLinkMaker):
     """Every hash takes its time."""
 
-    def __init__(self, town: Town, takes: timedelta) -> None:
+    def __init__(self, rig: LinkRig, takes: timedelta) -> None:
         super().__init__()
-        self._town = town
+        self._town = rig
         self._takes = takes
 
     def make(self, event: str, title: str, visitor: Visitor) -> str:
@@ -120,27 +120,27 @@ class SlowMinter(MemoryMinter):
 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), LoginRefused("no"), NeedsYou("what now")])
-def test_a_dead_openmeetings_keeps_no_invite_waiting(town: Town, error: SyncdError) -> None:
-    town.minter.broken = error
-    runs = town.mint()
+def test_a_dead_openmeetings_keeps_no_invite_waiting(rig: LinkRig, error: SyncdError) -> None:
+    rig.link_maker.broken = error
+    runs = rig.mint()
     assert {name: run.state for name, run in runs.items()} == {"alice": "ok", "openmeetings": error.state}
-    assert town.links() == {"invite": EVENTS, "hash": set()}
-    town.minter.broken = None
-    assert town.mint()["openmeetings"].counts == {"hashes": 7}
+    assert rig.links() == {"invite": EVENTS, "hash": set()}
+    rig.link_maker.broken = None
+    assert rig.mint()["openmeetings"].counts == {"hashes": 7}
 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), LoginRefused("no"), NeedsYou("what now")])
 @pytest.mark.parametrize("audience", ["owner", "guests"])
-def test_a_dead_opentalk_keeps_no_hash_waiting(town: Town, error: SyncdError, audience: Audience) -> None:
-    town.profile = replace(town.profile, audience=audience)
-    town.sources["alice"].broken["invite"] = error
-    runs = town.mint()
+def test_a_dead_opentalk_keeps_no_hash_waiting(rig: LinkRig, error: SyncdError, audience: Audience) -> None:
+    rig.profile = replace(rig.profile, audience=audience)
+    rig.sources["alice"].broken["invite"] = error
+    runs = rig.mint()
     assert {name: run.state for name, run in runs.items()} == {"alice": error.state, "openmeetings": "ok"}
-    assert town.links() == {"invite": set(), "hash": EVENTS}
-    assert town.sources["alice"].asked["invite"] == 1
+    assert rig.links() == {"invite": set(), "hash": EVENTS}
+    assert rig.sources["alice"].asked["invite"] == 1
 
 
-class Waiting(MemoryMinter):
+class Waiting(MemoryLinkMaker):
     """Makes no hash before something has happened."""
 
     def __init__(self, happened: Event) -> None:
@@ -168,30 +168,30 @@ class Telling(MemorySource):
 
 def test_an_openmeetings_that_hangs_keeps_no_invite_waiting(tmp_path: Path) -> None:
     with Ledger.open(tmp_path) as ledger:
-        town = Town(ledger, {"alice": WEEK}, workers=8)
+        rig = LinkRig(ledger, {"alice": WEEK}, workers=8)
         source = Telling(*WEEK)
-        source.person = town.sources["alice"].person
-        town.sources["alice"], town.minter = source, Waiting(source.done)
-        town.mint()
-        assert town.links() == {"invite": EVENTS, "hash": EVENTS}
+        source.person = rig.sources["alice"].person
+        rig.sources["alice"], rig.link_maker = source, Waiting(source.done)
+        rig.mint()
+        assert rig.links() == {"invite": EVENTS, "hash": EVENTS}
 
 
 def test_a_slow_openmeetings_uses_up_its_own_time_alone(memory: Ledger) -> None:
-    town = Town(memory, {"alice": WEEK})
-    town.minter = SlowMinter(town, timedelta(seconds=12))
-    runs = town.mint()
-    assert town.links() == {"invite": EVENTS, "hash": {"e1", "e2", "e3"}}
+    rig = LinkRig(memory, {"alice": WEEK})
+    rig.link_maker = SlowLinkMaker(rig, timedelta(seconds=12))
+    runs = rig.mint()
+    assert rig.links() == {"invite": EVENTS, "hash": {"e1", "e2", "e3"}}
     assert (runs["alice"].cut_short, runs["openmeetings"].cut_short) == (False, True)
-    while any(run.cut_short for run in town.mint().values()):
+    while any(run.cut_short for run in rig.mint().values()):
         pass
-    assert town.links()["hash"] == EVENTS
+    assert rig.links()["hash"] == EVENTS
 
 
 def test_a_slow_opentalk_uses_up_its_own_time_alone(memory: Ledger) -> None:
-    town = Town(memory, {"alice": WEEK})
-    town.sources["alice"] = SlowSource(town, timedelta(seconds=12))
-    runs = town.mint()
-    assert town.links() == {"invite": {"e1", "e2", "e3"}, "hash": EVENTS}
+    rig = LinkRig(memory, {"alice": WEEK})
+    rig.sources["alice"] = SlowSource(rig, timedelta(seconds=12))
+    runs = rig.mint()
+    assert rig.links() == {"invite": {"e1", "e2", "e3"}, "hash": EVENTS}
     assert (runs["alice"].cut_short, runs["openmeetings"].cut_short) == (True, False)
 
 
@@ -210,11 +210,11 @@ def test_whoever_has_a_meeting_each_link_is_made_once_and_nearest_first(
         for name, events in having.items()
     }
     with Ledger.in_memory() as ledger:
-        town = Town(ledger, accounts)
+        rig = LinkRig(ledger, accounts)
         if dead:
-            town.sources[dead].broken["invite"] = Unavailable("down")
-        town.mint()
-        makers = {name: list(source.invites) for name, source in town.sources.items()}
+            rig.sources[dead].broken["invite"] = Unavailable("down")
+        rig.mint()
+        makers = {name: list(source.invites) for name, source in rig.sources.items()}
         for name, made in makers.items():  # what another could not make comes when that is known
             at_once = [event for event in made if next(each for each in having if event in having[each]) == name]
             assert at_once == sorted(at_once)
@@ -225,27 +225,27 @@ def test_whoever_has_a_meeting_each_link_is_made_once_and_nearest_first(
         }
         assert {event: name for name, made in makers.items() for event in made} == first
         assert sum(map(len, makers.values())) == len(first)
-        hashes = [event for event, _ in town.minter.made]
+        hashes = [event for event, _ in rig.link_maker.made]
         assert hashes == sorted({event for events in having.values() for event in events})
-        assert town.links() == {"invite": set(first), "hash": set(hashes)}
-        town.minter.made.clear()
-        town.mint()
-        assert town.minter.made == []
+        assert rig.links() == {"invite": set(first), "hash": set(hashes)}
+        rig.link_maker.made.clear()
+        rig.mint()
+        assert rig.link_maker.made == []
 
 
 def test_many_threads_make_nothing_twice(tmp_path: Path) -> None:
     many = [meeting(f"e{number}", 1 + number / 10) for number in range(40)]
     foreign = [replace(each, own=False) for each in many]
     with Ledger.open(tmp_path) as ledger:
-        town = Town(ledger, {"a": foreign, "b": foreign[::2] + many[1::2], "c": many}, workers=8)
-        town.mint()
-        made = Counter(event for source in town.sources.values() for event in source.invites)
+        rig = LinkRig(ledger, {"a": foreign, "b": foreign[::2] + many[1::2], "c": many}, workers=8)
+        rig.mint()
+        made = Counter(event for source in rig.sources.values() for event in source.invites)
         assert made == Counter({each.id for each in many})
-        assert Counter(event for event, _ in town.minter.made) == made
-        assert town.links() == {"invite": set(made), "hash": set(made)}
-        assert town.sources["a"].asked["invite"] == 40
-        assert town.sources["b"].asked["invite"] == 40
-        assert town.sources["c"].asked["invite"] == 20
+        assert Counter(event for event, _ in rig.link_maker.made) == made
+        assert rig.links() == {"invite": set(made), "hash": set(made)}
+        assert rig.sources["a"].asked["invite"] == 40
+        assert rig.sources["b"].asked["invite"] == 40
+        assert rig.sources["c"].asked["invite"] == 20
 
 
 class Together(MemorySource):
@@ -263,13 +263,13 @@ class Together(MemorySource):
 def test_accounts_are_worked_off_side_by_side(tmp_path: Path) -> None:
     barrier = Barrier(3)
     with Ledger.open(tmp_path) as ledger:
-        town = Town(ledger, {name: [meeting(f"of-{name}")] for name in "abc"}, workers=8)
-        for name, source in town.sources.items():
+        rig = LinkRig(ledger, {name: [meeting(f"of-{name}")] for name in "abc"}, workers=8)
+        for name, source in rig.sources.items():
             waiting = Together(barrier, *source.meetings.values())
             waiting.person = source.person
-            town.sources[name] = waiting
-        town.mint()
-        assert town.links()["invite"] == {"of-a", "of-b", "of-c"}
+            rig.sources[name] = waiting
+        rig.mint()
+        assert rig.links()["invite"] == {"of-a", "of-b", "of-c"}
 
 
 class Gated(MemorySource):
@@ -291,23 +291,23 @@ class Gated(MemorySource):
 def test_a_slow_host_holds_no_account_on_another_up(tmp_path: Path) -> None:
     gate = Event()
     with Ledger.open(tmp_path) as ledger:
-        town = Town(ledger, {name: [meeting(f"of-{name}")] for name in "abcd"}, workers=3)
+        rig = LinkRig(ledger, {name: [meeting(f"of-{name}")] for name in "abcd"}, workers=3)
         hosts = {RunKey("mint", name): "https://slow.example.org" for name in "abc"}
-        town.outages = Outages({**hosts, RunKey("mint", "d"): "https://other.example.org"}, lambda: town.now)
-        for name, source in town.sources.items():
-            town.sources[name] = Gated(source, gate, opens=name == "d")
-        town.mint()
-        assert town.links()["invite"] == {"of-a", "of-b", "of-c", "of-d"}
+        rig.outages = Outages({**hosts, RunKey("mint", "d"): "https://other.example.org"}, lambda: rig.now)
+        for name, source in rig.sources.items():
+            rig.sources[name] = Gated(source, gate, opens=name == "d")
+        rig.mint()
+        assert rig.links()["invite"] == {"of-a", "of-b", "of-c", "of-d"}
 
 
 @pytest.mark.parametrize("audience", ["owner", "guests"])
-def test_another_person_behind_the_login_makes_no_link(town: Town, audience: Audience) -> None:
-    town.profile = replace(town.profile, audience=audience)
-    town.sources["alice"].person = Identity("https://id.example.org", "bob", "u2", "Bob", "Burton")
-    runs = town.mint()
-    assert town.sources["alice"].asked["invite"] == 0
-    assert all(visitor.firstname == "" for _, visitor in town.minter.made)
-    assert len(town.minter.made) == (0 if audience == "owner" else 7)
+def test_another_person_behind_the_login_makes_no_link(rig: LinkRig, audience: Audience) -> None:
+    rig.profile = replace(rig.profile, audience=audience)
+    rig.sources["alice"].person = Identity("https://id.example.org", "bob", "u2", "Bob", "Burton")
+    runs = rig.mint()
+    assert rig.sources["alice"].asked["invite"] == 0
+    assert all(visitor.firstname == "" for _, visitor in rig.link_maker.made)
+    assert len(rig.link_maker.made) == (0 if audience == "owner" else 7)
     assert runs["alice"].state == "needs_you"
     message = runs["alice"].message or ""
     assert "opentalk.alice" in message
@@ -315,51 +315,51 @@ def test_another_person_behind_the_login_makes_no_link(town: Town, audience: Aud
 
 
 def test_an_account_of_which_nobody_is_known_makes_no_link(memory: Ledger) -> None:
-    town = Town(memory, {"alice": WEEK})
-    town.sources["new"] = MemorySource(meeting("of-new"))
+    rig = LinkRig(memory, {"alice": WEEK})
+    rig.sources["new"] = MemorySource(meeting("of-new"))
     memory.meetings.save_pull(
         "new", [Keep(meeting("of-new"), known_as(meeting("of-new")))], Run(RunKey("pull", "new"), NOW)
     )
-    town.profile = replace(town.profile, accounts=("alice", "new"), urls=("https://meet.example.org",) * 2)
-    assert town.mint()["new"].state == "needs_you"
-    assert town.sources["new"].asked["invite"] == 0
-    assert town.links()["invite"] == EVENTS
+    rig.profile = replace(rig.profile, accounts=("alice", "new"), urls=("https://meet.example.org",) * 2)
+    assert rig.mint()["new"].state == "needs_you"
+    assert rig.sources["new"].asked["invite"] == 0
+    assert rig.links()["invite"] == EVENTS
 
 
 @pytest.mark.parametrize("broken", ["the first", "none"])
-def test_a_refusal_is_one_meetings_alone(town: Town, broken: str) -> None:
-    class Refusing(MemoryMinter):
+def test_a_refusal_is_one_meetings_alone(rig: LinkRig, broken: str) -> None:
+    class Refusing(MemoryLinkMaker):
         def make(self, event: str, title: str, visitor: Visitor) -> str:
             if event == "e1" and broken == "the first":
                 raise Refused("event e1: openmeetings refuses it")
             return super().make(event, title, visitor)
 
-    town.minter = Refusing()
-    run = town.mint()["openmeetings"]
+    rig.link_maker = Refusing()
+    run = rig.mint()["openmeetings"]
     assert run.counts == ({"none": 1, "hashes": 6} if broken == "the first" else {"hashes": 7})
     assert run.state == "ok"
 
 
 def test_nothing_is_made_that_a_full_ledger_could_not_note(memory: Ledger) -> None:
-    town = Town(memory, {"alice": WEEK})
+    rig = LinkRig(memory, {"alice": WEEK})
     with full_disk(memory):
         for _ in range(3):
             with pytest.raises(LedgerError):
-                town.mint()
-    assert (town.minter.made, town.sources["alice"].invites) == ([], {})
-    town.mint()
-    assert town.links() == {"invite": EVENTS, "hash": EVENTS}
+                rig.mint()
+    assert (rig.link_maker.made, rig.sources["alice"].invites) == ([], {})
+    rig.mint()
+    assert rig.links() == {"invite": EVENTS, "hash": EVENTS}
 
 
-def test_a_run_without_wishes_writes_nothing_and_asks_nobody(town: Town) -> None:
-    town.mint()
-    before = town.ledger.database._reader().total_changes
-    town.sources["alice"].broken["invite"] = town.minter.broken = Unavailable("down")
-    assert town.mint() == {}
-    assert town.ledger.database._reader().total_changes == before
+def test_a_run_without_wishes_writes_nothing_and_asks_nobody(rig: LinkRig) -> None:
+    rig.mint()
+    before = rig.ledger.database._reader().total_changes
+    rig.sources["alice"].broken["invite"] = rig.link_maker.broken = Unavailable("down")
+    assert rig.mint() == {}
+    assert rig.ledger.database._reader().total_changes == before
 
 
-def test_a_stop_ends_all_lines_and_what_was_made_is_kept(town: Town) -> None:
+def test_a_stop_ends_all_lines_and_what_was_made_is_kept(rig: LinkRig) -> None:
     def stop(_name: str, done: int, total: int) -> None:
         assert total == 14
         if done >= 4:
@@ -367,53 +367,53 @@ def test_a_stop_ends_all_lines_and_what_was_made_is_kept(town: Town) -> None:
 
     with pytest.raises(Stopped):
         mint(
-            [town.profile],
-            town.sources,
-            {"openmeetings": town.minter},
-            town.ledger,
-            lambda: town.now,
+            [rig.profile],
+            rig.sources,
+            {"openmeetings": rig.link_maker},
+            rig.ledger,
+            lambda: rig.now,
             stop,
-            workers=town.workers,
+            workers=rig.workers,
         )
-    links = town.links()
-    assert links["invite"] == set(town.sources["alice"].invites)
-    assert links["hash"] == {event for event, _ in town.minter.made}
+    links = rig.links()
+    assert links["invite"] == set(rig.sources["alice"].invites)
+    assert links["hash"] == {event for event, _ in rig.link_maker.made}
     assert 4 <= len(links["invite"]) + len(links["hash"]) <= 5
 
 
 def test_a_host_that_wants_to_be_left_alone_is_by_all_its_accounts(memory: Ledger) -> None:
-    town = Town(memory, {name: [meeting(f"of-{name}")] for name in "abc"})
-    town.sources["a"].broken["invite"] = Unavailable("asks for fewer requests (429)", 600.0)
-    runs = town.mint()
-    assert sum(source.asked["invite"] for source in town.sources.values()) == 1
+    rig = LinkRig(memory, {name: [meeting(f"of-{name}")] for name in "abc"})
+    rig.sources["a"].broken["invite"] = Unavailable("asks for fewer requests (429)", 600.0)
+    runs = rig.mint()
+    assert sum(source.asked["invite"] for source in rig.sources.values()) == 1
     assert {runs[name].state for name in "abc"} == {"retrying"}
-    assert {town.outages.paused_until(RunKey("mint", name)) for name in "abc"} == {NOW + timedelta(minutes=10)}
+    assert {rig.outages.paused_until(RunKey("mint", name)) for name in "abc"} == {NOW + timedelta(minutes=10)}
     assert runs["openmeetings"].state == "ok"
-    town.now += timedelta(minutes=9)
-    town.mint()
-    assert sum(source.asked["invite"] for source in town.sources.values()) == 1
-    town.now += timedelta(minutes=1)
-    town.sources["a"].broken.clear()
-    town.mint()
-    assert town.links()["invite"] == {"of-a", "of-b", "of-c"}
+    rig.now += timedelta(minutes=9)
+    rig.mint()
+    assert sum(source.asked["invite"] for source in rig.sources.values()) == 1
+    rig.now += timedelta(minutes=1)
+    rig.sources["a"].broken.clear()
+    rig.mint()
+    assert rig.links()["invite"] == {"of-a", "of-b", "of-c"}
 
 
 def test_an_account_may_be_called_openmeetings(memory: Ledger) -> None:
-    town = Town(memory, {"openmeetings": WEEK})
-    town.mint()
-    assert town.links() == {"invite": EVENTS, "hash": EVENTS}
+    rig = LinkRig(memory, {"openmeetings": WEEK})
+    rig.mint()
+    assert rig.links() == {"invite": EVENTS, "hash": EVENTS}
 
 
 def test_what_one_account_has_no_right_to_make_the_next_one_makes_and_nobody_asks_again_that_day(
     memory: Ledger,
 ) -> None:
     foreign = [replace(each, own=False) for each in WEEK]
-    town = Town(memory, {"a": foreign, "b": foreign})
-    assert town.mint()["b"].counts == {"none": 7}
-    town.now = NOW + DAY / 2
-    assert town.mint() == {}
-    town.now = NOW + DAY
-    assert town.mint()["a"].counts["none"] == 7
+    rig = LinkRig(memory, {"a": foreign, "b": foreign})
+    assert rig.mint()["b"].counts == {"none": 7}
+    rig.now = NOW + DAY / 2
+    assert rig.mint() == {}
+    rig.now = NOW + DAY
+    assert rig.mint()["a"].counts["none"] == 7
 
 
 class BrokenLinks(Links):
@@ -427,7 +427,7 @@ class BrokenLinks(Links):
 def test_a_ledger_that_breaks_ends_all_lines_before_each_has_made_something(tmp_path: Path) -> None:
     with Ledger.open(tmp_path) as ledger:
         ledger.links = BrokenLinks(ledger.database)
-        town = Town(ledger, {name: [meeting(f"of-{name}")] for name in "abcdefgh"}, workers=2)
+        rig = LinkRig(ledger, {name: [meeting(f"of-{name}")] for name in "abcdefgh"}, workers=2)
         with pytest.raises(LedgerError):
-            town.mint()
-        assert 1 <= len(town.minter.made) + sum(len(source.invites) for source in town.sources.values()) <= 2
+            rig.mint()
+        assert 1 <= len(rig.link_maker.made) + sum(len(source.invites) for source in rig.sources.values()) <= 2

@@ -16,7 +16,7 @@ FEED = RunKey("feed", "phone")
 JOBS = st.sampled_from([*TEAM, LINKS, FEED])
 
 
-class Time:
+class OutagesRig:
     """Outages of five calendars and an OpenMeetings, and a clock."""
 
     def __init__(self) -> None:
@@ -26,8 +26,8 @@ class Time:
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
+def rig() -> OutagesRig:
+    return OutagesRig()
 
 
 @pytest.mark.parametrize(
@@ -44,79 +44,79 @@ def test_a_host_is_scheme_name_and_unusual_port_and_nothing_else(url: str, host:
     assert host_of(url) == host
 
 
-def test_an_outage_begins_once_and_ends_once_and_tells_who_waits(time: Time) -> None:
-    assert [time.outages.failed(job) for job in TEAM] == ["begins", *["lasts"] * 4]
-    time.now += HOUR
-    ended = time.outages.answered(TEAM[2])
+def test_an_outage_begins_once_and_ends_once_and_tells_who_waits(rig: OutagesRig) -> None:
+    assert [rig.outages.failed(job) for job in TEAM] == ["begins", *["lasts"] * 4]
+    rig.now += HOUR
+    ended = rig.outages.answered(TEAM[2])
     assert ended is not None
     assert ended.begun == NOW
     assert {*ended.waiting} == {*TEAM} - {TEAM[2]}
-    assert [time.outages.answered(job) for job in TEAM] == [None] * 5
+    assert [rig.outages.answered(job) for job in TEAM] == [None] * 5
 
 
-def test_what_all_jobs_of_a_host_do_once_is_one_round(time: Time) -> None:
+def test_what_all_jobs_of_a_host_do_once_is_one_round(rig: OutagesRig) -> None:
     for rounds in range(1, 4):
         for job in TEAM:
-            time.outages.failed(job)
-            assert time.outages.failures(job) == rounds
-    assert time.outages.failures(LINKS) == 0
+            rig.outages.failed(job)
+            assert rig.outages.failures(job) == rounds
+    assert rig.outages.failures(LINKS) == 0
 
 
-def test_a_job_that_fails_while_others_are_answered_is_alone_with_that(time: Time) -> None:
+def test_a_job_that_fails_while_others_are_answered_is_alone_with_that(rig: OutagesRig) -> None:
     first, second, *_ = TEAM
-    assert time.outages.failed(first) == "begins"
-    assert time.outages.answered(second) is not None
-    assert [time.outages.failed(first) for _ in range(3)] == ["alone"] * 3
-    assert time.outages.failed(second) == "begins"
-    assert time.outages.failed(first) == "lasts"
-    time.outages.answered(first)
-    assert time.outages.failed(first) == "begins"
+    assert rig.outages.failed(first) == "begins"
+    assert rig.outages.answered(second) is not None
+    assert [rig.outages.failed(first) for _ in range(3)] == ["alone"] * 3
+    assert rig.outages.failed(second) == "begins"
+    assert rig.outages.failed(first) == "lasts"
+    rig.outages.answered(first)
+    assert rig.outages.failed(first) == "begins"
 
 
-def test_a_host_that_asked_for_time_is_held_for_all_until_then_or_until_a_person_asks(time: Time) -> None:
-    time.outages.pause(TEAM[0], NOW + HOUR)
-    time.outages.pause(TEAM[1], NOW + HOUR / 2)
-    assert {time.outages.paused_until(job) for job in TEAM} == {NOW + HOUR}
-    assert time.outages.paused_until(LINKS) is None
-    time.now = NOW + HOUR
-    assert time.outages.paused_until(TEAM[0]) is None
-    time.outages.pause(TEAM[0], NOW + 2 * HOUR)
-    time.outages.end_pauses()
-    assert time.outages.paused_until(TEAM[0]) is None
+def test_a_host_that_asked_for_time_is_held_for_all_until_then_or_until_a_person_asks(rig: OutagesRig) -> None:
+    rig.outages.pause(TEAM[0], NOW + HOUR)
+    rig.outages.pause(TEAM[1], NOW + HOUR / 2)
+    assert {rig.outages.paused_until(job) for job in TEAM} == {NOW + HOUR}
+    assert rig.outages.paused_until(LINKS) is None
+    rig.now = NOW + HOUR
+    assert rig.outages.paused_until(TEAM[0]) is None
+    rig.outages.pause(TEAM[0], NOW + 2 * HOUR)
+    rig.outages.end_pauses()
+    assert rig.outages.paused_until(TEAM[0]) is None
 
 
-def test_an_answer_to_what_was_asked_before_does_not_end_a_hold(time: Time) -> None:
-    time.outages.pause(TEAM[0], NOW + HOUR)
-    time.outages.failed(TEAM[0])
-    assert time.outages.answered(TEAM[1]) is None
-    assert time.outages.paused_until(TEAM[1]) == NOW + HOUR
-    time.now += HOUR
-    assert time.outages.answered(TEAM[1]) is not None
+def test_an_answer_to_what_was_asked_before_does_not_end_a_hold(rig: OutagesRig) -> None:
+    rig.outages.pause(TEAM[0], NOW + HOUR)
+    rig.outages.failed(TEAM[0])
+    assert rig.outages.answered(TEAM[1]) is None
+    assert rig.outages.paused_until(TEAM[1]) == NOW + HOUR
+    rig.now += HOUR
+    assert rig.outages.answered(TEAM[1]) is not None
 
 
-def test_who_is_not_asked_has_not_failed_once_more(time: Time) -> None:
-    time.outages.pause(TEAM[0], NOW + HOUR)
+def test_who_is_not_asked_has_not_failed_once_more(rig: OutagesRig) -> None:
+    rig.outages.pause(TEAM[0], NOW + HOUR)
     for _ in range(5):
         for job in TEAM:
-            time.outages.failed(job)
-    assert time.outages.failures(TEAM[0]) == 1
-    time.now += HOUR
-    time.outages.failed(TEAM[0])
-    assert time.outages.failures(TEAM[0]) == 2
+            rig.outages.failed(job)
+    assert rig.outages.failures(TEAM[0]) == 1
+    rig.now += HOUR
+    rig.outages.failed(TEAM[0])
+    assert rig.outages.failures(TEAM[0]) == 2
 
 
-def test_a_hold_of_a_clock_that_was_wrong_counts_for_nothing(time: Time) -> None:
-    time.now = NOW + 3000 * DAY
-    time.outages.pause(TEAM[0], time.now + HOUR)
-    time.now = NOW
-    assert time.outages.paused_until(TEAM[0]) is None
+def test_a_hold_of_a_clock_that_was_wrong_counts_for_nothing(rig: OutagesRig) -> None:
+    rig.now = NOW + 3000 * DAY
+    rig.outages.pause(TEAM[0], rig.now + HOUR)
+    rig.now = NOW
+    assert rig.outages.paused_until(TEAM[0]) is None
 
 
-def test_a_job_without_a_host_is_always_alone(time: Time) -> None:
-    time.outages.pause(FEED, NOW + HOUR)
-    assert time.outages.paused_until(FEED) is None
-    assert [time.outages.failed(FEED) for _ in range(2)] == ["alone", "alone"]
-    assert (time.outages.failures(FEED), time.outages.answered(FEED)) == (0, None)
+def test_a_job_without_a_host_is_always_alone(rig: OutagesRig) -> None:
+    rig.outages.pause(FEED, NOW + HOUR)
+    assert rig.outages.paused_until(FEED) is None
+    assert [rig.outages.failed(FEED) for _ in range(2)] == ["alone", "alone"]
+    assert (rig.outages.failures(FEED), rig.outages.answered(FEED)) == (0, None)
 
 
 class Weather(RuleBasedStateMachine):
@@ -124,13 +124,13 @@ class Weather(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.time = Time()
+        self.rig = OutagesRig()
         self.out: dict[str | None, set[RunKey]] = {}
 
     @rule(job=JOBS)
     def fail(self, job: RunKey) -> None:
-        host, held = self.time.outages.host(job), self.time.outages.paused_until(job)
-        match self.time.outages.failed(job):
+        host, held = self.rig.outages.host(job), self.rig.outages.paused_until(job)
+        match self.rig.outages.failed(job):
             case "begins":
                 assert host not in self.out
                 self.out[host] = {job}
@@ -139,33 +139,33 @@ class Weather(RuleBasedStateMachine):
             case "alone":
                 assert held is None
                 return
-        assert self.time.outages.failures(job) >= 1
+        assert self.rig.outages.failures(job) >= 1
 
     @rule(job=JOBS)
     def answer(self, job: RunKey) -> None:
-        host, held = self.time.outages.host(job), self.time.outages.paused_until(job)
-        ended = self.time.outages.answered(job)
+        host, held = self.rig.outages.host(job), self.rig.outages.paused_until(job)
+        ended = self.rig.outages.answered(job)
         assert (ended is not None) == (host in self.out and held is None)
         if ended is not None:
             assert {*ended.waiting} == self.out.pop(host) - {job}
 
     @rule(job=JOBS, seconds=st.integers(1, 7200))
     def pause(self, job: RunKey, seconds: int) -> None:
-        until = self.time.now + timedelta(seconds=seconds)
-        self.time.outages.pause(job, until)
-        assert job == FEED or (self.time.outages.paused_until(job) or until) >= until
+        until = self.rig.now + timedelta(seconds=seconds)
+        self.rig.outages.pause(job, until)
+        assert job == FEED or (self.rig.outages.paused_until(job) or until) >= until
 
     @rule(seconds=st.integers(0, 7200))
     def sleep(self, seconds: int) -> None:
-        self.time.now += timedelta(seconds=seconds)
+        self.rig.now += timedelta(seconds=seconds)
 
     @rule()
     def end_pauses(self) -> None:
-        self.time.outages.end_pauses()
+        self.rig.outages.end_pauses()
 
     @invariant()
     def a_host_is_held_for_all_or_none(self) -> None:
-        assert len({self.time.outages.paused_until(job) for job in TEAM}) == 1
+        assert len({self.rig.outages.paused_until(job) for job in TEAM}) == 1
 
 
 TestWeather = Weather.TestCase

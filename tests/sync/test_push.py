@@ -7,90 +7,90 @@ from syncd.errors import Unavailable
 from syncd.sync.push import BATCH
 from tests.support.meetings import HOUR, meeting
 from tests.support.memory_servers import MemoryCalendar
-from tests.support.pipeline import House
+from tests.support.pipeline import Pipeline
 
 
 class Killed(BaseException):
     """The process ends here."""
 
 
-def house_of(count: int) -> House:
-    house = House(*(meeting(f"e{number:03}", number / 10) for number in range(1, count + 1)))
-    house.pull()
-    house.mint()
-    return house
+def house_of(count: int) -> Pipeline:
+    pipeline = Pipeline(*(meeting(f"e{number:03}", number / 10) for number in range(1, count + 1)))
+    pipeline.pull()
+    pipeline.mint()
+    return pipeline
 
 
-def states(house: House) -> Counter[str]:
-    return Counter(place.state for place in house.ledger.placements.of("team").values())
+def states(pipeline: Pipeline) -> Counter[str]:
+    return Counter(place.state for place in pipeline.ledger.placements.of("team").values())
 
 
-def kill_after(house: House, count: int) -> None:
+def kill_after(pipeline: Pipeline, count: int) -> None:
     def progress(name: str, done: int, _total: int) -> None:
         if name == "team" and done == count:
             raise Killed
 
-    house.progress = progress
+    pipeline.progress = progress
 
 
 def test_what_is_to_be_put_is_recorded_before_the_first_request() -> None:
-    house = house_of(BATCH + 5)
-    kill_after(house, 0)
+    pipeline = house_of(BATCH + 5)
+    kill_after(pipeline, 0)
     with pytest.raises(Killed):
-        house.push()
-    assert states(house) == {"placing": BATCH}
-    assert [verb for verb, _ in house.calendar.log] == ["seen", "check"]
+        pipeline.push()
+    assert states(pipeline) == {"placing": BATCH}
+    assert [verb for verb, _ in pipeline.calendar.log] == ["seen", "check"]
 
 
 @pytest.mark.parametrize("done", [0, 1, BATCH - 1, BATCH, BATCH + 3])
 def test_after_a_kill_the_rest_is_put_and_nothing_twice(done: int) -> None:
-    house = house_of(BATCH + 5)
-    kill_after(house, done)
+    pipeline = house_of(BATCH + 5)
+    kill_after(pipeline, done)
     with pytest.raises(Killed):
-        house.push()
-    house.progress = lambda _name, _done, _total: None
-    run = house.push()
+        pipeline.push()
+    pipeline.progress = lambda _name, _done, _total: None
+    run = pipeline.push()
     assert (run.state, run.counts["created"]) == ("ok", BATCH + 5 - done)
-    assert states(house) == {"placed": BATCH + 5}
-    assert Counter(verb for verb, _ in house.calendar.log if verb in ("create", "update", "fetch")) == {
+    assert states(pipeline) == {"placed": BATCH + 5}
+    assert Counter(verb for verb, _ in pipeline.calendar.log if verb in ("create", "update", "fetch")) == {
         "create": BATCH + 5
     }
 
 
 def test_what_was_not_begun_when_a_server_is_given_up_is_not_on_its_way() -> None:
-    house = house_of(10)
-    house.calendar.fail(Unavailable("down"), verb="create", after=2, times=99)
-    run = house.push()
+    pipeline = house_of(10)
+    pipeline.calendar.fail(Unavailable("down"), verb="create", after=2, times=99)
+    run = pipeline.push()
     assert (run.state, run.counts["created"], run.counts["failed"]) == ("retrying", 2, 3)
-    assert states(house) == {"placed": 2, "placing": 3}
+    assert states(pipeline) == {"placed": 2, "placing": 3}
 
 
 def test_what_somebody_removed_is_still_recorded_so_when_its_turn_does_not_come() -> None:
-    house = house_of(6)
-    house.push()
-    house.calendar.user_deletes("syncd-e006.ics")
-    house.now += HOUR
-    house.push()
-    assert states(house) == {"placed": 5, "removed": 1}
-    before = house.ledger.placements.of("team")["e006"]
+    pipeline = house_of(6)
+    pipeline.push()
+    pipeline.calendar.user_deletes("syncd-e006.ics")
+    pipeline.now += HOUR
+    pipeline.push()
+    assert states(pipeline) == {"placed": 5, "removed": 1}
+    before = pipeline.ledger.placements.of("team")["e006"]
     for number in range(1, 7):
-        house.change(f"e{number:03}", title="Other")
-    house.pull()
-    house.calendar.fail(Unavailable("down"), verb="update", times=99)
-    assert house.push().state == "retrying"
-    assert house.ledger.placements.of("team")["e006"] == before
+        pipeline.change(f"e{number:03}", title="Other")
+    pipeline.pull()
+    pipeline.calendar.fail(Unavailable("down"), verb="update", times=99)
+    assert pipeline.push().state == "retrying"
+    assert pipeline.ledger.placements.of("team")["e006"] == before
 
 
 def test_the_nearest_meeting_comes_first_and_deletions_before_all() -> None:
-    house = house_of(5)
-    house.push()
-    house.calendar.log.clear()
-    house.source.meetings.pop("e005")
+    pipeline = house_of(5)
+    pipeline.push()
+    pipeline.calendar.log.clear()
+    pipeline.source.meetings.pop("e005")
     for event, day in (("n1", 3), ("n2", 1), ("n3", 2)):
-        house.source.meetings[event] = meeting(event, day)
-    house.pull()
-    house.push()
-    writes = [call for call in house.calendar.log if call[0] != "check"]
+        pipeline.source.meetings[event] = meeting(event, day)
+    pipeline.pull()
+    pipeline.push()
+    writes = [call for call in pipeline.calendar.log if call[0] != "check"]
     assert writes == [
         ("delete", "syncd-e005.ics"),
         ("create", "syncd-n2.ics"),
@@ -100,8 +100,8 @@ def test_the_nearest_meeting_comes_first_and_deletions_before_all() -> None:
 
 
 def test_an_entry_that_goes_to_two_calendars_is_recorded_for_each() -> None:
-    house, second = house_of(3), MemoryCalendar("second")
-    house.push()
-    house.push(calendar=second)
-    assert house.ledger.placements.of("second").keys() == house.ledger.placements.of("team").keys()
-    assert second.objects.keys() == house.calendar.objects.keys()
+    pipeline, second = house_of(3), MemoryCalendar("second")
+    pipeline.push()
+    pipeline.push(calendar=second)
+    assert pipeline.ledger.placements.of("second").keys() == pipeline.ledger.placements.of("team").keys()
+    assert second.objects.keys() == pipeline.calendar.objects.keys()

@@ -29,7 +29,7 @@ class Answer(Struct):
     body: bytes
 
 
-class MemoryShelf:
+class MemoryFeeds:
     """One feed in memory, with the faults that a ledger has."""
 
     def __init__(self) -> None:
@@ -56,12 +56,12 @@ class MemoryShelf:
         self.stored = (version, body)
 
 
-class Web:
+class FeedClient:
     """A real server with the application, and a plain client of it."""
 
-    def __init__(self, url: str, shelf: MemoryShelf) -> None:
+    def __init__(self, url: str, feeds: MemoryFeeds) -> None:
         self._host = url.removeprefix("http://")
-        self.shelf = shelf
+        self.feeds = feeds
 
     def ask(self, path: str = PATH, method: str = "GET", *conditions: str) -> Answer:
         with closing(HTTPConnection(self._host, timeout=60)) as connection:
@@ -75,26 +75,26 @@ class Web:
 
 
 @contextmanager
-def serving() -> Iterator[Web]:
-    shelf = MemoryShelf()
-    with Served(feed_app(shelf)) as served:
-        yield Web(served.url, shelf)
+def serving() -> Iterator[FeedClient]:
+    feeds = MemoryFeeds()
+    with Served(feed_app(feeds)) as served:
+        yield FeedClient(served.url, feeds)
 
 
 @pytest.fixture
-def web() -> Iterator[Web]:
-    with serving() as web:
-        yield web
+def client() -> Iterator[FeedClient]:
+    with serving() as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
-def shared() -> Iterator[Web]:
-    with serving() as web:
-        yield web
+def shared_client() -> Iterator[FeedClient]:
+    with serving() as client:
+        yield client
 
 
-def test_a_feed_is_given_whole_with_its_strong_etag(web: Web) -> None:
-    answer = web.ask()
+def test_a_feed_is_given_whole_with_its_strong_etag(client: FeedClient) -> None:
+    answer = client.ask()
     assert (answer.status, answer.body) == (200, BODY)
     assert dict(answer.headers) == {
         "content-type": "text/calendar; charset=utf-8",
@@ -107,32 +107,32 @@ def test_a_feed_is_given_whole_with_its_strong_etag(web: Web) -> None:
     }
 
 
-def test_head_is_get_without_its_body(web: Web) -> None:
-    head, get = web.ask(method="HEAD"), web.ask()
+def test_head_is_get_without_its_body(client: FeedClient) -> None:
+    head, get = client.ask(method="HEAD"), client.ask()
     assert head.body == b""
     assert (head.status, dict(head.headers)) == (get.status, dict(get.headers))
-    web.shelf.lookup_fault = LedgerError("disk full")
-    head, get = web.ask(method="HEAD"), web.ask()
+    client.feeds.lookup_fault = LedgerError("disk full")
+    head, get = client.ask(method="HEAD"), client.ask()
     assert (head.status, dict(head.headers), head.body) == (get.status, dict(get.headers), b"")
 
 
 @pytest.mark.parametrize(
     "conditions", [['"v1"'], ['W/"v1"'], ['"v0", "v1"'], ['"v0","x,y" , W/"v1"'], ["*"], ['"v0"', '"v1"']]
 )
-def test_who_has_the_version_is_told_so_and_no_body_is_built(web: Web, conditions: list[str]) -> None:
-    answer = web.ask(PATH, "GET", *conditions)
+def test_who_has_the_version_is_told_so_and_no_body_is_built(client: FeedClient, conditions: list[str]) -> None:
+    answer = client.ask(PATH, "GET", *conditions)
     assert (answer.status, answer.body, answer.headers["ETag"]) == (304, b"", '"v1"')
     assert answer.headers["Cache-Control"] == "private, max-age=300"
-    assert web.shelf.built == 0
+    assert client.feeds.built == 0
 
 
 @pytest.mark.parametrize("condition", ['"v0"', "v1", '"v11"', '"V1"', "", '"v1', '"v0, v1"'])
-def test_who_has_another_version_gets_the_feed(web: Web, condition: str) -> None:
-    assert web.ask(PATH, "GET", condition).body == BODY
+def test_who_has_another_version_gets_the_feed(client: FeedClient, condition: str) -> None:
+    assert client.ask(PATH, "GET", condition).body == BODY
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_unknown_revoked_and_malformed_tokens_are_the_same(web: Web, method: str) -> None:
+def test_unknown_revoked_and_malformed_tokens_are_the_same(client: FeedClient, method: str) -> None:
     paths = [
         "/feed/x.ics",
         "/feed/.ics",
@@ -143,9 +143,9 @@ def test_unknown_revoked_and_malformed_tokens_are_the_same(web: Web, method: str
         "/",
         "/feed/a/b.ics",
     ]
-    answers = [web.ask(path, method) for path in paths]
-    web.shelf.state = None
-    answers.append(web.ask(PATH, method))
+    answers = [client.ask(path, method) for path in paths]
+    client.feeds.state = None
+    answers.append(client.ask(PATH, method))
     assert {(answer.status, answer.body, str(answer.headers)) for answer in answers} == {
         (404, b"" if method == "HEAD" else b"Not Found", str(answers[0].headers))
     }
@@ -153,72 +153,74 @@ def test_unknown_revoked_and_malformed_tokens_are_the_same(web: Web, method: str
 
 @settings(deadline=None)  # laws count, they do not time
 @given(st.text(min_size=1))
-def test_no_path_but_a_feeds_finds_anything(shared: Web, token: str) -> None:
-    assert shared.ask(f"/feed/{quote(token, safe='')}.ics").status == 404
+def test_no_path_but_a_feeds_finds_anything(shared_client: FeedClient, token: str) -> None:
+    assert shared_client.ask(f"/feed/{quote(token, safe='')}.ics").status == 404
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PROPFIND"])
-def test_a_feed_can_only_be_read(web: Web, method: str) -> None:
-    answer = web.ask(PATH, method)
+def test_a_feed_can_only_be_read(client: FeedClient, method: str) -> None:
+    answer = client.ask(PATH, method)
     assert answer.status == 405
     assert {word.strip() for word in answer.headers["Allow"].split(",")} == {"GET", "HEAD"}
 
 
-def test_a_feed_that_is_not_ready_says_when_to_come_back(web: Web) -> None:
-    web.shelf.state = FeedState("phone", "", ready=False)
-    answer = web.ask()
+def test_a_feed_that_is_not_ready_says_when_to_come_back(client: FeedClient) -> None:
+    client.feeds.state = FeedState("phone", "", ready=False)
+    answer = client.ask()
     assert (answer.status, answer.headers["Retry-After"]) == (503, "60")
-    assert web.shelf.built == 0
+    assert client.feeds.built == 0
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
 @pytest.mark.parametrize("where", ["lookup_fault", "body_fault"])
-def test_a_failing_ledger_is_no_reason_for_less_than_there_was(web: Web, where: str, fault: Exception) -> None:
-    setattr(web.shelf, where, fault)
-    answer = web.ask()
+def test_a_failing_ledger_is_no_reason_for_less_than_there_was(
+    client: FeedClient, where: str, fault: Exception
+) -> None:
+    setattr(client.feeds, where, fault)
+    answer = client.ask()
     assert (answer.status, answer.headers["Retry-After"]) == (503, "60")
-    setattr(web.shelf, where, None)
-    assert web.ask().body == BODY
-    web.shelf.move_on("v2", b"new")
-    setattr(web.shelf, where, fault)
-    answer = web.ask()
+    setattr(client.feeds, where, None)
+    assert client.ask().body == BODY
+    client.feeds.move_on("v2", b"new")
+    setattr(client.feeds, where, fault)
+    answer = client.ask()
     assert (answer.status, answer.body, answer.headers["ETag"]) == (200, BODY, '"v1"')
     assert answer.headers["Warning"] == '110 syncd "the last good answer"'
-    assert web.ask(PATH, "GET", '"v1"').status == 304
-    setattr(web.shelf, where, None)
-    answer = web.ask()
+    assert client.ask(PATH, "GET", '"v1"').status == 304
+    setattr(client.feeds, where, None)
+    answer = client.ask()
     assert (answer.body, answer.headers["ETag"], answer.headers["Warning"]) == (b"new", '"v2"', None)
 
 
-def test_a_failing_ledger_gives_nobody_the_feed_of_another(web: Web) -> None:
-    assert web.ask().status == 200
-    web.shelf.lookup_fault = LedgerError("disk full")
-    assert web.ask("/feed/other.ics").status == 503
+def test_a_failing_ledger_gives_nobody_the_feed_of_another(client: FeedClient) -> None:
+    assert client.ask().status == 200
+    client.feeds.lookup_fault = LedgerError("disk full")
+    assert client.ask("/feed/other.ics").status == 503
 
 
-def test_a_revoked_feed_is_forgotten(web: Web) -> None:
-    assert web.ask().status == 200
-    web.shelf.state = None
-    assert web.ask().status == 404
-    web.shelf.lookup_fault = LedgerError("disk full")
-    assert web.ask().status == 503
+def test_a_revoked_feed_is_forgotten(client: FeedClient) -> None:
+    assert client.ask().status == 200
+    client.feeds.state = None
+    assert client.ask().status == 404
+    client.feeds.lookup_fault = LedgerError("disk full")
+    assert client.ask().status == 503
 
 
-def test_etag_and_body_belong_together_when_the_ledger_moves_on_between_them(web: Web) -> None:
-    web.shelf.stored = ("v2", b"new")  # what is looked up is still v1
-    answer = web.ask()
+def test_etag_and_body_belong_together_when_the_ledger_moves_on_between_them(client: FeedClient) -> None:
+    client.feeds.stored = ("v2", b"new")  # what is looked up is still v1
+    answer = client.ask()
     assert (answer.headers["ETag"], answer.body) == ('"v2"', b"new")
 
 
-def test_an_unchanged_feed_is_joined_once(web: Web) -> None:
-    assert [web.ask().body for _ in range(3)] == [BODY] * 3
-    assert web.shelf.built == 1
-    web.shelf.move_on("v2", b"new")
-    assert web.ask().body == b"new"
+def test_an_unchanged_feed_is_joined_once(client: FeedClient) -> None:
+    assert [client.ask().body for _ in range(3)] == [BODY] * 3
+    assert client.feeds.built == 1
+    client.feeds.move_on("v2", b"new")
+    assert client.ask().body == b"new"
 
 
-def test_robots_may_fetch_feeds(web: Web) -> None:
-    answer = web.ask("/robots.txt")
+def test_robots_may_fetch_feeds(client: FeedClient) -> None:
+    answer = client.ask("/robots.txt")
     assert (answer.status, answer.body) == (200, b"User-agent: *\nDisallow:\n")
 
 
@@ -244,11 +246,11 @@ def journal() -> Iterator[Journal]:
     root.removeHandler(journal)
 
 
-def test_no_token_is_logged(web: Web, journal: Journal) -> None:
-    web.ask()
-    web.shelf.lookup_fault = LedgerError("disk full")
-    web.ask()
-    web.ask(method="POST")
-    web.ask(f"{PATH}/")
+def test_no_token_is_logged(client: FeedClient, journal: Journal) -> None:
+    client.ask()
+    client.feeds.lookup_fault = LedgerError("disk full")
+    client.ask()
+    client.ask(method="POST")
+    client.ask(f"{PATH}/")
     assert "a feed cannot be read from the ledger (LedgerError): answered with its last good body" in journal.lines
     assert "canary" not in "".join(journal.lines)
