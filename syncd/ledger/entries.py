@@ -33,7 +33,7 @@ class Entries:
         }
 
     def bodies(self, profile: str, events: Sequence[str]) -> dict[str, bytes]:
-        """The iCalendar bytes of a hundred entries or so, by event; those that are not there are left out."""
+        """The iCalendar bytes of some hundred entries, by event; those that are not there are left out."""
         if not events:
             return {}
         sql = f"SELECT event, body FROM entry WHERE profile = ? AND event IN ({marks(events)})"

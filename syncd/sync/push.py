@@ -26,7 +26,7 @@ from syncd.sync.write import Target, apply, new_href
 IN_FLIGHT = 4
 """Requests at a time."""
 
-BATCH = 100
+BATCH = 200
 """Actions that are begun together: their bytes are read in one query, their intents recorded in one transaction."""
 
 EVERY = timedelta(hours=1)
