@@ -20,7 +20,7 @@ from syncd.errors import SyncdError
 from syncd.jobs.servers import Servers
 from syncd.model import Meeting, When, Window, overlaps
 from syncd.plan.addresses import guest_address, room_address
-from syncd.plan.pull import known_as
+from syncd.plan.pull import row_of
 from syncd.sync.ports import Progress, Source
 
 COLUMNS = (
@@ -69,7 +69,7 @@ def _events_of(
 def _between(meeting: Meeting, since: datetime | None, until: datetime | None) -> bool:
     if since is None and until is None:
         return True
-    span = known_as(meeting)
+    span = row_of(meeting)
     if span.start is None:
         return False
     return overlaps(span.start, span.end, Window(since or span.start, until or span.start))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of one event, and what the next run does with it: found by what the daemon calls, nothing else.
+"""Explains one event: what the ledger has of it, and what the next run does with it, by the plans of the daemon.
 
-The ledger is only read. What servers would say is not foreseen: an audit may find more.
+The ledger is only read and no server is asked; an audit of the daemon may find more.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ from syncd.sync.render import render_one
 
 
 class _Facts(Struct, frozen=True):
-    """What all calendars and feeds are judged by."""
+    """What all calendars and feeds are explained by."""
 
     config: Config
     ledger: Ledger
@@ -37,32 +37,32 @@ class _Facts(Struct, frozen=True):
 
 
 def explanation(config: Config, ledger: Ledger, event: str, now: datetime) -> Explanation:
-    """All that is known of an event of the ledger."""
+    """Explain an event of the ledger."""
     where = ledger.whereabouts(event)
     facts = _Facts(
         config, ledger, event, now, ledger.secrets.get("installation"), ledger.links.all(), ledger.history.standings()
     )
     concerned = {*where.accounts, *where.gone}
-    wishes: list[MissingLink] = []
-    stands: list[Destination] = []
+    wanted: list[MissingLink] = []
+    found: list[Destination] = []
     for name, calendar in config.calendars.items():
         if name in where.calendars or concerned & {*calendar.accounts}:
             profile = calendar_profile(config, facts.installation, name)
-            stands.append(_calendar(facts, name, profile))
-            wishes += _wishes(facts, profile, stands[-1].source)
-    stands += [_retired(facts, name) for name in where.calendars if name not in config.calendars]
+            found.append(_calendar(facts, name, profile))
+            wanted += _links_wanted(facts, profile, found[-1].source)
+    found += [_retired(facts, name) for name in where.calendars if name not in config.calendars]
     for feed in ledger.feeds.all().values():
         if concerned & {*feed.accounts}:
-            known = feed_profile(config, facts.installation, feed)
-            stands.append(_feed(facts, feed, known))
-            wishes += _wishes(facts, known, stands[-1].source) if known else []
+            feeds_profile = feed_profile(config, facts.installation, feed)
+            found.append(_feed(facts, feed, feeds_profile))
+            wanted += _links_wanted(facts, feeds_profile, found[-1].source) if feeds_profile else []
     accounts = sorted(concerned, key=lambda name: (name not in where.accounts, [*config.accounts, name].index(name)))
     return Explanation(
         event,
         config.ways,
-        tuple(_sight(facts, account, unlisted=where.accounts.get(account, False)) for account in accounts),
-        tuple(_validity(link, wishes) for link in _links_of(facts)),
-        tuple(stands),
+        tuple(_seen_by(facts, account, unlisted=where.accounts.get(account, False)) for account in accounts),
+        tuple(_link_use(link, wanted) for link in _links_of(facts)),
+        tuple(found),
         tuple(ledger.history.decisions(event)),
     )
 
@@ -76,7 +76,7 @@ def choices(ledger: Ledger, events: Iterable[str]) -> dict[str, Meeting | None]:
     return found
 
 
-def _sight(facts: _Facts, account: str, *, unlisted: bool) -> SeenBy:
+def _seen_by(facts: _Facts, account: str, *, unlisted: bool) -> SeenBy:
     settings = facts.config.accounts.get(account)
     state = "retired" if settings is None else "" if settings.enabled else "disabled"
     meetings = facts.ledger.meetings
@@ -91,19 +91,19 @@ def _links_of(facts: _Facts) -> list[Link]:
     return sorted(found, key=lambda link: ([*kinds, link.kind].index(link.kind), link.whose))
 
 
-def _wishes(facts: _Facts, profile: Profile, source: Origin | None) -> list[MissingLink]:
-    """The links that a profile would ask for if there were none and the meeting were to come."""
+def _links_wanted(facts: _Facts, profile: Profile, source: Origin | None) -> list[MissingLink]:
+    """The links that a profile's entry of the event shows: as if there were none yet, and the meeting were to come."""
     if source is None:
         return []
     return missing_links({facts.event: source}, {}, profile, min(facts.now, source.start))
 
 
-def _validity(link: Link, wishes: Iterable[MissingLink]) -> LinkUse:
-    """Whether a link is the one that somebody would ask for."""
-    same = [wish for wish in wishes if wish.key == (link.kind, link.event, link.whose)]
+def _link_use(link: Link, wanted: Iterable[MissingLink]) -> LinkUse:
+    """Whether a link is one of those that are wanted."""
+    same = [each for each in wanted if each.key == (link.kind, link.event, link.whose)]
     if not same:
         return LinkUse(link, "unused")
-    return LinkUse(link, "valid" if any(wish.depends == link.depends for wish in same) else "outdated")
+    return LinkUse(link, "valid" if any(each.depends == link.depends for each in same) else "outdated")
 
 
 def _calendar(facts: _Facts, name: str, profile: Profile) -> Destination:
@@ -129,7 +129,7 @@ def _calendar(facts: _Facts, name: str, profile: Profile) -> Destination:
 
 
 def _action_on(event: str, actions: Iterable[CalendarAction]) -> CalendarAction | None:
-    """What is done with one event; a hold may name several."""
+    """The action that concerns an event, which may be one of several in a hold."""
     return next((each for each in actions if event in (each.events if isinstance(each, Hold) else (each.event,))), None)
 
 
@@ -207,4 +207,4 @@ def _links_ahead(facts: _Facts, profile: Profile, sources: Mapping[str, Origin])
     missing = missing_links(alone, facts.links, profile, facts.now)
     enabled = {name for name, account in facts.config.accounts.items() if account.enabled}
     unasked = tuple(each for each in missing if each.way.maker is None and not enabled & {*each.accounts})
-    return Pending(mints=tuple(each for each in missing if each not in unasked), unasked=unasked)
+    return Pending(links=tuple(each for each in missing if each not in unasked), unasked=unasked)

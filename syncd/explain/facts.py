@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of one event, as values: nothing is found out or decided here."""
+"""What an explanation of one event consists of: values, nothing is found out or decided here."""
 
 from typing import Literal
 
@@ -14,7 +14,8 @@ from syncd.plan.links import MissingLink, Origin
 class SeenBy(Struct, frozen=True):
     """An account that has the event as ``meeting``, or had it.
 
-    ``state`` is "disabled", "retired" or empty. What is ``unreadable`` at the account's server stays as it was.
+    ``state`` is "disabled", "retired" (not in the configuration any more) or empty. ``unlisted``: listings with a time
+    filter lack it. What is ``unreadable`` at the account's server stays as it was.
     """
 
     account: str
@@ -34,11 +35,11 @@ class LinkUse(Struct, frozen=True):
 class Pending(Struct, frozen=True):
     """What the next run does: links that are asked for, what is rendered, what is written.
 
-    ``unasked`` are links that are lacking and whose accounts are disabled. ``after`` is the entry when it is rendered,
+    ``unasked`` are missing links whose accounts are disabled. ``after`` is the entry when it is rendered,
     ``problem`` why it cannot be. ``window`` is what new entries must touch; feeds show everything.
     """
 
-    mints: tuple[MissingLink, ...] = ()
+    links: tuple[MissingLink, ...] = ()
     unasked: tuple[MissingLink, ...] = ()
     change: Render | Erase | None = None
     after: Entry | None = None
@@ -50,8 +51,8 @@ class Pending(Struct, frozen=True):
 class Destination(Struct, frozen=True, kw_only=True):
     """A calendar (``kind`` "push") or feed ("feed") and what it has of the event.
 
-    ``state`` is "disabled", "retired", "waiting" for the first listing of its accounts, or empty; ``trouble`` is what
-    its last run met. ``shown`` says whether a feed shows the event.
+    ``state`` is "disabled", "retired", "waiting" for the first listing of its accounts, or empty; ``trouble`` is why
+    its last run failed. ``shown``: a feed shows the event.
     """
 
     kind: Literal["push", "feed"]
@@ -67,7 +68,7 @@ class Destination(Struct, frozen=True, kw_only=True):
 
 
 class Explanation(Struct, frozen=True):
-    """All that is known of an event; ``ways`` are all ways in that there are."""
+    """All that the ledger has of an event, and what comes next; ``ways`` are all ways in of the configuration."""
 
     event: str
     ways: tuple[Way, ...]

@@ -94,7 +94,7 @@ def _drop(db: sqlite3.Connection, account: str, change: Drop, run: Run) -> None:
 
 
 def _keep(db: sqlite3.Connection, account: str, change: Keep, run: Run) -> None:
-    meeting, known = change.meeting, change.known
+    meeting, row = change.meeting, change.row
     if change.fresh:
         insert_decision(db, Decision(meeting.id, run.ended, run.key, "new"))
     elif names := _changed_fields(db, account, meeting):
@@ -108,12 +108,12 @@ def _keep(db: sqlite3.Connection, account: str, change: Keep, run: Run) -> None:
         (
             account,
             meeting.id,
-            known.digest,
-            text_of(known.start),
-            text_of(known.end),
+            row.digest,
+            text_of(row.start),
+            text_of(row.end),
             meeting.room,
             int(meeting.own),
-            int(known.unlisted),
+            int(row.unlisted),
             msgspec.json.encode(meeting),
         ),
     )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The addresses of rooms and links: pure text, nothing is ever fetched here.
+"""The addresses of rooms and links, as text. Pure.
 
-A GET of a link may use it up, or let a stranger in under somebody's name: nothing may open them.
+Nothing may ever open them: a GET of a link may use it up, or let a stranger in under somebody's name.
 """
 
 from collections.abc import Mapping

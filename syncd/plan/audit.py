@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an audit finds: what is really in a calendar against what we placed there. Pure.
+"""What to look at after an audit: what is really in a calendar is compared with what we placed there. Pure.
 
-It decides what is worth a look; what a look means is decided when the object is there (see ``plan.calendar``).
+A look fetches one object; what is then done with it, ``plan.calendar.after_conflict`` decides.
 """
 
 from collections.abc import Mapping
@@ -11,12 +11,14 @@ from syncd.plan.calendar import Look
 from syncd.plan.deletions import is_wiped
 
 PREFIX = "syncd-"
+"""Begins the hrefs of our objects."""
 
 
 def looks(placed: Mapping[str, Placement], seen: Seen, *, restore: bool, daily: bool) -> list[Look]:
-    """What is not as the ledger has it. What somebody deleted is put again if ``restore``, or if it is most of it.
+    """The objects that are not as the ledger has them.
 
-    What was left to somebody else is looked at when it changes, and ``daily``.
+    What somebody deleted is put again if ``restore``, or if it is most of what we placed. Somebody else's copies are
+    looked at when they change, and ``daily``.
     """
     ours = {event: place for event, place in placed.items() if place.state == "placed"}
     missing = {event for event, place in ours.items() if _is_missing(place, seen)}
@@ -27,7 +29,7 @@ def looks(placed: Mapping[str, Placement], seen: Seen, *, restore: bool, daily: 
 
 
 def _look_at_other(place: Placement, seen: Seen, *, daily: bool) -> Look | None:
-    """What was left to somebody else, or was removed by somebody and is there again."""
+    """Look at somebody else's copy, or at an object of ours that somebody removed and that is there again."""
     if place.state == "left" and (daily or _is_changed(place, seen)):
         return Look(place.event, restore=True)
     if place.state == "removed" and seen.etags.get(place.href) is not None:
@@ -40,7 +42,7 @@ def _is_missing(place: Placement, seen: Seen) -> bool:
 
 
 def _is_changed(place: Placement, seen: Seen) -> bool:
-    """Whether the object bears another ETag. Without one on either side nobody knows: it is looked at."""
+    """Whether the object has another ETag; true also where either has none, because then it may have changed."""
     etag = seen.etags.get(place.href)
     return etag is not None and (etag == "" or place.etag is None or _weak(etag) != _weak(place.etag))
 
@@ -50,9 +52,9 @@ def _weak(etag: str) -> str:
     return etag.removeprefix("W/").strip('"')
 
 
-def unknown(placed: Mapping[str, Placement], seen: Seen) -> list[str]:
-    """The hrefs of objects that look like ours and that we did not place."""
-    known = {place.href for place in placed.values()}
+def leftovers(placed: Mapping[str, Placement], seen: Seen) -> list[str]:
+    """The hrefs of objects that look like ours and that the ledger does not have."""
+    ours = {place.href for place in placed.values()}
     return [
-        href for href, etag in seen.etags.items() if etag is not None and href.startswith(PREFIX) and href not in known
+        href for href, etag in seen.etags.items() if etag is not None and href.startswith(PREFIX) and href not in ours
     ]

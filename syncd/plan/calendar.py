@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is to be written into a calendar, pure: its entries against what we placed there and what was seen there.
+"""What to write into a calendar: its entries are compared with what we placed there and with what an audit saw. Pure.
 
-Only what our ledger has noted, or what bears our mark where we meant to write, is ever changed or removed.
+Only what the ledger has placed, or what bears our mark where we meant to write, is ever changed or removed.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -27,7 +27,7 @@ class Update(Struct, frozen=True):
 
 
 class Look(Struct, frozen=True):
-    """The calendar does not say of our object what we noted: look at it, and write it anew if need be.
+    """Fetch an object that is not as the ledger has it, and write it anew if need be.
 
     If it is gone, somebody deleted it: it is put again only to ``restore`` it.
     """
@@ -37,7 +37,7 @@ class Look(Struct, frozen=True):
 
 
 Write = Create | Update | Delete | Forget | Look
-"""What can be carried out; a ``Hold`` is for a person."""
+"""What a push carries out; a ``Hold`` waits for a person."""
 
 CalendarAction = Write | Hold
 
@@ -50,11 +50,11 @@ def calendar_actions(
     guard: Guard,
     looks: Sequence[Look] = (),
 ) -> list[CalendarAction]:
-    """Compare a profile's entries with what we placed in a calendar: one action an event, in the order of their turn.
+    """Compare a profile's entries (``wanted``) with what we placed in a calendar: at most one action for each event.
 
-    New entries are those that overlap the window; placed ones stay when it leaves them behind, and when an
-    edit of the configuration does not want them any more. What somebody deleted comes back when the meeting
-    changes. Too many deletions are held (see ``plan.deletions``). ``looks`` are what an audit wants looked at.
+    Deletions come first, then the nearest meeting. An entry is new if it overlaps the window; what is placed stays when
+    the window has passed it, and when an edit of the configuration does not want it any more. What somebody deleted is
+    put again when the meeting changes. Too many deletions are held (see ``plan.deletions``). ``looks`` are an audit's.
     """
     puts = (_put(entry, placed.get(event), window) for event, entry in wanted.items() if entry.digest)
     losses = calendar_deletions(wanted, placed, now, guard)
@@ -80,9 +80,9 @@ def _put(entry: Entry, there: Placement | None, window: Window) -> Create | Upda
 def _looks(
     looks: Iterable[Look], wanted: Mapping[str, Entry], writes: Iterable[Write], held: Collection[str]
 ) -> dict[str, Look]:
-    """The looks that replace an update, because a look writes what is needed, or at what nothing else is done to.
+    """The looks to carry out, by event: a look replaces an update, because it writes what is needed, and nothing else.
 
-    What somebody deleted comes back when it changes, also when an audit and the change meet.
+    What somebody deleted is put again if the entry changed as well.
     """
     planned = {write.event: write for write in writes}
     found = {}
@@ -94,27 +94,27 @@ def _looks(
 
 
 def _turn(write: Write, wanted: Mapping[str, Entry], window: Window, now: datetime) -> datetime:
-    """Deletions come before all, then the nearest meeting."""
+    """Deletions before all, then the nearest meeting."""
     return window.since if isinstance(write, Delete | Forget) else max(wanted[write.event].start, now)
 
 
 class Adopt(Struct, frozen=True):
-    """The object at our href is ours, of this revision."""
+    """The object at our href is ours; ``revision`` is its SEQUENCE."""
 
     revision: int
 
 
 class Leave(Struct, frozen=True):
-    """The object is somebody else's, or somebody added people to it: do not touch it."""
+    """The object is somebody else's, or somebody added people to it: it is not touched, for this reason."""
 
     why: str
 
 
 def after_conflict(entry: Entry, mark: Mark | None, *, placed: bool) -> Adopt | Leave:
-    """What to do with the object that lies where we meant to put an entry.
+    """What to do with the object that lies where we meant to put an entry; ``mark`` is ``None`` for one without a UID.
 
     Programs drop properties that they do not know: what was ``placed`` is ours without our marks, too. A copy to
-    which a user added guests is left: rewriting it without them would send them a cancellation.
+    which a user added guests is left alone: rewriting it without them would send them a cancellation.
     """
     if mark is None or mark.uid != entry.event or (mark.digest is None and not placed):
         return Leave("there is another event of this name in the calendar")

@@ -17,14 +17,14 @@ def inputs_of(event: str, source: Origin, links: Mapping[LinkKey, Link], profile
 
 
 class Render(Struct, frozen=True):
-    """An entry is missing or was made from something else."""
+    """Render an entry that is missing or was rendered from something else."""
 
     event: str
     inputs: EntryInputs
 
 
 class Erase(Struct, frozen=True):
-    """An entry has no meeting any more."""
+    """Erase an entry whose meeting is gone. Calendars and feeds let it go later (see ``plan.deletions``)."""
 
     event: str
 
@@ -35,7 +35,7 @@ def entry_changes(
     entries: Mapping[str, Entry],
     profile: Profile,
 ) -> list[Render | Erase]:
-    """Compare a profile's entries with its meetings and links."""
+    """Compare a profile's entries with its meetings (``sources``) and links."""
     changes: list[Render | Erase] = []
     for event, source in sources.items():
         inputs = inputs_of(event, source, links, profile)
@@ -46,15 +46,11 @@ def entry_changes(
 
 
 def revision_of(digest: str, versions: Iterable[tuple[int, str]]) -> int:
-    """The SEQUENCE of a content: that of the latest content if it is the same, else one above all others.
+    """The SEQUENCE of a content: that of the latest of ``versions`` if it has the same digest, else one above all.
 
-    Never lower than one that was used: SOGo answers 403 to a lower SEQUENCE.
+    ``versions`` are the (revision, digest) that the event has had. Never lower than one that was used: SOGo answers
+    403 to a lower SEQUENCE.
     """
-    known = list(versions)
-    top, latest = max(known, default=(-1, ""))
-    return top if latest == digest and known else top + 1
-
-
-def next_revision(versions: Iterable[tuple[int, str]]) -> int:
-    """The SEQUENCE above all that an event has had, from 0."""
-    return max((revision for revision, _ in versions), default=-1) + 1
+    used = list(versions)
+    top, latest = max(used, default=(-1, ""))
+    return top if latest == digest and used else top + 1

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a listing changes, pure: what is known and what was listed in, a list of small actions out.
+"""What a listing changes. Pure: takes the ledger's meetings and the listing, returns a list of small actions.
 
-Nothing here does I/O or reads a clock; ``sync`` carries the actions out. So a dry run, an explanation and
-a test are the same call.
+``sync.pull`` carries the actions out. Which meetings are gone is decided here; which entries are then deleted,
+``plan.deletions`` decides.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,11 +22,13 @@ from syncd.model import (
 )
 
 ASKS = 200
+"""Events that are asked for by id after one listing; what is missing beyond them is asked for after the next ones."""
+
 NOT_WANTED = "it was declined, or is an instant meeting now"
 
 
 class KnownMeeting(Struct, frozen=True, gc=False):
-    """What the ledger has of a meeting, as far as decisions need it.
+    """The ledger's row of a meeting, as far as decisions need it.
 
     ``start`` is ``None`` for a time-independent event; an ``end`` of ``None`` beside a start is a series
     without an end. ``unlisted`` means that a windowed listing lacked the event though it exists: its time
@@ -40,10 +42,10 @@ class KnownMeeting(Struct, frozen=True, gc=False):
 
 
 class Keep(Struct, frozen=True):
-    """Write this version of a meeting into the ledger; ``fresh`` if it has none yet."""
+    """Write this version of a meeting into the ledger, as this row; ``fresh`` if the ledger has none yet."""
 
     meeting: Meeting
-    known: KnownMeeting
+    row: KnownMeeting
     fresh: bool = False
 
 
@@ -60,16 +62,16 @@ class Drop(Struct, frozen=True):
     why: str = ""
 
 
-def with_overrides_outside(meeting: Meeting, known: Meeting, window: Window) -> Meeting:
-    """The meeting with the overrides that lie outside the window as they were known.
+def with_overrides_outside(meeting: Meeting, before: Meeting, window: Window) -> Meeting:
+    """The meeting with those of its overrides ``before`` that lie outside the window.
 
     Controllers from 0.33 on filter exceptions by their own times, so that a windowed listing says nothing
     of those outside. A series that was itself moved has lost its exceptions (OpenTalk deletes them).
     """
-    if (meeting.start, meeting.recurrence) != (known.start, known.recurrence):
+    if (meeting.start, meeting.recurrence) != (before.start, before.recurrence):
         return meeting
     listed = {override.original for override in meeting.overrides}
-    outside = [each for each in known.overrides if each.original not in listed and _is_outside(each, window)]
+    outside = [each for each in before.overrides if each.original not in listed and _is_outside(each, window)]
     if not outside:
         return meeting
     return with_overrides(meeting, sorted((*meeting.overrides, *outside), key=_by_original))
@@ -89,58 +91,62 @@ def publishes(meeting: Meeting, *, adhoc: bool, declined: bool) -> bool:
     return (adhoc or not meeting.adhoc) and (declined or meeting.invite_status != "declined")
 
 
-def known_as(meeting: Meeting, *, unlisted: bool = False) -> KnownMeeting:
-    """What the ledger will know of a meeting."""
+def row_of(meeting: Meeting, *, unlisted: bool = False) -> KnownMeeting:
+    """The ledger's row of a meeting."""
     start = meeting.start.utc if meeting.start else None
     return KnownMeeting(meeting_digest(meeting), start, last_end(meeting) if start else None, unlisted)
 
 
 def ledger_changes(
-    snapshot: Snapshot, known: Iterable[tuple[str, KnownMeeting]], window: Window, *, adhoc: bool, declined: bool
+    snapshot: Snapshot, rows: Iterable[tuple[str, KnownMeeting]], window: Window, *, adhoc: bool, declined: bool
 ) -> list[Keep | Ask | Drop]:
-    """Compare a complete listing with the ledger; what does not appear in the answer stays as it is.
+    """Compare a complete listing with the ledger's ``rows`` by event; without an action a meeting stays as it is.
 
-    ``known`` are the ledger's meetings, (event, Known); it is read once, so that it may come row by row.
-    Absence is a question (``Ask``), never an answer. What the window has left behind is neither asked for
-    nor dropped; what it has not reached yet is not taken up, but for time-independent events. A meeting that
-    is not wanted any more is dropped when it changes: an edit of the configuration alone deletes nothing.
+    ``rows`` is iterated once, so that it may be a stream. That an event is missing is a question (``Ask``), never an
+    answer. Meetings before the window are neither asked for nor dropped; meetings beyond it are not added yet, unless
+    they have no time. A meeting that is not wanted any more is dropped when it changes: an edit of the configuration
+    alone deletes nothing. ``adhoc`` and ``declined`` say whether instant meetings and declined ones are wanted.
     """
     changes: list[Keep | Ask | Drop] = []
     asks: list[Keep | Ask | Drop] = []
     seen: set[str] = set()
-    for event, have in known:
+    for event, row in rows:
         if event in snapshot.same:
             continue
         meeting = snapshot.meetings.get(event)
         if meeting is None:
-            if event not in snapshot.unreadable and len(asks) < ASKS and _expected(have, snapshot, window):
+            if event not in snapshot.unreadable and len(asks) < ASKS and _is_expected(row, snapshot, window):
                 asks.append(Ask(event))
             continue
         seen.add(meeting.id)
-        if have.digest != meeting_digest(meeting):
+        if row.digest != meeting_digest(meeting):
             changes.append(_keep_or_drop(meeting, adhoc=adhoc, declined=declined))
-        elif have.unlisted and snapshot.window:
-            changes.append(Keep(meeting, known_as(meeting)))
-    return [*changes, *_taken_up(snapshot, seen, window, adhoc=adhoc, declined=declined), *asks]
+        elif row.unlisted and snapshot.window:
+            changes.append(Keep(meeting, row_of(meeting)))
+    return [*changes, *_new_meetings(snapshot, seen, window, adhoc=adhoc, declined=declined), *asks]
 
 
-def _taken_up(snapshot: Snapshot, seen: set[str], window: Window, *, adhoc: bool, declined: bool) -> Iterator[Keep]:
-    """Meetings that the ledger does not know yet, but for those whose time is not in the window."""
+def _new_meetings(snapshot: Snapshot, seen: set[str], window: Window, *, adhoc: bool, declined: bool) -> Iterator[Keep]:
+    """Meetings that the ledger does not have yet, but for those whose time is not in the window."""
     for event, meeting in snapshot.meetings.items():
         if event not in seen and publishes(meeting, adhoc=adhoc, declined=declined):
-            known = known_as(meeting)
-            if known.start is None or overlaps(known.start, known.end, window):
-                yield Keep(meeting, known, fresh=True)
+            row = row_of(meeting)
+            if row.start is None or overlaps(row.start, row.end, window):
+                yield Keep(meeting, row, fresh=True)
 
 
-def _expected(have: KnownMeeting, snapshot: Snapshot, window: Window) -> bool:
+def _is_expected(row: KnownMeeting, snapshot: Snapshot, window: Window) -> bool:
+    """Whether a listing should have had the meeting."""
     if snapshot.window is None:
-        return have.start is None or have.end is None or have.end >= window.since
-    return have.start is not None and not have.unlisted and overlaps(have.start, have.end, snapshot.window)
+        return row.start is None or row.end is None or row.end >= window.since
+    return row.start is not None and not row.unlisted and overlaps(row.start, row.end, snapshot.window)
 
 
-def answered(ask: Ask, meeting: Meeting | None, *, windowed: bool, adhoc: bool, declined: bool) -> Keep | Drop:
-    """What the answer to an ``Ask`` means; ``None`` is the server's word that the event is gone for us."""
+def after_ask(ask: Ask, meeting: Meeting | None, *, windowed: bool, adhoc: bool, declined: bool) -> Keep | Drop:
+    """What the answer to an ``Ask`` means: ``None`` if the server says that the event is gone for the account.
+
+    ``windowed``: the listing that lacked the event had a time filter.
+    """
     if meeting is None:
         return Drop(ask.event, "its account has it no more")
     return _keep_or_drop(meeting, unlisted=windowed, adhoc=adhoc, declined=declined)
@@ -149,15 +155,18 @@ def answered(ask: Ask, meeting: Meeting | None, *, windowed: bool, adhoc: bool, 
 def _keep_or_drop(meeting: Meeting, *, unlisted: bool = False, adhoc: bool, declined: bool) -> Keep | Drop:
     if not publishes(meeting, adhoc=adhoc, declined=declined):
         return Drop(meeting.id, NOT_WANTED)
-    return Keep(meeting, known_as(meeting, unlisted=unlisted))
+    return Keep(meeting, row_of(meeting, unlisted=unlisted))
 
 
 def unreadable_after(snapshot: Snapshot, before: Iterable[Unreadable]) -> tuple[Unreadable, ...]:
-    """What of an account cannot be read after a listing; ``before`` is what it says nothing of unless it has it."""
+    """The events of an account that cannot be read after a listing; those ``before`` that it lacks remain."""
     listed = snapshot.meetings.keys() | snapshot.same | snapshot.unreadable.keys()
     return *snapshot.unreadable.values(), *(each for each in before if each.event not in listed)
 
 
 def is_emptied(changes: Iterable[Keep | Drop], listed: int) -> bool:
-    """Whether a part of the window turned empty: then all of it may have, which is another thing."""
+    """Whether a short listing came back empty although the ledger had meetings there.
+
+    The caller then lists everything, so that the guard of deletions can tell an empty account from an empty day.
+    """
     return listed == 0 and any(isinstance(change, Drop) for change in changes)

@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 
 
 class Audit(Struct, frozen=True):
-    """What an audit saw, and what of it is worth a look; ``whole`` is when all of the calendar was last listed.
+    """What an audit saw, and which objects of it to look at; ``whole`` is when all of the calendar was last listed.
 
-    ``trouble`` is why the calendar could not be listed, if so: then nothing was seen.
+    ``trouble`` is why the calendar could not be listed, if it could not: then nothing was seen.
     """
 
     whole: datetime | None = None
@@ -31,13 +31,13 @@ class Audit(Struct, frozen=True):
 
 
 NO_AUDIT = Audit()
-"""None is due."""
+"""No audit was due."""
 
 
 def audit_calendar(target: Target, placed: Mapping[str, Placement], every: timedelta) -> Audit:
-    """Ask the calendar what is there, if it is time. A listing that is no good keeps nobody from writing.
+    """List the calendar if an audit is due. An answer that is no listing does not stop the push.
 
-    Raises what the calendar raises but BadAnswer.
+    Raises what the calendar raises, except BadAnswer.
     """
     before = target.ledger.audits.last(target.name)
     if not audit_due(before, every, target.now):
@@ -56,17 +56,17 @@ def save_audit(target: Target, found: Audit, placed: Mapping[str, Placement], *,
     """Record an audit, so that the next one asks for changes from now on; for everything if it was not ``clean``."""
     if found.seen is None or found.whole is None:
         return
-    unknown = audit.unknown(placed, found.seen)
+    hrefs = audit.leftovers(placed, found.seen)
     before = target.ledger.audits.leftovers(target.name)
     if not found.seen.complete:
-        unknown += [href for href in before if href not in found.seen.etags]
-    leftovers = {href: before[href] if href in before else _is_ours(target, href) for href in unknown}
+        hrefs += [href for href in before if href not in found.seen.etags]
+    leftovers = {href: before[href] if href in before else _is_ours(target, href) for href in hrefs}
     cursor = found.seen.cursor if clean else None
     target.ledger.audits.save(target.name, Audited(target.now, found.whole, target.calendar.url, cursor), leftovers)
 
 
 def _is_ours(target: Target, href: str) -> bool:
-    """Whether an object that the ledger does not have bears our marks: it is left of a lost ledger."""
+    """Whether an object that the ledger does not have bears our marks: a lost ledger had placed it."""
     try:
         found = target.calendar.fetch(href)
     except SyncdError as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a sync needs of an account, of a maker of links, of a calendar and of the ledger."""
+"""What an account, a link maker, a calendar and the ledger must do for ``sync``, as Protocols."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -32,7 +32,7 @@ from syncd.plan.records import Record
 from syncd.plan.timing import Audited, Listed
 
 Progress = Callable[[str, int, int], None]
-"""Hears before every step: of what, how many are done, of how many. May raise Stopped."""
+"""Called before every step: with what is being done, how many are done, and of how many. May raise Stopped."""
 
 
 class Source(Protocol):

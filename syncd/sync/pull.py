@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes what the meetings of an account are into the ledger.
+"""Lists the meetings of an account, and writes what has changed into the ledger; ``plan.pull`` decides what.
 
-It waits for no other work, and holds no transaction while a socket is in use. The clock is an argument.
+It waits for no other work, and holds no transaction while a socket is in use.
 """
 
 import logging
@@ -17,10 +17,10 @@ from syncd.plan.pull import (
     Ask,
     Drop,
     Keep,
-    answered,
+    after_ask,
     is_emptied,
-    known_as,
     ledger_changes,
+    row_of,
     unreadable_after,
     with_overrides_outside,
 )
@@ -30,13 +30,14 @@ from syncd.sync.ports import PullLedger, Source
 log = logging.getLogger(__name__)
 
 SOON = timedelta(days=2)
-"""How far ahead meetings are looked at more often."""
+"""How far ahead meetings are listed more often."""
 
 
 class ListingSettings(Struct, frozen=True):
-    """What an account wants listed: how far back and ahead, and which meetings.
+    """What of an account is listed: how far back and ahead, and which meetings.
 
-    ``names`` are those of all accounts of the configuration. ``every`` is how often the window is listed.
+    ``adhoc`` are instant meetings. ``names`` are those of all accounts of the configuration. ``every`` is how often the
+    window is listed.
     """
 
     past: timedelta
@@ -48,7 +49,7 @@ class ListingSettings(Struct, frozen=True):
 
     @property
     def wishes(self) -> dict[str, bool]:
-        """Which meetings, as ``plan`` takes it."""
+        """Which meetings are wanted, as arguments for ``plan.pull``."""
         return {"adhoc": self.adhoc, "declined": self.declined}
 
     def window(self, now: datetime) -> Window:
@@ -58,9 +59,9 @@ class ListingSettings(Struct, frozen=True):
 
 
 def probe(source: Source, listing: ListingSettings, now: datetime) -> int:
-    """Ask an account all that a sync may ask it, of meetings of one, and keep nothing; how many meetings there are.
+    """Try every request that a sync makes of an account, for one meeting, and save nothing.
 
-    Raises what would keep a pull, or its links, from being made.
+    Returns how many meetings there are. Raises what would stand in the way of a pull or of links.
     """
     source.identity()
     source.snapshot(listing.window(now))
@@ -81,7 +82,7 @@ def pull(
     *,
     soon: bool = False,
 ) -> Run:
-    """Bring the ledger's meetings of an account up to date: everything or nothing.
+    """Bring the ledger's meetings of an account up to date, all of them or, if the listing fails, none.
 
     With ``soon`` the next days alone are listed while the window is not due. ``timed`` adds to the run when it is due
     again, before both are saved. Counts: ``meetings`` in the ledger afterwards, ``changed``, ``gone``, ``asked`` for by
@@ -121,16 +122,16 @@ def _run(
     summary: _ListingSummary,
     window_listed: datetime | None,
 ) -> Run:
-    kept = [change for change in changes if isinstance(change, Keep)]
-    gone = len(changes) - len(kept)
+    written = [change for change in changes if isinstance(change, Keep)]
+    gone = len(changes) - len(written)
     return Run(
         key=RunKey("pull", account),
         ended=now,
         state="retrying" if summary.unanswered else "ok",
         scope=scope,
         counts={
-            "meetings": summary.before + sum(change.fresh for change in kept) - gone,
-            "changed": len(kept),
+            "meetings": summary.before + sum(change.fresh for change in written) - gone,
+            "changed": len(written),
             "gone": gone,
             "asked": summary.asked,
             "unreadable": len(summary.unreadable),
@@ -143,14 +144,14 @@ def _run(
 def _list(
     account: str, source: Source, ledger: PullLedger, listing: ListingSettings, now: datetime, scope: Scope
 ) -> tuple[list[Keep | Drop], _ListingSummary]:
-    """List an account's meetings; returns what has changed, and a summary."""
+    """List an account's meetings. Returns what has changed, and a summary."""
     window = listing.window(now)
     snapshot = source.snapshot({"soon": _soon(now), "window": window}.get(scope), ledger.meetings.digests(account))
     before = count()  # how many the ledger has: counting them apart would read them all again
-    known = (row for row, _ in zip(ledger.meetings.of(account), before, strict=False))
-    planned = ledger_changes(snapshot, known, window, **listing.wishes)
+    rows = (row for row, _ in zip(ledger.meetings.of(account), before, strict=False))
+    planned = ledger_changes(snapshot, rows, window, **listing.wishes)
     planned = list(_with_overrides_outside(planned, account, ledger, snapshot.window))
-    changes, asked, unanswered = _answered(planned, source, listing, windowed=scope != "everything")
+    changes, asked, unanswered = _ask(planned, source, listing, windowed=scope != "everything")
     for each in snapshot.unreadable.values():
         log.debug("opentalk.%s: event %s is left as it was: %s", account, each.event, each.reason)
     unreadable = unreadable_after(snapshot, ledger.meetings.unreadable(account) if scope == "soon" else ())
@@ -159,7 +160,10 @@ def _list(
 
 
 def _soon(now: datetime) -> Window:
-    """What is going on or comes next, in whole seconds; a series counts by the start of its last occurrence."""
+    """The window of what is going on or comes next, in whole seconds.
+
+    OpenTalk filters a series by the start of its last occurrence.
+    """
     now = now.replace(microsecond=0)
     return Window(now - SOON / 2, now + SOON)
 
@@ -167,25 +171,26 @@ def _soon(now: datetime) -> Window:
 def _with_overrides_outside(
     planned: Iterable[Keep | Ask | Drop], account: str, ledger: PullLedger, window: Window | None
 ) -> Iterator[Keep | Ask | Drop]:
-    """The plan of a windowed listing without what only seems to have changed because the window hides it."""
+    """The plan of a windowed listing, without series that only seem to have changed: the window hides overrides."""
     for change in planned:
         if window and isinstance(change, Keep) and not change.fresh and change.meeting.recurrence:
-            known = ledger.meetings.get(account, change.meeting.id)
-            if known:
-                meeting = with_overrides_outside(change.meeting, known, window)
-                if meeting != change.meeting and meeting_digest(meeting) == meeting_digest(known):
+            before = ledger.meetings.get(account, change.meeting.id)
+            if before:
+                meeting = with_overrides_outside(change.meeting, before, window)
+                if meeting != change.meeting and meeting_digest(meeting) == meeting_digest(before):
                     continue
-                yield Keep(meeting, known_as(meeting))
+                yield Keep(meeting, row_of(meeting))
                 continue
         yield change
 
 
-def _answered(
+def _ask(
     planned: Iterable[Keep | Ask | Drop], source: Source, listing: ListingSettings, *, windowed: bool
 ) -> tuple[list[Keep | Drop], int, str]:
-    """The plan with its questions answered, how many were asked, and why the rest was not, if so.
+    """Ask for every event that the plan wants asked for.
 
-    What is not answered stays as it is: an outage is no word about an event.
+    Returns the changes, how many events were asked for, and why the rest was not, empty if all were. A meeting without
+    an answer stays as it is: an outage says nothing about an event.
     """
     changes: list[Keep | Drop] = []
     asked, unanswered = 0, ""
@@ -202,7 +207,7 @@ def _answered(
             except Unavailable as error:
                 unanswered = str(error)
                 continue
-            changes.append(answered(change, meeting, windowed=windowed, **listing.wishes))
+            changes.append(after_ask(change, meeting, windowed=windowed, **listing.wishes))
     return changes, asked, unanswered
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes entries of meetings and of the links that ``mint`` makes; ``push`` puts them into calendars."""
+"""Renders entries from meetings and their links; ``plan.entries`` decides which. ``push`` puts them into calendars."""
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import datetime
@@ -15,7 +15,7 @@ from syncd.plan.links import LinkKey, Origin
 from syncd.sync.ports import Progress, RenderLedger
 
 BATCH = 200
-"""Entries that are rendered between two transactions."""
+"""Entries that are rendered, then saved in one transaction."""
 
 
 class Rendering(Struct, frozen=True):
@@ -31,7 +31,7 @@ class Rendering(Struct, frozen=True):
 
 
 def summary(problems: Sequence[str]) -> str | None:
-    """The first problems in one line, which is what a run has room for; ``None`` without any."""
+    """The first three problems in one line, the message of a run; ``None`` without any."""
     return "; ".join(problems[:3]) or None
 
 
@@ -70,7 +70,7 @@ def render_one(
     versions: Iterable[tuple[int, str]],
     profile: Profile,
 ) -> tuple[Entry, bytes]:
-    """An entry and its iCalendar bytes (empty where every occurrence is cancelled). Pure.
+    """Render an entry, with its iCalendar bytes (empty where every occurrence is cancelled). Pure.
 
     ``versions`` are the (revision, digest) that the event has had. Raises BadEvent if it cannot be rendered.
     """

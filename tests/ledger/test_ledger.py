@@ -22,7 +22,7 @@ from syncd.ledger.lock import sync_lock, syncing
 from syncd.ledger.schema import STEPS, m001_first
 from syncd.model import Entry, EntryInputs, Feed, Identity, Link, Meeting, Placement, Run, RunKey, Unreadable
 from syncd.plan.deletions import Hold
-from syncd.plan.pull import Drop, Keep, known_as
+from syncd.plan.pull import Drop, Keep, row_of
 from syncd.plan.records import Place, Unplace
 from syncd.plan.timing import Listed
 from tests.support.meetings import NOW, meeting
@@ -32,7 +32,7 @@ ALICE = Identity("https://id.example.org", "s1", "u1", "Alice", "Adams")
 
 
 def keep(each: Meeting) -> Keep:
-    return Keep(each, known_as(each))
+    return Keep(each, row_of(each))
 
 
 def run(kind: str = "pull", name: str = "work", **fields: object) -> Run:
@@ -56,7 +56,7 @@ def test_what_is_saved_is_read_back_by_another_process(tmp_path: Path) -> None:
     with Ledger.open(tmp_path, read_only=True) as ledger:
         assert ledger.accounts.identity("work") == ALICE
         assert ledger.meetings.get("work", "e1") == each
-        assert dict(ledger.meetings.of("work")) == {"e1": known_as(each)}
+        assert dict(ledger.meetings.of("work")) == {"e1": row_of(each)}
         assert ledger.links.all() == {("invite", "e1", "guest"): link}
         assert ledger.entries.of("p") == {"e1": entry}
         assert ledger.entries.bodies("p", ["e1", "e2"]) == {"e1": b"BEGIN"}

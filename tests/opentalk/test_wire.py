@@ -13,7 +13,7 @@ from msgspec.structs import force_setattr, replace
 from syncd.errors import BadAnswer
 from syncd.model import CallIn, Meeting, Override, SharedFolder, When, Window
 from syncd.opentalk.wire import Listing, read_invites
-from syncd.plan.pull import known_as, with_overrides_outside
+from syncd.plan.pull import row_of, with_overrides_outside
 from tests.support.meetings import CountedLines, at
 from tests.support.opentalk_json import ID, event_json, exception_json, series_json, time_json
 from tests.support.replay import recorded
@@ -226,10 +226,10 @@ def test_the_recurrence_of_an_event_is_parsed_once_until_it_is_in_the_ledger() -
         listed = read(*items)
         lines = CountedLines(listed.recurrence)
         force_setattr(listed, "recurrence", lines)
-        assert known_as(listed).end is None
+        assert row_of(listed).end is None
         hidden = Override(original=at(2025, 9, 1, 7), cancelled=True)
         window = Window(listed.created, listed.created + timedelta(days=50))
         whole = with_overrides_outside(listed, replace(listed, overrides=(hidden,)), window)
         assert hidden in whole.overrides
-        assert known_as(whole).end is None
+        assert row_of(whole).end is None
         assert lines.times == 0

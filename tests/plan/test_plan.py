@@ -16,9 +16,9 @@ from syncd.plan.pull import (
     Drop,
     Keep,
     KnownMeeting,
-    answered,
-    known_as,
+    after_ask,
     ledger_changes,
+    row_of,
     unreadable_after,
     with_overrides_outside,
 )
@@ -51,11 +51,11 @@ def carry_out(
     after = dict(known)
     for change in changes:
         if isinstance(change, Ask):
-            change = answered(change, truth.get(change.event), windowed=windowed, **WISHES)  # noqa: PLW2901
+            change = after_ask(change, truth.get(change.event), windowed=windowed, **WISHES)  # noqa: PLW2901
         if isinstance(change, Drop):
             after.pop(change.event, None)
         elif isinstance(change, Keep):
-            after[change.meeting.id] = change.known
+            after[change.meeting.id] = change.row
     return after
 
 
@@ -64,14 +64,14 @@ def test_a_second_pull_of_the_same_listing_changes_nothing(
     before: dict[str, Meeting], listed: dict[str, Meeting], windowed: bool
 ) -> None:
     snapshot = Snapshot(listed, WINDOW if windowed else None)
-    known = {event: known_as(each) for event, each in before.items()}
+    known = {event: row_of(each) for event, each in before.items()}
     known = carry_out(ledger_changes(snapshot, known.items(), WINDOW, **WISHES), known, listed, windowed=windowed)
     assert ledger_changes(snapshot, known.items(), WINDOW, **WISHES) == []
 
 
 @given(listings, listings)
 def test_absence_alone_never_drops_a_meeting(before: dict[str, Meeting], listed: dict[str, Meeting]) -> None:
-    known = {event: known_as(each) for event, each in before.items()}
+    known = {event: row_of(each) for event, each in before.items()}
     changes = ledger_changes(Snapshot(listed, WINDOW), known.items(), WINDOW, **WISHES)
     assert {change.event for change in changes if isinstance(change, Drop)} <= listed.keys()
 
@@ -80,7 +80,7 @@ def test_absence_alone_never_drops_a_meeting(before: dict[str, Meeting], listed:
 def test_what_the_window_has_left_behind_is_neither_asked_for_nor_dropped(
     before: dict[str, Meeting], listed: dict[str, Meeting]
 ) -> None:
-    known = {event: known_as(each) for event, each in before.items()}
+    known = {event: row_of(each) for event, each in before.items()}
     left = {
         event
         for event, each in before.items()
@@ -93,7 +93,7 @@ def test_what_the_window_has_left_behind_is_neither_asked_for_nor_dropped(
 
 @given(listings)
 def test_unreadable_events_are_neither_changed_nor_missed(before: dict[str, Meeting]) -> None:
-    known = {event: known_as(each) for event, each in before.items()}
+    known = {event: row_of(each) for event, each in before.items()}
     snapshot = Snapshot({}, None, {event: Unreadable(event, "unknown zone") for event in before})
     assert ledger_changes(snapshot, known.items(), WINDOW, **WISHES) == []
 
@@ -108,7 +108,7 @@ def test_what_a_listing_says_nothing_of_is_as_unreadable_as_it_was() -> None:
 
 def test_a_series_that_the_windowed_listing_lacks_is_asked_for_once_and_then_only_by_the_daily_listing() -> None:
     series = meeting(recurrence=("RRULE:FREQ=WEEKLY",))
-    known = {"e1": known_as(series)}
+    known = {"e1": row_of(series)}
     windowed = Snapshot({}, WINDOW)
     changes = ledger_changes(windowed, known.items(), WINDOW, **WISHES)
     assert changes == [Ask("e1")]
@@ -118,13 +118,13 @@ def test_a_series_that_the_windowed_listing_lacks_is_asked_for_once_and_then_onl
 
 
 def test_an_event_that_moves_in_time_only_by_its_update_stamp_is_unchanged() -> None:
-    known = {"e1": known_as(meeting())}
+    known = {"e1": row_of(meeting())}
     touched = meeting(updated=NOW)
     assert ledger_changes(Snapshot({"e1": touched}, WINDOW), known.items(), WINDOW, **WISHES) == []
 
 
 def test_a_thousand_missing_events_are_asked_for_in_portions() -> None:
-    known = {f"e{number}": known_as(meeting(f"e{number}")) for number in range(1000)}
+    known = {f"e{number}": row_of(meeting(f"e{number}")) for number in range(1000)}
     changes = ledger_changes(Snapshot({}, WINDOW), known.items(), WINDOW, **WISHES)
     assert len(changes) == ASKS
 
@@ -192,9 +192,9 @@ def test_a_revision_never_goes_down_for_a_new_content(versions: list[tuple[int, 
 def test_a_meeting_that_is_not_wanted_any_more_is_dropped_only_when_it_changes() -> None:
     unwanted = [replace(meeting(), adhoc=True), replace(meeting(), invite_status="declined")]
     for each in unwanted:
-        known = {"e1": known_as(each)}
+        known = {"e1": row_of(each)}
         assert ledger_changes(Snapshot({"e1": each}, WINDOW), known.items(), WINDOW, **WISHES) == []
-    known = {"e1": known_as(meeting())}
+    known = {"e1": row_of(meeting())}
     declined = Snapshot({"e1": unwanted[1]}, WINDOW)
     assert ledger_changes(declined, known.items(), WINDOW, **WISHES) == [Drop("e1", NOT_WANTED)]
 

@@ -15,7 +15,7 @@ from syncd.ledger.ledger import Ledger
 from syncd.ledger.links import Links
 from syncd.model import Audience, Identity, Invite, Link, Meeting, Profile, Run, RunKey, Visitor
 from syncd.plan.links import WAYS
-from syncd.plan.pull import Keep, known_as
+from syncd.plan.pull import Keep, row_of
 from syncd.sync.mint import mint
 from syncd.sync.outages import Outages
 from syncd.sync.pull import pull
@@ -318,7 +318,7 @@ def test_an_account_of_which_nobody_is_known_makes_no_link(memory: Ledger) -> No
     rig = LinkRig(memory, {"alice": WEEK})
     rig.sources["new"] = MemorySource(meeting("of-new"))
     memory.meetings.save_pull(
-        "new", [Keep(meeting("of-new"), known_as(meeting("of-new")))], Run(RunKey("pull", "new"), NOW)
+        "new", [Keep(meeting("of-new"), row_of(meeting("of-new")))], Run(RunKey("pull", "new"), NOW)
     )
     rig.profile = replace(rig.profile, accounts=("alice", "new"), urls=("https://meet.example.org",) * 2)
     assert rig.mint()["new"].state == "needs_you"
