@@ -249,7 +249,7 @@ def test_killed_while_the_ledger_is_made_the_next_start_makes_it(write: int, tmp
     config = tmp_path / "config.toml"
     account = "[opentalk.alice]\nurl = 'https://meet.example.org'\nusername = 'alice'\npassword = { env = 'NONE' }\n"
     state = f"[syncd]\nstate = '{tmp_path / 'state'}'\n"
-    config.write_text(f"{state}{account}[feeds]\nlisten = '127.0.0.1:8080'\npublic_url = 'https://syncd.example.org'\n")
+    config.write_text(f"{state}{account}[feeds]\nlisten = '127.0.0.1:0'\npublic_url = 'https://syncd.example.org'\n")
     with Killer(tmp_path, lambda: None, lambda: None) as killer:
         for name, death in (("first", Death(LEDGER, write)), ("second", None)):
             done = killer.run(["--config", str(config), "feed", "add", name], death)

@@ -39,7 +39,7 @@ url = "https://dav.example.org/alice/opentalk/"
 username = "alice"
 password = {{ file = "password" }}
 [feeds]
-listen = "127.0.0.1:8080"
+listen = "127.0.0.1:0"
 public_url = "https://syncd.example.org"
 """
 

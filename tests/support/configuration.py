@@ -28,7 +28,7 @@ def configuration_text(
         url = _url(f"https://dav-{name}.example.org/calendar/", more)
         lines += [f"[caldav.{name}]", *url, 'username = "alice"', PASSWORD, more]
     if feeds:
-        lines += ["[feeds]", 'listen = "127.0.0.1:8080"', 'public_url = "https://syncd.example.org"']
+        lines += ["[feeds]", 'listen = "127.0.0.1:0"', 'public_url = "https://syncd.example.org"']
     return "\n".join(lines) + "\n"
 
 

@@ -47,7 +47,7 @@ class EndToEnd:
             self.url = self._served.url + self.calendar_url.removeprefix(self.server.url.rstrip("/"))
         self.config = self.configure()
 
-    def configure(self, extra: str = "", *, feeds: str = "127.0.0.1:8080", **more: str) -> Path:
+    def configure(self, extra: str = "", *, feeds: str = "127.0.0.1:0", **more: str) -> Path:
         """Write the configuration, with ``extra`` lines in the calendar's table and ``more`` of ``write_config``."""
         self.config = self.stage.write_config(
             self.folder,
