@@ -37,10 +37,10 @@ class History:
         return {run.key: Standing(run, success.get(run.key)) for run in runs}
 
     def failures(self, key: RunKey) -> int:
-        """How many runs in a row have not gone well."""
+        """How many runs in a row have failed. One whose deletions wait for a person has gone well."""
         rows = self._database.rows(
             "SELECT count(*) AS failures FROM run WHERE kind = ? AND name = ? AND id > coalesce((SELECT max(id) "
-            "FROM run WHERE kind = ? AND name = ? AND state = 'ok'), 0)",
+            "FROM run WHERE kind = ? AND name = ? AND state IN ('ok', 'held')), 0)",
             (*key, *key),
         )
         return int(rows[0]["failures"])

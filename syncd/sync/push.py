@@ -124,7 +124,8 @@ def _do_batch(target: Target, writes: Sequence[Write], facts: _Facts, tally: Tal
 def _conclude(target: Target, actions: Sequence[CalendarAction], facts: _Facts, tally: Tally) -> Run:
     """Record what remains to be done by a person and by the next audit; the run that says how it went."""
     ledger, name = target.ledger, target.name
-    after = ledger.placements.of(name)
+    is_written = any(not isinstance(action, Hold) for action in actions)
+    after = ledger.placements.of(name) if is_written else facts.placed
     hold = next((action for action in actions if isinstance(action, Hold)), None)
     if is_carried_out(facts.guard, after):
         ledger.deletions.save_hold(name, hold, target.now)

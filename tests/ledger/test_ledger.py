@@ -180,6 +180,15 @@ def test_standings_tell_the_latest_run_and_the_last_good_one(tmp_path: Path) -> 
         assert ledger.history.failures(RunKey("pull", "work")) == 2
 
 
+def test_a_push_whose_deletions_wait_for_a_person_has_not_failed(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path) as ledger:
+        for state in ("ok", "retrying", "held", "held"):
+            ledger.history.save(run("push", "team", state=state))
+        assert ledger.history.failures(RunKey("push", "team")) == 0
+        ledger.history.save(run("push", "team", state="retrying"))
+        assert ledger.history.failures(RunKey("push", "team")) == 1
+
+
 def test_housekeeping_forgets_old_runs_but_the_last_good_ones_and_what_is_gone_without_a_trace(tmp_path: Path) -> None:
     with Ledger.open(tmp_path) as ledger:
         for days in (41, 40):
