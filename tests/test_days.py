@@ -19,7 +19,7 @@ from syncd.model import Feed, Meeting, Override, Placement, When
 from syncd.plan.timing import FIRST_HOUSEKEEPING, FULL_LISTING, HOUSEKEEPING, LONGEST_WAIT
 from tests.support.configuration import configure
 from tests.support.meetings import DAY, HOUR, meeting
-from tests.support.occurrences import is_endless, last_end, occurrences, shown_by
+from tests.support.occurrences import is_endless, last_end, occurrences, occurrences_in
 from tests.support.simulated_daemon import Clocks, SimulatedDaemon, healthy
 
 START = datetime(2026, 10, 19, 5, tzinfo=UTC)  # Berlin puts its clocks back on the 25th, New York on 1 November
@@ -108,10 +108,10 @@ class People:
     def meddle(self) -> None:
         """Somebody edits one entry, drops one, and adds one of their own."""
         for name, calendar in self._simulated.calendars.items():
-            ours = sorted(self._simulated.shown(name))
+            ours = sorted(self._simulated.entries(name))
             if ours and self._chance.random() < 0.4:
                 edit(self._simulated, name, self._chance.choice(ours))
-            ours = sorted(self._simulated.shown(name))
+            ours = sorted(self._simulated.entries(name))
             if ours and self._chance.random() < 0.2:
                 calendar.user_deletes(f"syncd-{self._chance.choice(ours)}.ics")
             if self._chance.random() < 0.2:
@@ -140,7 +140,7 @@ THEIRS = b"\r\n".join(
 
 def edit(simulated: SimulatedDaemon, calendar: str, event: str) -> None:
     """Somebody gives an entry another title, in a program that counts SEQUENCE up."""
-    body = simulated.shown(calendar)[event]
+    body = simulated.entries(calendar)[event]
     lines = [b"SUMMARY:Mine" if line.startswith(b"SUMMARY:") else line for line in body.split(b"\r\n")]
     simulated.calendars[calendar].user_puts(f"syncd-{event}.ics", b"\r\n".join(lines))
 
@@ -234,7 +234,7 @@ def test_what_people_do_in_a_calendar_is_repaired_or_respected_with_the_next_aud
     with SimulatedDaemon(config, Clocks(START)) as simulated:
         People(simulated, random.Random(3))
         simulated.go(HOUR)
-        before = {name: simulated.shown(name) for name in config.calendars}
+        before = {name: simulated.entries(name) for name in config.calendars}
         for name in config.calendars:
             edited, dropped, *_ = sorted(before[name])
             edit(simulated, name, edited)
@@ -242,7 +242,7 @@ def test_what_people_do_in_a_calendar_is_repaired_or_respected_with_the_next_aud
         simulated.go(max(each.audit for each in config.calendars.values()))
         for name in config.calendars:
             edited, dropped, *_ = sorted(before[name])
-            after = simulated.shown(name)
+            after = simulated.entries(name)
             assert title_of(after[edited]) == title_of(before[name][edited])
             assert (dropped in after) == (name == "own")
         (account,) = (
@@ -250,7 +250,7 @@ def test_what_people_do_in_a_calendar_is_repaired_or_respected_with_the_next_aud
         )
         account.meetings[dropped] = replace(account.meetings[dropped], title="Changed")
         simulated.go(2 * HOUR)
-        assert title_of(simulated.shown("team")[dropped]) == b"SUMMARY:Changed"
+        assert title_of(simulated.entries("team")[dropped]) == b"SUMMARY:Changed"
         assert simulated.troubled() == set()
 
 
@@ -264,7 +264,7 @@ soon_every = "2m"
 """
 
 
-def test_a_day_at_rest_has_the_rings_of_its_timers_and_no_others(tmp_path: Path) -> None:
+def test_a_day_at_rest_has_the_starts_of_its_timers_and_no_others(tmp_path: Path) -> None:
     config = configure(tmp_path, accounts={"work": REST}, calendars={"team": 'audit = "50m"'})
     account, calendar = config.accounts["work"], config.calendars["team"]
     with SimulatedDaemon(config, Clocks(START)) as simulated:
@@ -298,8 +298,8 @@ def test_a_day_at_rest_has_the_rings_of_its_timers_and_no_others(tmp_path: Path)
             "full snapshot": len(moments["links all"]),
             "snapshot": len(moments["pull work"]) - len(moments["links all"]),
         }
-        assert simulated.network.asked("team") == len(every(calendar.audit, START, begun, simulated.clocks.now))
-        assert simulated.network.asked("openmeetings") == 0
+        assert simulated.network.requests_to("team") == len(every(calendar.audit, START, begun, simulated.clocks.now))
+        assert simulated.network.requests_to("openmeetings") == 0
         assert sorted(simulated.scheduler.jobs) == ["housekeeping ledger", "pull work", "push team"]
         assert simulated.looks - looks == DAY.total_seconds() / TICK
 
@@ -311,7 +311,7 @@ def every(interval: timedelta, first: datetime, after: datetime, until: datetime
 
 
 def assert_is_noted(simulated: SimulatedDaemon, name: str, placed: Mapping[str, Placement]) -> None:
-    shown, entries = simulated.shown(name), simulated.ledger.entries.of(simulated.daemon._jobs.profiles[name].key)
+    shown, entries = simulated.entries(name), simulated.ledger.entries.of(simulated.daemon._jobs.profiles[name].key)
     assert shown.keys() == {event for event, place in placed.items() if place.state == "placed"}
     assert all(place.state in ("placed", "removed") for place in placed.values())
     for event, body in shown.items():
@@ -325,7 +325,7 @@ def assert_is_noted(simulated: SimulatedDaemon, name: str, placed: Mapping[str, 
 def assert_agrees(simulated: SimulatedDaemon, name: str, accounts: tuple[str, ...]) -> None:
     """What lies in a calendar is what our ledger noted, and that is what its accounts have."""
     now = simulated.clocks.now
-    placed, shown, wanted = simulated.ledger.placements.of(name), simulated.shown(name), simulated.wanted(accounts)
+    placed, shown, wanted = simulated.ledger.placements.of(name), simulated.entries(name), simulated.wanted(accounts)
     assert_is_noted(simulated, name, placed)
     ends = {event: last_end(each) for event, each in wanted.items()}
     coming = {event for event, end in ends.items() if end is None or end >= now - PAST}
@@ -335,7 +335,7 @@ def assert_agrees(simulated: SimulatedDaemon, name: str, accounts: tuple[str, ..
     assert coming - removed - empty <= shown.keys()
     assert not {event for event in shown if event not in wanted}, "what its accounts dropped is gone"
     for event in coming & shown.keys():
-        assert shown_by(shown[event], now, now + SHOWN) == occurrences(wanted[event], now, now + SHOWN)
+        assert occurrences_in(shown[event], now, now + SHOWN) == occurrences(wanted[event], now, now + SHOWN)
 
 
 def assert_feed_agrees(simulated: SimulatedDaemon) -> None:

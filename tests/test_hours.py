@@ -20,7 +20,7 @@ from syncd.plan.links import WAYS
 from syncd.plan.timing import LONGEST_WAIT
 from tests.support.configuration import configure
 from tests.support.meetings import DAY, HOUR, NOW, meeting
-from tests.support.occurrences import occurrences, shown_by
+from tests.support.occurrences import occurrences, occurrences_in
 from tests.support.simulated_daemon import Clocks, SimulatedDaemon, healthy
 
 ACCOUNTS = {name: f'url = "https://{name}.example.org"' for name in ("alice", "bob")}
@@ -54,12 +54,10 @@ def assert_agrees(simulated: SimulatedDaemon) -> None:
     profile = simulated.daemon._jobs.profiles["team"].key
     entries = {event: entry for event, entry in simulated.ledger.entries.of(profile).items() if entry.inputs}
     placed = simulated.ledger.placements.of("team")
-    assert simulated.shown("team").keys() == placed.keys() == entries.keys() == wanted.keys()
+    assert simulated.entries("team").keys() == placed.keys() == entries.keys() == wanted.keys()
     assert all(placed[event].digest == entries[event].digest for event in wanted)
-    for event, each in wanted.items():
-        assert (
-            shown_by(simulated.shown("team")[event], NOW, NOW + SHOWN) == occurrences(each, NOW, NOW + SHOWN) != set()
-        )
+    for event, body in simulated.entries("team").items():
+        assert occurrences_in(body, NOW, NOW + SHOWN) == occurrences(wanted[event], NOW, NOW + SHOWN) != set()
     assert all(place.state == "placed" for place in placed.values())
     made = Counter((event, visitor.external_id) for event, visitor in simulated.link_maker.made)
     assert set(made.values()) == {1}
@@ -68,7 +66,7 @@ def assert_agrees(simulated: SimulatedDaemon) -> None:
 
 
 def in_steps(simulated: SimulatedDaemon, span: timedelta) -> Iterator[timedelta]:
-    """Live through a stretch of clocks, and stop to look now and then: at how long it has lasted."""
+    """Live through a stretch of time, and stop to look now and then: at how long it has lasted."""
     for number in range(1, int(span / STEP) + 1):
         simulated.go(STEP)
         yield number * STEP
@@ -104,14 +102,14 @@ def failing(error: SyncdError, *servers: str) -> Callable[[str, str], None]:
 def test_after_six_hours_without_any_remote_and_two_with_half_of_them_all_is_well(
     simulated: SimulatedDaemon, error: SyncdError
 ) -> None:
-    before, writes = simulated.shown("team"), simulated.calendars["team"].writes
+    before, writes = simulated.entries("team"), simulated.calendars["team"].writes
     simulated.network.rule = failing(error, *ALL)
     change(simulated, "alice", "alice-1", title="Changed")
     simulated.accounts["bob"].meetings["bob-new"] = meeting("bob-new", day=3)
     for lasted in in_steps(simulated, 6 * HOUR):
         assert simulated.troubled() >= {"alice", "bob"}
         assert lasted < HOUR + ROUND or "team" in simulated.troubled()
-        assert simulated.shown("team") == before
+        assert simulated.entries("team") == before
     numbers = count()
 
     def half(_server: str, _what: str) -> None:
@@ -120,7 +118,7 @@ def test_after_six_hours_without_any_remote_and_two_with_half_of_them_all_is_wel
 
     simulated.network.rule = half
     for _ in in_steps(simulated, 2 * HOUR):
-        assert before.keys() <= simulated.shown("team").keys()
+        assert before.keys() <= simulated.entries("team").keys()
     simulated.network.rule = healthy
     assert_heals(simulated)
     assert simulated.calendars["team"].writes - writes <= 2 * 2 + 2 * 2
@@ -142,7 +140,7 @@ def test_an_unforeseen_exception_of_any_kind_of_job_is_shown_stops_no_other_and_
     for _ in in_steps(simulated, HOUR):
         assert simulated.troubled() == {troubled}
     if server != "team":
-        assert "bob-new" in simulated.shown("team")
+        assert "bob-new" in simulated.entries("team")
     simulated.network.rule = healthy
     assert_heals(simulated)
 
@@ -150,33 +148,33 @@ def test_an_unforeseen_exception_of_any_kind_of_job_is_shown_stops_no_other_and_
 def test_a_listing_that_is_empty_or_halved_though_the_events_are_there_changes_nothing(
     simulated: SimulatedDaemon,
 ) -> None:
-    before, log = simulated.shown("team"), len(simulated.calendars["team"].log)
+    before, log = simulated.entries("team"), len(simulated.calendars["team"].log)
     for lie in (lambda _all: {}, lambda each: dict(list(each.items())[::2])):
         for account in simulated.accounts.values():
             account.listing = lie
         for _ in in_steps(simulated, 3 * HOUR):
             assert simulated.troubled() == set()
-            assert simulated.shown("team") == before
+            assert simulated.entries("team") == before
     assert {verb for verb, _ in simulated.calendars["team"].log[log:]} == {"seen"}
     for account in simulated.accounts.values():
         account.listing = dict
     assert_heals(simulated)
-    assert sum(each.asked["event"] for each in simulated.accounts.values()) == 2 * 12
+    assert sum(each.requests["event"] for each in simulated.accounts.values()) == 2 * 12
 
 
 @pytest.mark.parametrize("left", [0, 6], ids=["all", "half"])
 def test_an_account_whose_server_lost_its_meetings_is_held_and_let_go_when_they_are_back(
     simulated: SimulatedDaemon, left: int
 ) -> None:
-    before, writes = simulated.shown("team"), simulated.calendars["team"].writes
+    before, writes = simulated.entries("team"), simulated.calendars["team"].writes
     meetings = simulated.accounts["alice"].meetings
     simulated.accounts["alice"].meetings = dict(list(meetings.items())[:left])
     for _ in in_steps(simulated, 6 * HOUR):
         assert simulated.troubled() == {"team", "phone"}
-        assert simulated.shown("team") == before
+        assert simulated.entries("team") == before
     simulated.accounts["alice"].meetings = meetings
     assert_heals(simulated)
-    assert simulated.shown("team") == before
+    assert simulated.entries("team") == before
     assert simulated.calendars["team"].writes == writes
 
 
@@ -184,16 +182,16 @@ def test_when_every_answer_takes_twenty_seconds_all_that_happens_arrives(simulat
     simulated.network.rule = lambda _server, _what: simulated.clocks.pass_by(20.0)
     change(simulated, "alice", "alice-1", title="Changed")
     simulated.accounts["bob"].meetings |= {f"bob-{day}": meeting(f"bob-{day}", day=day) for day in range(20, 30)}
-    asked = simulated.network.asked("alice", "bob")
+    asked = simulated.network.requests_to("alice", "bob")
     for _ in in_steps(simulated, 3 * HOUR):
         assert simulated.troubled() == set()
     assert_agrees(simulated)
-    assert simulated.network.asked("alice", "bob") - asked <= 2 * 3 * HOUR / MINUTE + 2 * 10
+    assert simulated.network.requests_to("alice", "bob") - asked <= 2 * 3 * HOUR / MINUTE + 2 * 10
     simulated.network.rule = healthy
     assert_heals(simulated)
 
 
-def test_a_ledger_that_another_program_holds_locked_is_told_and_all_is_done_later(simulated: SimulatedDaemon) -> None:
+def test_a_ledger_that_another_program_has_locked_is_reported_and_all_is_done_later(simulated: SimulatedDaemon) -> None:
     writes = simulated.calendars["team"].writes
     with simulated.locked():
         change(simulated, "alice", "alice-1", title="Changed")
@@ -227,8 +225,8 @@ def test_a_ledger_that_is_locked_between_a_put_and_its_record_doubles_nothing(si
     assert len(simulated.calendars["team"].objects) == 24
 
 
-def test_a_full_disk_is_told_and_all_is_done_when_there_is_room(simulated: SimulatedDaemon) -> None:
-    before = simulated.shown("team")
+def test_a_full_disk_is_reported_and_all_is_done_when_there_is_room(simulated: SimulatedDaemon) -> None:
+    before = simulated.entries("team")
     with simulated.full():
         for name, account in simulated.accounts.items():
             long = {"description": "x" * 5000}
@@ -239,7 +237,7 @@ def test_a_full_disk_is_told_and_all_is_done_when_there_is_room(simulated: Simul
             assert isinstance(accounts, dict)
             assert accounts["alice"]["state"] == LedgerError.state
             assert "disk is full" in accounts["alice"]["message"]
-            assert simulated.shown("team") == before
+            assert simulated.entries("team") == before
     assert_heals(simulated)
 
 
@@ -256,13 +254,13 @@ def test_a_full_disk_is_told_and_all_is_done_when_there_is_room(simulated: Simul
 def test_a_clock_that_was_wrong_for_an_hour_costs_nothing_but_a_look_at_everything(
     simulated: SimulatedDaemon, wrong: timedelta
 ) -> None:
-    before = simulated.shown("team")
+    before = simulated.entries("team")
     for account in simulated.accounts.values():
-        account.asked.clear()
+        account.requests.clear()
     simulated.clocks.jump(wrong)
     change(simulated, "alice", "alice-1", title="Changed")
     simulated.go(HOUR)
-    assert before.keys() <= simulated.shown("team").keys()
+    assert before.keys() <= simulated.entries("team").keys()
     simulated.clocks.jump(-wrong)
     change(simulated, "bob", "bob-1", title="Changed, too")
     simulated.go(ROUND)
@@ -271,11 +269,11 @@ def test_a_clock_that_was_wrong_for_an_hour_costs_nothing_but_a_look_at_everythi
     assert_agrees(simulated)
     simulated.go(HOUR)
     for account in simulated.accounts.values():
-        assert account.asked["full snapshot"] <= 2  # one for each jump
+        assert account.requests["full snapshot"] <= 2  # one for each jump
     assert_heals(simulated)
 
 
-def test_what_nobody_foresaw_is_told_and_tried_again(simulated: SimulatedDaemon) -> None:
+def test_an_unforeseen_exception_is_reported_and_the_job_tried_again(simulated: SimulatedDaemon) -> None:
     def rule(server: str, _what: str) -> None:
         if server == "alice":
             raise KeyError("unforeseen")
@@ -300,7 +298,7 @@ def stage(tmp_path: Path) -> Iterator[tuple[SimulatedDaemon, Stage]]:
         with SimulatedDaemon(config, clocks, connect(config, clocks.clock)) as simulated:
             simulated.go(HOUR)
             assert simulated.troubled() == set()
-            assert len(simulated.shown("team")) == 5
+            assert len(simulated.entries("team")) == 5
             yield simulated, stage
 
 
@@ -318,11 +316,11 @@ TROUBLES: dict[str, Callable[[Stage], None]] = {
 
 
 @pytest.mark.parametrize("name", TROUBLES)
-def test_two_hours_of_a_server_that_fails_in_one_way_are_told_and_lose_nothing(
+def test_two_hours_of_a_server_that_fails_in_one_way_are_reported_and_lose_nothing(
     stage: tuple[SimulatedDaemon, Stage], name: str
 ) -> None:
     simulated, servers = stage
-    before, log = simulated.shown("team"), len(simulated.calendars["team"].log)
+    before, log = simulated.entries("team"), len(simulated.calendars["team"].log)
     servers.identity.end_sessions()
     TROUBLES[name](servers)
     opentalk, identity = servers.opentalk.app, servers.identity.app
@@ -331,13 +329,13 @@ def test_two_hours_of_a_server_that_fails_in_one_way_are_told_and_lose_nothing(
     event = servers.opentalk.create("alice", title="New", starts_at=NOW + DAY, ends_at=NOW + DAY + HOUR)["id"]
     for _ in in_steps(simulated, 2 * HOUR):
         assert simulated.troubled() == {"alice"}
-        assert simulated.shown("team") == before
+        assert simulated.entries("team") == before
     assert requests(opentalk, identity) - asked <= 10 * 3 * HOUR / (5 * MINUTE)
     opentalk.clear()
     identity.clear()
     simulated.go(HEALED)
     assert simulated.troubled() == set()
-    assert simulated.shown("team").keys() == before.keys() | {event}
+    assert simulated.entries("team").keys() == before.keys() | {event}
     changes = [verb for verb, _ in simulated.calendars["team"].log[log:] if verb in ("create", "update", "delete")]
     assert changes == ["create"]
     assert len(servers.openmeetings.hashes) == 6

@@ -70,8 +70,8 @@ class Trial:
 
     def _make_feed(self) -> str:
         done = self.syncd("feed", "add", "phone")
-        assert done.code == 0, done.said
-        return "/feed/" + done.said.strip().rpartition("/")[2]
+        assert done.code == 0, done.output
+        return "/feed/" + done.output.strip().rpartition("/")[2]
 
     def _change(self) -> None:
         self.edits.make_one()
@@ -85,7 +85,7 @@ class Trial:
         word = self._chance.choice(("run", "sync"))
         done = self.syncd(word, death=self._some_death())
         # A daemon never ends by itself; a one-shot run may lack the link of a meeting that went meanwhile.
-        assert done.code in ((-9,) if word == "run" else (-9, 0, 1)), done.said
+        assert done.code in ((-9,) if word == "run" else (-9, 0, 1)), done.output
         if done.code == 0:
             self._settled, self._pending = before, self._pending - pending
         return done
@@ -118,7 +118,7 @@ class Trial:
         """One run in peace: a one-shot run, or a daemon until its calendar and its ledger agree."""
         once = self._chance.random() < 0.5
         done = self.syncd("sync") if once else self.syncd("run", wrong=lambda: [*self.disagreements(), *self.orphans()])
-        assert done.code == 0, done.said
+        assert done.code == 0, done.output
 
     def disagreements(self) -> list[str]:
         """Where the calendar is not as Alice's meetings are."""
@@ -128,7 +128,7 @@ class Trial:
             body = objects.get(f"syncd-{event.id}.ics")
             if body is None:
                 wrong.append(f"{event.id} is missing")
-            elif (shown := self.edits.shown_by(body)) != (there := self.edits.shown(event)):
+            elif (shown := self.edits.occurrences_in(body)) != (there := self.edits.occurrences(event)):
                 wrong.append(f"{event.id} shows {sorted(shown - there)} and lacks {sorted(there - shown)}")
             elif links := self._wrong_links(event.id, body.replace(b"\r\n ", b"").decode()):
                 wrong.append(f"{event.id} has {links}")
@@ -253,4 +253,4 @@ def test_killed_while_the_ledger_is_made_the_next_start_makes_it(write: int, tmp
     with Killer(tmp_path, lambda: None, lambda: None) as killer:
         for name, death in (("first", Death(LEDGER, write)), ("second", None)):
             done = killer.run(["--config", str(config), "feed", "add", name], death)
-            assert done.code in ((-9, 0) if death else (0,)), done.said
+            assert done.code in ((-9, 0) if death else (0,)), done.output

@@ -30,7 +30,7 @@ from syncd.plan.links import Origin
 from tests.support import calendar_servers
 from tests.support.calendar_objects import content_of, digest_in, events_of, has_people, uid_of
 from tests.support.meetings import DAY, HOUR, meeting
-from tests.support.occurrences import last_end, occurrences, shown_by, starts, touches
+from tests.support.occurrences import last_end, occurrences, occurrences_in, starts, touches
 from tests.support.pipeline import Pipeline
 from tests.support.world import (
     MemoryUserCalendar,
@@ -76,8 +76,8 @@ def uids(calendar: WatchedCalendar) -> set[str]:
 def what_is_ours(body: bytes) -> dict[str, dict[str, list[str]]]:
     """What an object says of what syncd writes, by occurrence."""
     found = {}
-    for key, said in content_of(body).items():
-        found[key] = {name: values for name, values in said.items() if name in OURS}
+    for key, properties in content_of(body).items():
+        found[key] = {name: values for name, values in properties.items() if name in OURS}
     return found
 
 
@@ -152,18 +152,22 @@ class Story(RuleBasedStateMachine):
         self.numbers += 1
         event = f"m{self.numbers}"
         start = (self.world.now + day * DAY).replace(minute=0, second=0)
-        told: dict[str, object] = {"title": title, "start": When(start, zone), "end": When(start + HOUR, zone)}
+        fields: dict[str, object] = {
+            "title": title,
+            "start": When(start, zone),
+            "end": When(start + HOUR, zone),
+        }
         match kind:
             case "day":
                 midnight = start.replace(hour=0)
-                told |= {"start": When(midnight, "UTC"), "end": When(midnight + DAY, "UTC"), "all_day": True}
+                fields |= {"start": When(midnight, "UTC"), "end": When(midnight + DAY, "UTC"), "all_day": True}
             case "series":
-                told["recurrence"] = ("RRULE:FREQ=DAILY;COUNT=4",)
+                fields["recurrence"] = ("RRULE:FREQ=DAILY;COUNT=4",)
             case "endless":
-                told["recurrence"] = ("RRULE:FREQ=WEEKLY",)
+                fields["recurrence"] = ("RRULE:FREQ=WEEKLY",)
             case "timeless":
-                told |= {"start": None, "end": None}
-        made = meeting(event, day, **told)
+                fields |= {"start": None, "end": None}
+        made = meeting(event, day, **fields)
         for name, account in self.world.accounts.items():
             if who in (name, "both"):
                 own = name == "work" or who == "home"
@@ -528,8 +532,8 @@ class Story(RuleBasedStateMachine):
         self.work(lambda: world.jobs.push(configured_name))
         deleted = {uid_of(body) for body in before.values()} - uids(calendar)
         assert not deleted & guard.held, "what waits for a person went"
-        said = set().union(*(world.accounts[each].gone for each in world.orders()[name]))
-        assert deleted <= said, "nobody said that it is gone"
+        reported = set().union(*(world.accounts[each].gone for each in world.orders()[name]))
+        assert deleted <= reported, "nobody said that it is gone"
         calendar.lost = [at for at in calendar.lost if at >= world.now - DAY]
         coming = {uid for uid, each in placed.items() if each.end is None or each.end >= world.now}
         most = max(5.0, 0.2 * (len(coming) + len(calendar.lost)))
@@ -672,7 +676,7 @@ class Story(RuleBasedStateMachine):
         """One quiet round, and an audit: nothing is written anywhere."""
         world = self.world
         made, feed = len(world.link_maker.made), world.feed_bodies()
-        asked = {name: account.asked["invite"] for name, account in world.accounts.items()}
+        asked = {name: account.requests["invite"] for name, account in world.accounts.items()}
         past, ahead = world.past, world.ahead
         for _ in range(2):
             self.everything_is_synced()
@@ -681,7 +685,7 @@ class Story(RuleBasedStateMachine):
                 "there was nothing to write"
             )
             assert len(world.link_maker.made) == made, "there was no hash to make"
-            assert asked == {name: account.asked["invite"] for name, account in world.accounts.items()}
+            assert asked == {name: account.requests["invite"] for name, account in world.accounts.items()}
             assert world.feed_bodies() == feed
             world.now += HOUR  # in the same window, so that nothing comes into it
             world.past, world.ahead = world.past + HOUR, world.ahead - HOUR
@@ -749,7 +753,7 @@ class Story(RuleBasedStateMachine):
         """An entry says what is rendered for its meeting now, and is shown when and as the meeting takes place."""
         uid, span = uid_of(body), (self.world.now - SHOWN, self.world.now + SHOWN)
         assert what_is_ours(body) == what_is_ours(self.drawn(uid, seen, profile)), f"{uid} says something else"
-        assert shown_by(body, *span) == occurrences(seen[1], *span), f"{uid} is shown otherwise than it takes place"
+        assert occurrences_in(body, *span) == occurrences(seen[1], *span), f"{uid} is shown at other times"
         text = next(str(each["DESCRIPTION"]) for each in events_of(body))
         assert f"https://meet.example.org/room/{seen[1].room}" in text, f"{uid} does not say where the room is"
         assert seen[1].description.strip() in text, f"{uid} lacks its description"
@@ -780,7 +784,7 @@ class ServerStory(Story):
         return ServerUserCalendar(calendar_servers.radicale())
 
 
-def told(examples: int, steps: int, *phases: Phase) -> settings:
+def story_settings(examples: int, steps: int, *phases: Phase) -> settings:
     """So many stories of so many steps, the same ones every time unless somebody hunts."""
     hunted = os.environ.get("SYNCD_EXAMPLES")
     return settings(
@@ -796,11 +800,11 @@ def told(examples: int, steps: int, *phases: Phase) -> settings:
 
 
 def test_whatever_happens_the_calendars_and_the_feed_are_right_in_the_end() -> None:
-    run_state_machine_as_test(Story, settings=told(50, 40, Phase.shrink))
+    run_state_machine_as_test(Story, settings=story_settings(50, 40, Phase.shrink))
 
 
 def test_whatever_happens_a_real_server_has_it_right_in_the_end() -> None:
-    run_state_machine_as_test(ServerStory, settings=told(6, 20))
+    run_state_machine_as_test(ServerStory, settings=story_settings(6, 20))
 
 
 def test_what_somebody_deleted_comes_back_though_an_audit_and_the_change_meet() -> None:
@@ -810,7 +814,7 @@ def test_what_somebody_deleted_comes_back_though_an_audit_and_the_change_meet() 
     pipeline.change("e1", title="Another title")
     pipeline.now += HOUR
     pipeline.sync()
-    assert b"Another title" in pipeline.shown()["e1"]
+    assert b"Another title" in pipeline.entries()["e1"]
 
 
 def test_a_meeting_that_loses_its_time_leaves_the_calendar_until_it_has_one_again() -> None:

@@ -155,10 +155,10 @@ def test_its_link_stands_in_the_entry_behind_the_others(rig: KnockRig) -> None:
 
 
 def test_an_explanation_names_it(rig: KnockRig) -> None:
-    said = [" ".join(line.split()) for line in rig.run(explain, rig.event).stdout.splitlines()]
-    assert any(line.startswith("alice Knock link made ") for line in said)
-    assert any(line.endswith("links of knock Knock link made") for line in said)
-    assert not any("asked for" in line for line in said)
+    output = [" ".join(line.split()) for line in rig.run(explain, rig.event).stdout.splitlines()]
+    assert any(line.startswith("alice Knock link made ") for line in output)
+    assert any(line.endswith("links of knock Knock link made") for line in output)
+    assert not any("asked for" in line for line in output)
 
 
 def test_the_status_and_a_sync_count_it(rig: KnockRig) -> None:

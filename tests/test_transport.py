@@ -147,7 +147,7 @@ def test_a_compressed_answer_is_refused_because_it_may_be_a_bomb() -> None:
         ask(server.url)
 
 
-def test_a_port_that_nobody_serves_is_unavailable_and_the_address_is_not_told() -> None:
+def test_a_port_that_nobody_serves_is_unavailable_and_the_message_lacks_the_address() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(Unavailable, match=rf"team \(127\.0\.0\.1:{port}\) cannot be reached") as caught:
@@ -176,7 +176,7 @@ def test_requests_of_an_auth_are_bounded_too_and_named_by_their_own_host() -> No
         assert server.calls == []
 
 
-def test_json_is_read_whatever_its_type_and_nothing_of_it_is_told() -> None:
+def test_json_is_read_whatever_its_type_and_no_message_quotes_it() -> None:
     assert decode(Answer(200, {"content-type": "text/json"}, b'{"a":1}', "u"), dict[str, int], "team") == {"a": 1}
     for body in (b"<html>" + SECRET.encode(), b'{"a":"' + SECRET.encode() + b'"}', b"", b"\xff"):
         with pytest.raises(BadAnswer, match="team answered") as caught:

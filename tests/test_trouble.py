@@ -86,7 +86,7 @@ TROUBLES: dict[str, tuple[Callable[[Traffic], None], str, str]] = {
 
 @pytest.mark.parametrize("name", TROUBLES)
 @pytest.mark.parametrize("later", [False, True], ids=["in the window", "in the daily listing"])
-def test_a_listing_that_fails_is_told_and_nothing_is_lost(accounts: Accounts, name: str, later: bool) -> None:
+def test_a_listing_that_fails_is_reported_and_nothing_is_lost(accounts: Accounts, name: str, later: bool) -> None:
     spoil, state, text = TROUBLES[name]
     accounts.sync()
     assert len(accounts.calendar.objects) == 10
@@ -109,7 +109,7 @@ def test_a_listing_that_fails_is_told_and_nothing_is_lost(accounts: Accounts, na
     assert accounts.calendar.objects == before
 
 
-def test_retry_after_is_kept_to_in_both_forms(accounts: Accounts) -> None:
+def test_retry_after_is_obeyed_in_both_forms(accounts: Accounts) -> None:
     for header in ("3600", "Mon, 23 Nov 2026 13:00:00 GMT"):
         accounts.opentalk.fail(EVENTS, status=429, headers={"Retry-After": header})
         run = accounts.jobs.pull("alice")
@@ -129,7 +129,7 @@ def test_an_unknown_zone_or_a_broken_rule_keeps_one_event_as_it_was_and_names_it
     assert accounts.calendar.objects == before
 
 
-def test_an_expired_token_is_refreshed_without_a_word(accounts: Accounts) -> None:
+def test_an_expired_token_is_refreshed_silently(accounts: Accounts) -> None:
     accounts.sync()
     accounts.stage.identity.app.clear()
     accounts.now += timedelta(seconds=290)
@@ -147,7 +147,7 @@ def test_a_session_ended_by_an_administrator_is_begun_again(accounts: Accounts) 
     assert accounts.sync()["alice"].state == "ok"
 
 
-def test_a_calendar_that_is_gone_is_told_while_the_accounts_go_on(accounts: Accounts) -> None:
+def test_a_calendar_that_is_gone_is_reported_while_the_accounts_go_on(accounts: Accounts) -> None:
     accounts.sync()
     accounts.calendar.gone = True
     event = next(event for event, _ in accounts.ledger.meetings.of("alice"))
@@ -160,7 +160,7 @@ def test_a_calendar_that_is_gone_is_told_while_the_accounts_go_on(accounts: Acco
     assert accounts.sync()["team"].counts["deleted"] == 1
 
 
-def test_a_full_disk_is_told_and_healed_without_a_hand(accounts: Accounts) -> None:
+def test_a_full_disk_is_reported_and_all_goes_on_when_there_is_room(accounts: Accounts) -> None:
     for number in range(300):
         starts = NOW + timedelta(days=2, hours=number)
         accounts.stage.opentalk.create("alice", title="x" * 200, starts_at=starts, ends_at=starts)

@@ -104,14 +104,14 @@ def test_a_wrong_openmeetings_password_is_tried_once_and_the_meetings_go_out_wit
     assert rig.stage.openmeetings.hashes == []
 
 
-def test_a_second_process_on_the_ledger_is_told_who_has_it(rig: EndToEnd) -> None:
+def test_a_second_process_on_the_ledger_learns_which_one_has_it(rig: EndToEnd) -> None:
     with sync_lock(rig.folder / "state", NOW):
         done = rig.syncd("sync")
     assert (done.code, done.out) == (75, "")
     assert "is syncing on" in done.err
 
 
-def test_a_wrong_configuration_is_told_whole_and_exits_with_78(rig: EndToEnd) -> None:
+def test_all_problems_of_a_wrong_configuration_are_printed_and_it_exits_with_78(rig: EndToEnd) -> None:
     text = rig.config.read_text(encoding="utf-8")
     rig.config.write_text(text.replace('url = "', 'ulr = "', 1) + "\n[nonsense]\n", encoding="utf-8")
     done = rig.syncd("sync")
@@ -157,11 +157,11 @@ def test_the_daemon_syncs_serves_the_feed_and_ends_cleanly(rig: EndToEnd) -> Non
         process.send_signal(signal.SIGTERM)
         lines += process.stderr
     assert process.returncode == 0
-    said = "".join(lines)
-    assert "Traceback" not in said
+    output = "".join(lines)
+    assert "Traceback" not in output
     token = address.rsplit("/", 1)[1]
-    assert token not in said
-    assert not [title for title in rig.coming().values() if title in said]
+    assert token not in output
+    assert not [title for title in rig.coming().values() if title in output]
     assert len(rig.objects()) == len(rig.coming())
 
 
@@ -217,7 +217,7 @@ def codes(rig: EndToEnd) -> list[str]:
         return [link.code for link in ledger.links.all().values() if link.code]
 
 
-def test_explain_tells_why_an_entry_looks_as_it_does_and_no_secret(rig: EndToEnd) -> None:
+def test_explain_says_why_an_entry_looks_as_it_does_without_a_secret(rig: EndToEnd) -> None:
     budget = rig.week.budget
     assert rig.syncd("explain", budget).code == 1
     assert not (rig.folder / "state").exists()
@@ -245,7 +245,7 @@ def test_explain_tells_why_an_entry_looks_as_it_does_and_no_secret(rig: EndToEnd
     assert "written anew" not in second.out
     secrets = [*codes(rig), "s3cret", address.rsplit("/", 1)[1].removesuffix(".ics"), "://"]
     assert len(secrets) > 12
-    assert not [secret for secret in secrets for said in (first, waiting, second) if secret in said.out]
+    assert not [secret for secret in secrets for output in (first, waiting, second) if secret in output.out]
 
 
 TIMES = ("starts_at", "ends_at")
@@ -262,7 +262,7 @@ def test_explain_asks_for_more_where_a_beginning_is_of_none_or_of_several(rig: E
     assert all(title in several.out and title not in several.err for title in rig.coming().values())
 
 
-def test_explain_tells_of_a_held_deletion_and_works_beside_the_daemon(rig: EndToEnd) -> None:
+def test_explain_shows_a_held_deletion_and_works_beside_the_daemon(rig: EndToEnd) -> None:
     rig.configure(feeds=f"127.0.0.1:{free_port()}")
     rig.syncd("sync")
     events = list(rig.coming())
@@ -273,13 +273,13 @@ def test_explain_tells_of_a_held_deletion_and_works_beside_the_daemon(rig: EndTo
         assert process.stderr
         try:
             assert any("push team" in line for line in process.stderr)
-            said = rig.syncd("explain", events[0])
+            output = rig.syncd("explain", events[0])
         finally:
             process.send_signal(signal.SIGTERM)
         process.stderr.read()
-    assert said.code == 0
-    assert "next     its deletion is held, one of 6: waits for `syncd confirm team`" in said.out
-    assert "calendar team          held: its deletion waits for a person" in said.out
+    assert output.code == 0
+    assert "next     its deletion is held, one of 6: waits for `syncd confirm team`" in output.out
+    assert "calendar team          held: its deletion waits for a person" in output.out
 
 
 def test_the_daemon_reads_its_configuration_again_and_keeps_the_old_one_if_the_new_is_wrong(rig: EndToEnd) -> None:

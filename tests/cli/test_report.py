@@ -35,7 +35,7 @@ def run(kind: RunKind, name: str, state: str = "ok", **counts: int) -> Run:
         ([run("pull", "work", "needs_you"), run("push", "team")], 1),
     ],
 )
-def test_the_exit_code_tells_what_a_sync_could_do(runs: list[Run], code: int) -> None:
+def test_the_exit_code_says_what_a_sync_could_do(runs: list[Run], code: int) -> None:
     assert report.exit_code(runs) == code
 
 

@@ -160,8 +160,8 @@ def test_no_value_ends_in_anything_but_a_configuration_or_its_problems(
     table, key = at
     tables = one_of_each()
     tables[table][key] = value
-    told = attempt(folder, as_toml(tables), HOME)
-    assert told is None or any(f"{table}.{key}: " in problem for problem in told)
+    found = attempt(folder, as_toml(tables), HOME)
+    assert found is None or any(f"{table}.{key}: " in problem for problem in found)
 
 
 steps = st.sampled_from(
@@ -177,8 +177,8 @@ variables = st.lists(st.one_of(steps, st.text("Aa_-. \n", max_size=3)), min_size
 def test_no_environment_ends_in_anything_but_a_configuration_or_its_problems(
     folder: Path, environ: dict[str, str]
 ) -> None:
-    told = attempt(folder, as_toml(one_of_each()), {**HOME, **environ})
-    assert told is None or all(told)
+    found = attempt(folder, as_toml(one_of_each()), {**HOME, **environ})
+    assert found is None or all(found)
 
 
 @pytest.mark.parametrize("form", ['"{}"', '["{}"]', '{{ x = "{}" }}', '"https://a:{}@x/"', '"http://{}/"', '"{}\\n"'])
@@ -196,12 +196,12 @@ def test_no_value_stands_in_a_message_or_a_repr(tmp_path: Path, form: str) -> No
 
 @settings(deadline=None)  # laws count, they do not time
 @given(st.sets(st.sampled_from(KEYS), min_size=1))
-def test_all_problems_are_told_at_once(folder: Path, wrong: set[tuple[str, str]]) -> None:
+def test_all_problems_are_reported_at_once(folder: Path, wrong: set[tuple[str, str]]) -> None:
     tables = one_of_each()
     for table, key in wrong:
         tables[table][key] = "1.5"
-    told = problems(folder, as_toml(tables))
-    assert {problem.split(": ")[0] for problem in told} == {f"{table}.{key}" for table, key in wrong}
+    found = problems(folder, as_toml(tables))
+    assert {problem.split(": ")[0] for problem in found} == {f"{table}.{key}" for table, key in wrong}
 
 
 @settings(deadline=None)  # laws count, they do not time
@@ -420,7 +420,9 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("text", "problem"), MISTAKES, ids=range(len(MISTAKES)))
-def test_a_mistake_is_told_in_one_sentence_that_says_how_to_mend_it(tmp_path: Path, text: str, problem: str) -> None:
+def test_a_mistake_is_reported_in_one_sentence_that_says_how_to_mend_it(
+    tmp_path: Path, text: str, problem: str
+) -> None:
     assert problems(tmp_path, text) == [problem]
 
 
@@ -733,6 +735,6 @@ def test_two_tables_for_one_calendar_are_a_problem(tmp_path: Path) -> None:
         '[caldav.{}]\nurl = "https://dav.example.org/alice/opentalk{}"\nusername = "a"\npassword = {{ env = "X" }}\n'
     )
     account = '[opentalk.work]\nurl = "https://meet.example.org"\nusername = "a"\npassword = { env = "X" }\n'
-    told = problems(tmp_path, account + table.format("one", "/") + table.format("two", ""), {**HOME, "X": "pw"})
-    assert [problem for problem in told if "caldav.two.url: is the calendar of caldav.one already" in problem]
-    assert len(told) == 1
+    found = problems(tmp_path, account + table.format("one", "/") + table.format("two", ""), {**HOME, "X": "pw"})
+    assert [problem for problem in found if "caldav.two.url: is the calendar of caldav.one already" in problem]
+    assert len(found) == 1

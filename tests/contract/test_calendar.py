@@ -170,7 +170,7 @@ def test_a_calendar_that_is_gone_is_not_an_empty_one(shared: SharedCalendar) -> 
         except NeedsYou:
             continue
         else:
-            pytest.fail("nobody was told")
+            pytest.fail("nobody noticed")
 
 
 def test_a_calendar_that_is_gone_has_no_changes(shared: SharedCalendar) -> None:
@@ -199,7 +199,7 @@ def test_what_is_created_is_seen_as_it_was_answered(calendar: Calendar) -> None:
     assert calendar.seen(since.cursor).etags.keys() == {OTHER}
 
 
-def test_where_nothing_changed_nothing_is_told(calendar: Calendar) -> None:
+def test_where_nothing_changed_a_listing_of_changes_is_empty(calendar: Calendar) -> None:
     calendar.create(HREF, calendar_object())
     first = calendar.seen(None)
     assert first.cursor is not None
@@ -220,7 +220,7 @@ def test_an_edit_is_seen_by_its_etag(shared: SharedCalendar) -> None:
     assert since.etags == everything.etags
 
 
-def test_a_deletion_is_told_or_proven_by_absence(shared: SharedCalendar) -> None:
+def test_a_deletion_is_reported_or_proven_by_absence(shared: SharedCalendar) -> None:
     shared.calendar.create(HREF, calendar_object())
     shared.calendar.create(OTHER, calendar_object(uid="another"))
     before = shared.calendar.seen(None)
@@ -243,7 +243,7 @@ def test_what_was_deleted_and_came_back_is_there(shared: SharedCalendar) -> None
 @pytest.mark.parametrize(
     "cursor", ["made-up", "http://radicale.org/ns/sync/" + "0" * 64, "0" * 40, "memory/99", "<&>"], ids=range(5)
 )
-def test_a_cursor_that_nobody_knows_tells_all(calendar: Calendar, cursor: str) -> None:
+def test_an_unknown_cursor_gets_a_whole_listing(calendar: Calendar, cursor: str) -> None:
     calendar.create(HREF, calendar_object())
     seen = calendar.seen(cursor)
     assert seen.complete
@@ -251,7 +251,7 @@ def test_a_cursor_that_nobody_knows_tells_all(calendar: Calendar, cursor: str) -
     assert calendar.seen(seen.cursor).etags == {}
 
 
-def test_the_calendar_in_memory_forgets_what_changed_when_told_to() -> None:
+def test_the_calendar_in_memory_forgets_what_changed_when_its_cursors_expire() -> None:
     memory = MemoryCalendar()
     old = memory.seen(None).cursor
     memory.user_puts(HREF, calendar_object())

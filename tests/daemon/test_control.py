@@ -64,17 +64,17 @@ RUNS = st.builds(
 
 
 class MemoryCommands:
-    """Answers what it is told to; a sync begins, and ends when it may, with a fault if there is one."""
+    """Answers the commands; a sync begins, and ends when it may, with a fault if there is one."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.runs = [PULL, PUSH]
         self.fault: BaseException | None = None
         self.begun, self.may_end = threading.Event(), threading.Event()
         self.may_end.set()
 
     def sync(self) -> list[Run]:
-        self.asked.append("sync")
+        self.requests.append("sync")
         self.begun.set()
         self.may_end.wait()
         if self.fault:
@@ -82,11 +82,11 @@ class MemoryCommands:
         return self.runs
 
     def pull(self, account: str) -> list[Run]:
-        self.asked.append(f"pull {account}")
+        self.requests.append(f"pull {account}")
         return [PULL]
 
     def confirm(self, name: str) -> tuple[int, list[Run]]:
-        self.asked.append(f"confirm {name}")
+        self.requests.append(f"confirm {name}")
         return 30, [PUSH]
 
     def unsaved(self) -> list[Run]:
@@ -134,7 +134,7 @@ def test_every_question_reaches_the_daemon_and_its_answer_who_asked(tmp_path: Pa
         assert line.pull("work") == [PULL]
         assert line.confirm("team") == (30, [PUSH])
         assert line.unsaved() == [PULL]
-    assert commands.asked == ["sync", "pull work", "confirm team"]
+    assert commands.requests == ["sync", "pull work", "confirm team"]
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +152,7 @@ def test_whatever_runs_and_names_there_are_they_arrive_as_they_were(
     commands.runs = runs
     assert line.sync() == runs
     line.pull(name)
-    assert commands.asked[-1] == f"pull {name}"
+    assert commands.requests[-1] == f"pull {name}"
 
 
 def test_what_a_newer_daemon_says_besides_does_not_matter(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_the_socket_of_a_daemon_that_was_killed_is_replaced(tmp_path: Path, comm
         assert ControlClient(tmp_path).sync() == [PULL, PUSH]
 
 
-def test_a_socket_that_cannot_be_made_is_told_with_its_folder(tmp_path: Path, commands: MemoryCommands) -> None:
+def test_a_socket_that_cannot_be_made_is_reported_with_its_folder(tmp_path: Path, commands: MemoryCommands) -> None:
     with pytest.raises(LedgerError, match=r"none/control\.sock: .* No such file"):
         ControlServer(commands, tmp_path / "none")
     (tmp_path / FILE).mkdir()
@@ -212,7 +212,7 @@ def test_nothing_is_left_after_the_end_and_ending_twice_is_no_harm(tmp_path: Pat
     control.close()
 
 
-def test_without_a_daemon_who_asks_is_told_what_to_do(tmp_path: Path) -> None:
+def test_without_a_daemon_the_error_says_what_to_do(tmp_path: Path) -> None:
     assert LedgerBusy.code == 75
     for folder in (tmp_path, tmp_path / "none"):
         text = busy(ControlClient(folder))
@@ -231,7 +231,7 @@ def test_an_answer_that_takes_too_long_is_given_up(tmp_path: Path, commands: Mem
     with ControlServer(commands, tmp_path):
         assert "in time" in busy(ControlClient(tmp_path, patience=0.1))
         assert commands.begun.wait(PATIENCE)
-    assert commands.asked == ["sync"]
+    assert commands.requests == ["sync"]
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: type(problem).__name__)
@@ -251,7 +251,7 @@ def test_a_stop_reaches_the_client_as_a_daemon_that_ends(tmp_path: Path, command
 
 
 @pytest.mark.parametrize("fault", [ValueError(SECRET), SystemExit(SECRET)], ids=["error", "exit"])
-def test_what_nobody_foresaw_is_logged_by_type_and_place_and_nothing_of_its_text_is_told(
+def test_an_unforeseen_exception_is_logged_by_type_and_place_without_its_text(
     tmp_path: Path, commands: MemoryCommands, fault: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     commands.fault = fault
@@ -282,7 +282,7 @@ def test_many_may_ask_at_once_and_each_is_answered(tmp_path: Path, commands: Mem
     with ControlServer(commands, tmp_path), ThreadPoolExecutor(16) as pool:
         names = [f"a{number}" for number in range(32)]
         assert list(pool.map(line.pull, names)) == [[PULL]] * 32
-    assert sorted(commands.asked) == sorted(f"pull {name}" for name in names)
+    assert sorted(commands.requests) == sorted(f"pull {name}" for name in names)
 
 
 def test_an_ending_daemon_answers_clients_that_wait_for_a_command_that_hangs(
@@ -298,7 +298,7 @@ def test_an_ending_daemon_answers_clients_that_wait_for_a_command_that_hangs(
     assert not (tmp_path / FILE).exists()
 
 
-def test_who_connects_and_says_nothing_does_not_keep_the_daemon_from_ending(
+def test_a_connection_without_a_request_does_not_keep_the_daemon_from_ending(
     tmp_path: Path, commands: MemoryCommands
 ) -> None:
     with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as half:

@@ -58,7 +58,7 @@ def test_a_stop_waits_for_the_step_in_hand_which_may_still_ring_others(tmp_path:
         source.gate.set()
         stopping.join(PATIENCE)
         assert not stopping.is_alive()
-        assert source.asked["full snapshot"] == 1
+        assert source.requests["full snapshot"] == 1
         assert ledger.meetings.counts()["work"] == 1
 
 
@@ -122,7 +122,7 @@ STOPS = 25
 
 @contextmanager
 def alive(rig: EndToEnd) -> Iterator[None]:
-    """A daemon that has begun, until it was told to end and has ended."""
+    """A daemon that has begun, until the test is through with it."""
     with subprocess.Popen(rig.command("run"), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         try:
@@ -130,8 +130,8 @@ def alive(rig: EndToEnd) -> Iterator[None]:
             yield
         finally:
             process.send_signal(signal.SIGTERM)
-            _, said = process.communicate(timeout=STOPS)
-        assert (process.returncode, "Traceback" in said) == (0, False), said
+            _, output = process.communicate(timeout=STOPS)
+        assert (process.returncode, "Traceback" in output) == (0, False), output
 
 
 def get(url: str, **headers: str) -> Answer:

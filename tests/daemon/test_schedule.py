@@ -104,8 +104,8 @@ def test_a_recording_that_fails_itself_does_not_end_the_task(caplog: pytest.LogC
     for _ in range(3):
         task.run_soon().result(PATIENCE)
     scheduler.shutdown()
-    told = [record.getMessage() for record in caplog.records if record.name.startswith("syncd")]
-    assert sum(line.startswith("work: unforeseen AssertionError at ") for line in told) == 3
+    messages = [record.getMessage() for record in caplog.records if record.name.startswith("syncd")]
+    assert sum(line.startswith("work: unforeseen AssertionError at ") for line in messages) == 3
 
 
 def test_after_an_unforeseen_exception_the_job_runs_when_its_recorder_says() -> None:

@@ -43,7 +43,7 @@ COLLECTION = "/dav/alice/team/"
 
 
 class OddServer:
-    """A CalDAV server with one calendar and, if told so, a few habits of its own."""
+    """A CalDAV server with one calendar and, if a test wants them, a few habits of others."""
 
     def __init__(self) -> None:
         self.objects: dict[str, tuple[str, bytes]] = {}
@@ -190,7 +190,7 @@ def test_nothing_is_written_where_no_calendar_is(rig: OddServerRig, status: int)
     assert [request.method for request in rig.traffic.log] == ["PROPFIND"]
 
 
-def test_a_missing_object_is_told_from_a_missing_calendar(rig: OddServerRig) -> None:
+def test_a_missing_object_is_not_mistaken_for_a_missing_calendar(rig: OddServerRig) -> None:
     assert rig.calendar.fetch(HREF) is None
     rig.traffic.fail(COLLECTION, method="PROPFIND", status=404)
     with pytest.raises(NeedsYou):
@@ -211,7 +211,7 @@ def test_constructing_asks_nothing(rig: OddServerRig) -> None:
 
 
 @pytest.mark.parametrize(
-    ("collection", "more", "told"),
+    ("collection", "more", "message"),
     [
         ("<D:collection/><C:calendar/>", "<C:supported-calendar-component-set><C:comp name='VTODO'/>"
          "</C:supported-calendar-component-set>", "takes no events"),
@@ -219,9 +219,9 @@ def test_constructing_asks_nothing(rig: OddServerRig) -> None:
          "</D:current-user-privilege-set>", "may only be read"),
     ],
 )  # fmt: skip
-def test_an_unfit_calendar_is_not_written_to(rig: OddServerRig, collection: str, more: str, told: str) -> None:
+def test_an_unfit_calendar_is_not_written_to(rig: OddServerRig, collection: str, more: str, message: str) -> None:
     rig.odd.collection, rig.odd.more = collection, more
-    with pytest.raises(NeedsYou, match=told):
+    with pytest.raises(NeedsYou, match=message):
         rig.calendar.create(HREF, calendar_object())
     assert rig.odd.sent("PUT") == []
 
@@ -468,7 +468,7 @@ def test_what_is_below_a_calendar_is_on_its_server_and_only_that_gets_the_passwo
 class Lister(OddServer):
     """Lists its objects, and what changed if it is asked with a token that it gave: ``tokens/`` and a number.
 
-    ``told`` is what an address looks like in a listing, ``page`` how many changes it tells at once. ``odd_listing`` are
+    ``address_of`` says how it writes an address, ``page`` how many changes it reports at once. ``odd_listing`` are
     responses that it adds to a listing, ``odd_changes`` to changes. ``meanwhile`` happens between two requests.
     """
 
@@ -476,7 +476,7 @@ class Lister(OddServer):
         super().__init__()
         self.history: list[tuple[str, str | None]] = []
         self.page = 1000
-        self.told: Callable[[str], str] = lambda name: COLLECTION + name
+        self.address_of: Callable[[str], str] = lambda name: COLLECTION + name
         self.tokens = True
         self.odd_listing = self.odd_changes = ""
         self.meanwhile: Callable[[], object] = lambda: None
@@ -495,7 +495,9 @@ class Lister(OddServer):
         asked = (request.method, request.headers.get("depth"))
         token = f"<D:sync-token>{escape(TOKENS)}{len(self.history)}</D:sync-token>"
         if asked == ("PROPFIND", "1"):
-            return multistatus(member(self.told(""), None, COLLECTIONS), self.members(self.here), self.odd_listing)
+            return multistatus(
+                member(self.address_of(""), None, COLLECTIONS), self.members(self.here), self.odd_listing
+            )
         if asked == ("REPORT", "0"):
             return self.changes(etree.fromstring(body).findtext("{DAV:}sync-token"))
         if asked == ("PROPFIND", "0"):
@@ -516,7 +518,7 @@ class Lister(OddServer):
 
     def members(self, etags: Mapping[str, str | None]) -> str:
         return "".join(
-            status(self.told(name), "404 Not Found") if etag is None else member(self.told(name), etag)
+            status(self.address_of(name), "404 Not Found") if etag is None else member(self.address_of(name), etag)
             for name, etag in etags.items()
         )
 
@@ -532,9 +534,9 @@ def multistatus(*parts: str) -> Response:
 
 
 def member(href: str, etag: str | None, more: str = "<D:resourcetype/>") -> str:
-    told = "" if etag is None else f"<D:getetag>{escape(etag)}</D:getetag>"
+    tag = "" if etag is None else f"<D:getetag>{escape(etag)}</D:getetag>"
     return (
-        f"<D:response><D:href>{escape(href)}</D:href><D:propstat><D:prop>{told}{more}</D:prop>"
+        f"<D:response><D:href>{escape(href)}</D:href><D:propstat><D:prop>{tag}{more}</D:prop>"
         "<D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response>"
     )
 
@@ -581,7 +583,9 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("code", "body"), REFUSALS)
-def test_where_changes_are_not_told_all_is_listed(listed: OddServerRig, lister: Lister, code: int, body: str) -> None:
+def test_where_changes_are_not_reported_all_is_listed(
+    listed: OddServerRig, lister: Lister, code: int, body: str
+) -> None:
     lister.set(HREF, '"1"')
     cursor = listed.calendar.seen(None).cursor
     listed.traffic.fail(COLLECTION, method="REPORT", status=code, body=body)
@@ -683,7 +687,7 @@ def test_changes_without_an_end_are_given_up(
 
 
 @pytest.mark.parametrize(
-    "told",
+    "responses",
     [
         status(COLLECTION, "507 Insufficient Storage"),
         status(COLLECTION.rstrip("/"), "507 Insufficient Storage"),
@@ -697,9 +701,9 @@ def test_changes_without_an_end_are_given_up(
         "<D:response><D:href>http://[/</D:href></D:response>",
     ],
 )
-def test_a_listing_that_lacks_something_is_none(listed: OddServerRig, lister: Lister, told: str) -> None:
+def test_a_listing_that_lacks_something_is_none(listed: OddServerRig, lister: Lister, responses: str) -> None:
     lister.set(HREF, '"1"')
-    lister.odd_listing = told
+    lister.odd_listing = responses
     with pytest.raises(BadAnswer) as bad:
         listed.calendar.seen(None)
     assert not [secret for secret in SECRETS if secret in str(bad.value)]
@@ -770,7 +774,7 @@ def test_what_changes_while_all_is_listed_is_told_again(listed: OddServerRig, li
 
 
 @pytest.mark.parametrize(
-    "told",
+    "address_of",
     [
         lambda name: COLLECTION + name,
         lambda name: "/dav/%61lice/team/" + name.replace("-", "%2d"),
@@ -784,9 +788,9 @@ def test_what_changes_while_all_is_listed_is_told_again(listed: OddServerRig, li
     ids=["path", "encoded", "url", "prefix", "no slash", "encoded slash", "blanks", "relative"],
 )
 def test_however_addresses_are_written_an_object_has_its_href(
-    listed: OddServerRig, lister: Lister, told: Callable[[str], str]
+    listed: OddServerRig, lister: Lister, address_of: Callable[[str], str]
 ) -> None:
-    lister.told = lambda name: told(name) or COLLECTION
+    lister.address_of = lambda name: address_of(name) or COLLECTION
     lister.set(HREF, '"1"')
     lister.odd_listing = member(COLLECTION + "folder/", '"f"', COLLECTIONS) + member("folder", '"f"', COLLECTIONS)
     lister.odd_changes = member(COLLECTION, '"own"') + status(COLLECTION + "folder/", "404 Not Found")
@@ -832,7 +836,7 @@ GONE_AND_CHANGED = (status(COLLECTION + HREF, "404 Not Found"), member(COLLECTIO
 
 
 @pytest.mark.parametrize(
-    ("told", "etag"),
+    ("responses", "etag"),
     [
         (status(COLLECTION + HREF, "404 Not Found", I_AM_A_TEAPOT), None),
         (status(COLLECTION + HREF, "410 Gone"), None),
@@ -842,11 +846,11 @@ GONE_AND_CHANGED = (status(COLLECTION + HREF, "404 Not Found"), member(COLLECTIO
     ],
     ids=["nextcloud", "410", "cyrus", "cyrus, too", "two at once"],
 )
-def test_what_has_gone_is_told_from_what_is_there(
-    listed: OddServerRig, lister: Lister, told: str, etag: str | None
+def test_what_is_gone_is_not_mistaken_for_what_is_there(
+    listed: OddServerRig, lister: Lister, responses: str, etag: str | None
 ) -> None:
     cursor = listed.calendar.seen(None).cursor
-    lister.odd_changes = told
+    lister.odd_changes = responses
     assert listed.calendar.seen(cursor).etags[HREF] == etag
 
 

@@ -111,8 +111,8 @@ def _message(body: str) -> str:
 
 def _shape(status: int, headers: Any, body: str) -> Any:
     shown = {name: headers.get(name) for name in ("content-type", "allow")}
-    told = json.loads(body) if headers.get("content-type") == "application/json" else bool(body)
-    return status, shown, "exception" in headers, _kind(told), _said(told)
+    content = json.loads(body) if headers.get("content-type") == "application/json" else bool(body)
+    return status, shown, "exception" in headers, _kind(content), _comparable(content)
 
 
 def _kind(value: Any) -> Any:
@@ -125,9 +125,9 @@ def _kind(value: Any) -> Any:
             return type(value)
 
 
-def _said(told: Any) -> Any:
+def _comparable(content: Any) -> Any:
     """What is the same on every server: errors by key, texts, and words; neither codes nor Java's own messages."""
-    result = told.get("serviceResult", {}) if isinstance(told, dict) else {}
+    result = content.get("serviceResult", {}) if isinstance(content, dict) else {}
     message = str(result.get("message", ""))
     fixed = message.startswith("error.") or (result and " " in message and "Cannot invoke" not in message)
     return result.get("type"), message if fixed else None
@@ -202,14 +202,14 @@ def test_a_wrong_password_is_noted_and_costs_no_time(visit: Visit) -> None:
     assert visit.server.penalties == ["alice"]
 
 
-def test_people_without_the_right_or_a_group_are_told_so_and_not_punished(visit: Visit) -> None:
+def test_people_without_the_right_or_a_group_learn_it_and_are_not_locked_out(visit: Visit) -> None:
     visit.server.add_user("bob", "s3cret", rights={"SOAP"})
     visit.server.add_user("carol", "s3cret", groups=())
-    told = [
+    content = [
         _message(visit.client.post("services/user/login", data={"user": user, "pass": "s3cret"}).text)
         for user in ("bob", "carol")
     ]
-    assert told == ["error.notactivated", "error.nogroup"]
+    assert content == ["error.notactivated", "error.nogroup"]
     assert not visit.server.penalties
 
 

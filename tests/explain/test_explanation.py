@@ -203,7 +203,7 @@ def test_what_is_said_to_come_next_is_done_when_entries_look_different_too(tmp_p
     pipeline.close()
 
 
-def test_an_explanation_tells_whole_why_an_entry_looks_as_it_does(pipeline: ExplainedPipeline) -> None:
+def test_an_explanation_says_in_full_why_an_entry_looks_as_it_does(pipeline: ExplainedPipeline) -> None:
     pipeline.add_feed()
     pipeline.sync()
     pipeline.build_feed()
@@ -259,7 +259,7 @@ def test_a_link_notes_who_was_asked_and_what_came_of_it(pipeline: ExplainedPipel
     pipeline.change("e3", own=False)
     pipeline.pull()
     pipeline.mint()
-    told = {
+    states = {
         event: {
             (each.run.name, each.word, each.why)
             for each in pipeline.ledger.history.decisions(event)
@@ -268,7 +268,7 @@ def test_a_link_notes_who_was_asked_and_what_came_of_it(pipeline: ExplainedPipel
         for event in ("e1", "e2", "e3")
     }
     hashed = ("openmeetings", "hash", "made")
-    assert told == {
+    assert states == {
         "e1": {("work", "invite", "made"), hashed},
         "e2": {("work", "invite", "found"), hashed},
         "e3": {("work", "none", "none to be had"), hashed},
@@ -308,9 +308,9 @@ def test_an_entry_that_waits_to_be_written_says_what_changed_since(pipeline: Exp
     pipeline.pull()
     assert "next it is written anew because title, description changed" in pipeline.lines("e1")
     pipeline.fail_push()
-    said = pipeline.lines("e1")
-    assert "next it is written anew because title, description changed" in said
-    assert any(line.startswith("trouble retrying: ") for line in said)
+    output = pipeline.lines("e1")
+    assert "next it is written anew because title, description changed" in output
+    assert any(line.startswith("trouble retrying: ") for line in output)
     pipeline.push()
     assert "next nothing" in pipeline.lines("e1")
 
@@ -318,8 +318,8 @@ def test_an_entry_that_waits_to_be_written_says_what_changed_since(pipeline: Exp
 def test_entries_that_look_different_since_an_update_say_so(pipeline: ExplainedPipeline) -> None:
     pipeline.sync()
     pipeline.configure(("[openmeetings]", '[syncd]\nlanguage = "de"\n[openmeetings]'))
-    said = "next it is written anew because syncd or its configuration changed"
-    assert said in pipeline.lines("e1")
+    output = "next it is written anew because syncd or its configuration changed"
+    assert output in pipeline.lines("e1")
 
 
 @pytest.mark.parametrize(
@@ -357,11 +357,11 @@ def test_a_held_deletion_says_what_it_waits_for_until_it_is_confirmed(tmp_path: 
     foreseen = pipeline.lines("e1")
     pipeline.push()
     pipeline.build_feed()
-    said = pipeline.lines("e1")
+    output = pipeline.lines("e1")
     for waits in ("team", "phone"):
         assert f"next its deletion is held, one of 10: waits for `syncd confirm {waits}`" in foreseen
-        assert f"next its deletion is held, one of 10: waits for `syncd confirm {waits}`" in said
-    assert "An event that no account has any more" in said
+        assert f"next its deletion is held, one of 10: waits for `syncd confirm {waits}`" in output
+    assert "An event that no account has any more" in output
     pipeline.ledger.deletions.confirm("team")
     pipeline.ledger.deletions.confirm("feed/phone")
     assert pipeline.lines("e1").count("next it is deleted: the meeting is gone") == 2
@@ -401,19 +401,19 @@ def test_a_disabled_or_retired_thing_is_shown_with_what_it_keeps(pipeline: Expla
     pipeline.sync()
     pipeline.build_feed()
     pipeline.configure(("[caldav.team]", "[caldav.other]"))
-    said = pipeline.lines("e1")
-    assert "calendar team entry revision 0, placed as syncd-e1.ics" in said
-    assert "next nothing: it is not in the configuration any more, and what is there stays" in said
-    assert "calendar other entry not there" in said
+    output = pipeline.lines("e1")
+    assert "calendar team entry revision 0, placed as syncd-e1.ics" in output
+    assert "next nothing: it is not in the configuration any more, and what is there stays" in output
+    assert "calendar other entry not there" in output
     pipeline.configure(("[caldav.team]", "[caldav.team]\nenabled = false"))
     assert "next nothing: it is disabled" in pipeline.lines("e1")
     pipeline.configure(("[opentalk.work]", "[opentalk.work]\nenabled = false"))
     assert "note the account is disabled; what it had stays" in pipeline.lines("e1")
     pipeline.configure(("opentalk.work", "opentalk.home"), ('["work"]', '["home"]'))
-    said = pipeline.lines("e1")
-    assert "note the account is not in the configuration any more; what it had stays" in said
-    assert "feed phone entry revision 1, shown" in said
-    assert any(line.startswith("next nothing: one of its accounts is not in the configuration") for line in said)
+    output = pipeline.lines("e1")
+    assert "note the account is not in the configuration any more; what it had stays" in output
+    assert "feed phone entry revision 1, shown" in output
+    assert any(line.startswith("next nothing: one of its accounts is not in the configuration") for line in output)
 
 
 def test_an_event_that_listings_lack_or_that_cannot_be_read_says_so(pipeline: ExplainedPipeline) -> None:
@@ -427,14 +427,14 @@ def test_an_event_that_listings_lack_or_that_cannot_be_read_says_so(pipeline: Ex
     assert "note left as it was: its zone is unknown" in pipeline.lines("e3")
 
 
-def test_a_link_for_another_room_is_told_to_be_outdated(pipeline: ExplainedPipeline) -> None:
+def test_a_link_for_another_room_is_explained_as_outdated(pipeline: ExplainedPipeline) -> None:
     pipeline.sync()
     pipeline.change("e1", room="another")
     pipeline.pull()
-    said = pipeline.lines("e1")
-    assert any("guest link made" in line and "another is asked for" in line for line in said)
-    assert "next the guest link for guests is asked for" in said
-    assert not any("OpenMeetings link made" in line and "another is asked for" in line for line in said)
+    output = pipeline.lines("e1")
+    assert any("guest link made" in line and "another is asked for" in line for line in output)
+    assert "next the guest link for guests is asked for" in output
+    assert not any("OpenMeetings link made" in line and "another is asked for" in line for line in output)
 
 
 @pytest.mark.parametrize(
@@ -449,9 +449,9 @@ def test_a_link_for_another_room_is_told_to_be_outdated(pipeline: ExplainedPipel
 def test_every_state_of_a_placement_has_its_words(state: str, words: str) -> None:
     place = Placement("team", "e1", "syncd-e1.ics", None, 3, "d", NOW, None, state)  # type: ignore[arg-type]
     stand = Destination(kind="push", name="team", accounts=("work",), place=replace(place, edited=True))
-    said = [" ".join(line.split()) for line in lines(Explanation("e1", WAYS, (), (), (stand,), ()))]
-    assert f"calendar team entry {words}" in said
-    assert ("note somebody edited it there; what they added stays" in said) == (state == "placed")
+    output = [" ".join(line.split()) for line in lines(Explanation("e1", WAYS, (), (), (stand,), ()))]
+    assert f"calendar team entry {words}" in output
+    assert ("note somebody edited it there; what they added stays" in output) == (state == "placed")
 
 
 def test_no_line_is_longer_than_a_terminal(pipeline: ExplainedPipeline) -> None:
@@ -472,10 +472,10 @@ def test_no_code_of_any_link_is_ever_printed(pipeline: ExplainedPipeline) -> Non
     pipeline.build_feed()
     pipeline.change("e1", room="another", password="s3cret2")
     pipeline.pull()
-    said = "\n".join(lines(pipeline.explain("e1")))
+    output = "\n".join(lines(pipeline.explain("e1")))
     codes = [link.code for link in pipeline.ledger.links.all().values() if link.code]
     assert len(codes) == 6
-    assert not [secret for secret in [*codes, "s3cret", "https://", "0" * 64] if secret in said]
+    assert not [secret for secret in [*codes, "s3cret", "https://", "0" * 64] if secret in output]
 
 
 def test_events_are_found_by_any_table_that_mentions_them(pipeline: ExplainedPipeline) -> None:
@@ -487,8 +487,8 @@ def test_events_are_found_by_any_table_that_mentions_them(pipeline: ExplainedPip
         pipeline.source.meetings.pop(event)
     pipeline.pull()
     assert pipeline.ledger.find_events("e1") == ["e1"]
-    said = choice_lines(choices(pipeline.ledger, pipeline.ledger.find_events("e")))
-    assert [" ".join(line.split()) for line in said] == ["e1 gone", "e2 gone", "e3 2026-11-26 12:00Z Meeting e3"]
+    output = choice_lines(choices(pipeline.ledger, pipeline.ledger.find_events("e")))
+    assert [" ".join(line.split()) for line in output] == ["e1 gone", "e2 gone", "e3 2026-11-26 12:00Z Meeting e3"]
 
 
 def test_a_ledger_that_is_not_there_is_not_made(tmp_path: Path) -> None:

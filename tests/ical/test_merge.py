@@ -98,8 +98,8 @@ def test_what_a_user_added_stays_with_its_event_when_ours_changes(data: st.DataO
     ours = with_revision(edit(base, put("SUMMARY", "SUMMARY:Neu und anders"), event), 4)
     merged = merge(base, with_additions(base, added), ours, keep=keep)
     assert merged.needed
-    for told, mine, lines in zip(blocks(merged.body), blocks(ours), added, strict=True):
-        assert told == [*mine[:-1], *in_order(lines), "END:VEVENT"]
+    for theirs, mine, lines in zip(blocks(merged.body), blocks(ours), added, strict=True):
+        assert theirs == [*mine[:-1], *in_order(lines), "END:VEVENT"]
 
 
 @settings(max_examples=50)
@@ -111,8 +111,8 @@ def test_edits_are_undone_and_additions_kept(data: st.DataObject, ours: bytes) -
     for event, mine in zip(parsed(merged.body), parsed(ours), strict=True):
         assert {name: event[name] for name in mine} == dict(mine)
     plain = [line for event in blocks(with_revision(ours, 3)) for line in event]
-    told = [line for event in blocks(with_revision(merged.body, 3)) for line in event]
-    assert [line for line in told if line in set(plain)] == plain
+    lines = [line for event in blocks(with_revision(merged.body, 3)) for line in event]
+    assert [line for line in lines if line in set(plain)] == plain
 
 
 @settings(max_examples=50)
@@ -281,7 +281,7 @@ def test_a_mark_of_byte_order_is_no_edit() -> None:
     assert merge(SINGLE, b"\xef\xbb\xbf" + SINGLE, SINGLE, keep=False) == Merged(SINGLE, needed=False)
 
 
-def test_an_end_may_be_told_as_a_duration_or_left_out() -> None:
+def test_an_end_may_be_written_as_a_duration_or_left_out() -> None:
     day = REVIEWED["ical/all-day"]
     for ours, same, other in [
         (SINGLE, ["DURATION:PT1H"], ["DURATION:PT1H1M"]),

@@ -148,18 +148,18 @@ def test_another_program_sees_the_occurrences_that_opentalk_has(
 
 
 @given(series_with_overrides())
-def test_every_occurrence_is_told_once_and_in_the_form_of_the_series(
+def test_every_occurrence_is_written_once_and_in_the_form_of_the_series(
     case: tuple[Meeting, list[tuple[datetime, datetime, str]]],
 ) -> None:
     result = render(case[0], LINKS, OWNER, 0)
     assume(result)
     assert result
-    told = lines(result.body, "RECURRENCE-ID") + lines(result.body, "EXDATE")
-    values = [line.split(":", 1)[1] for line in told]
+    found = lines(result.body, "RECURRENCE-ID") + lines(result.body, "EXDATE")
+    values = [line.split(":", 1)[1] for line in found]
     assert len(set(values)) == len(values) == len(case[0].overrides)
     assert case[0].start
     form = ":" if case[0].start.zone == "UTC" else f";TZID={case[0].start.zone}:"
-    assert all(line.removeprefix("RECURRENCE-ID").removeprefix("EXDATE").startswith(form) for line in told)
+    assert all(line.removeprefix("RECURRENCE-ID").removeprefix("EXDATE").startswith(form) for line in found)
 
 
 @given(series_with_overrides())
@@ -169,9 +169,9 @@ def test_every_zone_that_is_named_is_explained_and_no_other(
     result = render(case[0], LINKS, OWNER, 0)
     assume(result)
     assert result
-    told = [line.removeprefix("TZID:") for line in lines(result.body, "TZID")]
-    assert len(set(told)) == len(told)
-    assert set(told) == set(re.findall(r";TZID=([^:]+):", result.body.decode()))
+    zones = [line.removeprefix("TZID:") for line in lines(result.body, "TZID")]
+    assert len(set(zones)) == len(zones)
+    assert set(zones) == set(re.findall(r";TZID=([^:]+):", result.body.decode()))
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.datetimes(timezones=st.just(UTC)))
@@ -245,7 +245,7 @@ def test_of_two_overrides_of_one_occurrence_the_later_counts() -> None:
     assert lines(body, "EXDATE") == []
 
 
-def test_extra_dates_are_told_in_the_zone_of_the_series_and_the_first_only_as_its_start() -> None:
+def test_extra_dates_are_written_in_the_zone_of_the_series_and_the_first_only_as_its_start() -> None:
     both = replace(MEETING, recurrence=("RRULE:FREQ=DAILY;COUNT=1", "RDATE:20261105T080000Z,20270705T080000Z"))
     assert lines(rendered(both).body, "RDATE") == [
         "RDATE;TZID=Europe/Berlin:20261105T090000", "RDATE;TZID=Europe/Berlin:20270705T100000",
@@ -264,7 +264,7 @@ def test_until_is_in_utc_for_times_and_a_date_for_whole_days() -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "told"),
+    ("start", "end", "dates"),
     [
         ((2026, 12, 1), (2026, 12, 1), ("20261201", "20261202")),
         ((2026, 12, 1), (2026, 12, 4), ("20261201", "20261204")),
@@ -274,15 +274,15 @@ def test_until_is_in_utc_for_times_and_a_date_for_whole_days() -> None:
     ids=["one day", "exclusive end", "end before start", "local midnight"],
 )
 def test_whole_days_are_dates_that_no_zone_shifts(
-    start: tuple[int, ...], end: tuple[int, ...], told: tuple[str, str]
+    start: tuple[int, ...], end: tuple[int, ...], dates: tuple[str, str]
 ) -> None:
     body = rendered(replace(MEETING, all_day=True, start=at(*start), end=at(*end))).body
-    assert lines(body, "DTSTART") == [f"DTSTART;VALUE=DATE:{told[0]}"]
-    assert lines(body, "DTEND") == [f"DTEND;VALUE=DATE:{told[1]}"]
+    assert lines(body, "DTSTART") == [f"DTSTART;VALUE=DATE:{dates[0]}"]
+    assert lines(body, "DTEND") == [f"DTEND;VALUE=DATE:{dates[1]}"]
     assert b"VTIMEZONE" not in body
 
 
-def test_the_second_half_past_two_of_autumn_is_told_in_utc() -> None:
+def test_the_second_half_past_two_of_autumn_is_written_in_utc() -> None:
     body = rendered(replace(MEETING, start=at(2026, 10, 25, 0, 30), end=at(2026, 10, 25, 1, 30))).body
     assert lines(body, "DTSTART;TZID=Europe/Berlin") == ["DTSTART;TZID=Europe/Berlin:20261025T023000"]
     assert lines(body, "DTEND") == ["DTEND:20261025T013000Z"]
@@ -305,7 +305,7 @@ def test_an_end_before_the_start_is_the_start() -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_told_is_one_bad_event_that_gives_no_text_away(change: dict[str, Any]) -> None:
+def test_what_cannot_be_rendered_is_one_bad_event_whose_message_has_none_of_its_text(change: dict[str, Any]) -> None:
     with pytest.raises(BadEvent) as caught:
         render(replace(MEETING, **change), LINKS, OWNER, 0)
     assert caught.value.event == MEETING.id

@@ -72,13 +72,13 @@ def wrong_instants(tzid: str, first: int, last: int) -> list[datetime]:
     instants = [begin + timedelta(days=3 * step) for step in range((end - begin).days // 3)]
     for at, _, _ in found:
         instants += [at - timedelta(seconds=1), at]
-    told = iter([*pairwise(found), (found[-1], None)])
-    (_, _, now), then = next(told)
+    following = iter([*pairwise(found), (found[-1], None)])
+    (_, _, now), then = next(following)
     wrong = []
     for instant in sorted(instant for instant in instants if begin <= instant < end):
         while then and then[0] <= instant:
             assert then[1] == now, "the offset before an onset is the one after the last"
-            (_, _, now), then = next(told)
+            (_, _, now), then = next(following)
         if instant.astimezone(tz).utcoffset() != now:
             wrong.append(instant)
     return wrong
@@ -113,11 +113,11 @@ def test_summer_is_daylight_where_the_law_calls_winter_the_exception() -> None:
     assert re.search(r"BEGIN:DAYLIGHT\r\n[^B]*?RRULE:FREQ=YEARLY;BYMONTH=3;.*?TZNAME:IST", dublin, re.DOTALL)
 
 
-def test_a_time_beyond_its_day_is_told_of_the_day_it_falls_on() -> None:
+def test_a_time_beyond_its_day_is_written_as_one_of_the_day_it_falls_on() -> None:
     assert b"BYMONTH=3;BYDAY=FR;BYMONTHDAY=23,24,25,26,27,28,29\r\n" in vtimezone("Asia/Jerusalem", 2026)
 
 
-def test_what_no_rule_can_tell_is_listed() -> None:
+def test_onsets_that_no_rule_describes_are_listed() -> None:
     cairo = vtimezone("Africa/Cairo", 2026)
     assert b"RRULE" not in cairo
     assert cairo.count(b"RDATE:") > 50

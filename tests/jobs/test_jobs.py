@@ -48,7 +48,7 @@ class BreakableServers(JobsRig):
             account.meetings = {f"of-{name}": meeting(f"of-{name}")}
 
     def requests_of_accounts(self) -> int:
-        return sum(sum(source.asked.values()) for source in self.accounts.values())
+        return sum(sum(source.requests.values()) for source in self.accounts.values())
 
     def requests_of_calendars(self) -> int:
         return sum(len(calendar.log) for calendar in self.calendars.values())
@@ -82,9 +82,9 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     """The lines since it was last called, with the first letter of their level."""
 
     def read() -> list[str]:
-        told = [f"{record.levelname[0]} {record.getMessage()}" for record in caplog.records]
+        messages = [f"{record.levelname[0]} {record.getMessage()}" for record in caplog.records]
         caplog.clear()
-        return told
+        return messages
 
     return read
 
@@ -135,7 +135,7 @@ def test_the_wait_for_a_host_doubles_with_its_rounds_up_to_a_quarter_of_an_hour(
     assert waits == [{10 * MINUTE}, {15 * MINUTE}, {15 * MINUTE}, {15 * MINUTE}]
 
 
-def test_retry_after_is_kept_to_by_all_accounts_of_a_host(rig: BreakableServers) -> None:
+def test_retry_after_is_obeyed_by_all_accounts_of_a_host(rig: BreakableServers) -> None:
     rig.pull()
     before = rig.requests_of_accounts()
     rig.now += 5 * MINUTE
@@ -152,7 +152,7 @@ def test_retry_after_is_kept_to_by_all_accounts_of_a_host(rig: BreakableServers)
     assert {run.state for run in rig.pull()} == {"ok"}
 
 
-def test_retry_after_is_not_overridden_by_a_change_that_rings_a_push_but_by_a_person(rig: BreakableServers) -> None:
+def test_retry_after_is_not_overridden_by_a_change_that_starts_a_push_but_by_a_person(rig: BreakableServers) -> None:
     rig.pull()
     rig.break_calendars(BUSY)
     rig.jobs.push("c0")
@@ -167,7 +167,7 @@ def test_retry_after_is_not_overridden_by_a_change_that_rings_a_push_but_by_a_pe
     assert {runs["push", name] for name in CALENDARS} == {"ok"}
 
 
-def test_retry_after_of_openmeetings_is_kept_to_while_invites_are_made(rig: BreakableServers) -> None:
+def test_retry_after_of_openmeetings_is_obeyed_while_invites_are_made(rig: BreakableServers) -> None:
     rig.pull()
     rig.link_maker.broken = BUSY
     rig.jobs.mint()
@@ -193,7 +193,7 @@ def test_the_links_wait_for_the_same_host_as_the_listing(rig: BreakableServers) 
 
 
 @pytest.mark.parametrize("error", [NeedsYou("look at it"), LoginRefused("sign in")])
-def test_trouble_that_is_an_accounts_own_is_told_for_it_alone(
+def test_trouble_that_is_an_accounts_own_is_logged_for_it_alone(
     rig: BreakableServers, lines: Callable[[], list[str]], error: SyncdError
 ) -> None:
     for name in ("a1", "a2"):
@@ -215,9 +215,9 @@ def test_an_account_that_fails_alone_does_not_let_its_host_flap(
     for _ in range(5):
         waits.append(next(run.next_try - rig.now for run in rig.pull() if run.key.name == "a1" and run.next_try))
         rig.now += HOUR
-    told = lines()
-    assert [line[0] for line in told] == ["W", "I", "W"]
-    assert told[-1] == "W pull a1: answered HTML"
+    messages = lines()
+    assert [line[0] for line in messages] == ["W", "I", "W"]
+    assert messages[-1] == "W pull a1: answered HTML"
     assert rig.recovered == [RunKey("pull", "a1")]
     assert waits == [10 * MINUTE, *[15 * MINUTE] * 4]
     rig.mend_accounts()
@@ -241,7 +241,7 @@ def test_a_calendar_in_which_nothing_is_to_be_done_says_nothing_of_its_host(
     assert rig.recovered == []
 
 
-def test_a_disk_that_is_full_makes_no_links_outside_and_heals(rig: BreakableServers) -> None:
+def test_a_full_disk_makes_no_links_at_servers_and_all_goes_on_when_there_is_room(rig: BreakableServers) -> None:
     rig.pull()
     rig.jobs.mint()
     for name, source in rig.accounts.items():
@@ -272,7 +272,7 @@ class LockedDatabase(Database):
         return super().write(work)
 
 
-def test_what_a_locked_ledger_could_not_note_of_the_links_is_not_told_for_ever(tmp_path: Path) -> None:
+def test_what_a_locked_ledger_could_not_record_of_the_links_is_not_reported_for_ever(tmp_path: Path) -> None:
     config = configuration(tmp_path, ACCOUNTS[:1])
     database = LockedDatabase(config.state)
     with BreakableServers(config, Ledger(database)) as rig:

@@ -77,15 +77,15 @@ class Sharer:
         SignIns(folder).save_refresh_token(account, token)
 
     def command(self, *words: str) -> tuple[int, str]:
-        """A command of ``syncd``, to its end: its exit code and what it said."""
+        """A command of ``syncd``, to its end: its exit code and what it printed."""
         sys.argv = ["syncd", *words]
-        said = io.StringIO()
-        with redirect_stdout(said), redirect_stderr(said):
+        output = io.StringIO()
+        with redirect_stdout(output), redirect_stderr(output):
             try:
                 main()
             except SystemExit as end:
-                return int(end.code or 0), said.getvalue()
-        return 0, said.getvalue()
+                return int(end.code or 0), output.getvalue()
+        return 0, output.getvalue()
 
 
 def serve(line: Connection) -> None:
@@ -123,7 +123,7 @@ class Process:
         return answer
 
     def command(self, config: Path, *words: str) -> tuple[int, str]:
-        """A command of ``syncd`` in that process: its exit code and what it said."""
+        """A command of ``syncd`` in that process: its exit code and what it printed."""
         answer = self.ask("command", "--config", str(config), *words)
         assert isinstance(answer, tuple)
         return answer
@@ -236,8 +236,8 @@ def test_no_command_deletes_what_another_process_has_open(
     daemon.ask("sign_in", folder, "alice", "made-up-token")
     for thread in (0, 1):
         daemon.ask("write", folder, thread, f"e{thread}")
-    code, said = other.command(config, *words)
-    assert code == COMMANDS[words], said
+    code, output = other.command(config, *words)
+    assert code == COMMANDS[words], output
     assert deleted(daemon.pid) == []
     for thread in (0, 1):
         daemon.ask("write", folder, thread, f"e{2 + thread}")

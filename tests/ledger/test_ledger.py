@@ -120,7 +120,7 @@ def test_a_rehearsal_leaves_no_trace(tmp_path: Path) -> None:
         assert dict(ledger.meetings.of("work")).keys() == {"e1"}
 
 
-def test_only_one_process_syncs_and_the_other_is_told_which(tmp_path: Path) -> None:
+def test_only_one_process_syncs_and_the_other_learns_which(tmp_path: Path) -> None:
     with sync_lock(tmp_path, NOW, daemon=True):
         holder = syncing(tmp_path)
         assert holder is not None
@@ -338,7 +338,7 @@ def test_nothing_is_written_into_a_ledger_that_was_moved_away(tmp_path: Path) ->
             ledger.history.save(run())
 
 
-def test_sign_ins_are_kept_and_forgotten_and_looking_for_one_makes_no_ledger(tmp_path: Path) -> None:
+def test_sign_ins_are_saved_and_forgotten_and_looking_for_one_makes_no_ledger(tmp_path: Path) -> None:
     sign_ins = SignIns(tmp_path / "state")
     assert sign_ins.refresh_token("work") is None
     assert not (tmp_path / "state").exists()

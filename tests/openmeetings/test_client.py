@@ -70,7 +70,7 @@ class ServerRig:
     def open(self, code: str) -> None:
         httpx.get(f"{self.url}/hash", params={"secure": code, "language": "1"}, trust_env=False)
 
-    def asked(self) -> list[str]:
+    def requests(self) -> list[str]:
         """What was asked for, by method and the first part of what it is about."""
         paths = [(request.method, request.path.removeprefix(SERVICES + "/")) for request in self.traffic.log]
         return [f"{method} {path if path.startswith('user') else path.partition('/')[0]}" for method, path in paths]
@@ -134,9 +134,9 @@ def test_a_hash_is_a_login_a_room_and_a_hash_and_the_login_is_learnt_once(rig: S
             client.make(EVENT, TITLE, visitor)
     rest = ["GET room", "POST user/hash"]
     if rig.server.version == "9.0.0":
-        assert rig.asked() == ["POST user/login", *rest] * 2
+        assert rig.requests() == ["POST user/login", *rest] * 2
     else:
-        assert rig.asked() == ["POST user/login", "GET user/login", *rest, "GET user/login", *rest]
+        assert rig.requests() == ["POST user/login", "GET user/login", *rest, "GET user/login", *rest]
 
 
 def test_a_server_that_is_upgraded_meanwhile_is_learnt_anew(recent: ServerRig) -> None:
@@ -152,7 +152,7 @@ def test_links_are_made_one_after_the_other_whoever_asks(recent: ServerRig) -> N
     with recent.client() as client, ThreadPoolExecutor(4) as threads:
         visitors = [Visitor(f"u-{number}", f"N{number}") for number in range(8)]
         codes = list(threads.map(lambda visitor: client.make(EVENT, TITLE, visitor), visitors))
-    assert recent.asked() == ["POST user/login", "GET room", "POST user/hash"] * 8
+    assert recent.requests() == ["POST user/login", "GET room", "POST user/hash"] * 8
     assert len({made.sid for made in recent.server.hashes}) == 8
     by_code = {made.code: made.visitor.external_id for made in recent.server.hashes}
     assert [by_code[code] for code in codes] == [visitor.external_id for visitor in visitors]
@@ -232,7 +232,7 @@ def test_any_name_of_a_visitor_arrives_as_it_is() -> None:
 
 
 def _wrong(client: OpenMeetings) -> list[str]:
-    told = []
+    messages = []
     asks: tuple[Callable[[], str], ...] = (
         lambda: client.make(EVENT, TITLE, ALICE),
         lambda: client.make(OTHER, TITLE, BOB),
@@ -241,17 +241,17 @@ def _wrong(client: OpenMeetings) -> list[str]:
     for ask in asks:
         with pytest.raises(LoginRefused) as raised:
             ask()
-        told.append(str(raised.value))
-    return told
+        messages.append(str(raised.value))
+    return messages
 
 
 def test_a_wrong_password_is_tried_once(rig: ServerRig) -> None:
     with rig.client(password="wrong") as client:
-        told = _wrong(client)
-    assert rig.asked().count("POST user/login") == 1
-    assert rig.asked()[1:] == ([] if rig.server.version == "9.0.0" else ["GET user/login"])
-    assert len(set(told)) == 1
-    assert "password is wrong" in told[0]
+        messages = _wrong(client)
+    assert rig.requests().count("POST user/login") == 1
+    assert rig.requests()[1:] == ([] if rig.server.version == "9.0.0" else ["GET user/login"])
+    assert len(set(messages)) == 1
+    assert "password is wrong" in messages[0]
 
 
 @pytest.mark.parametrize(
@@ -274,12 +274,12 @@ def test_a_session_that_ended_is_renewed_once(recent: ServerRig) -> None:
     with recent.client() as client:
         recent.traffic.fail(f"{SERVICES}/user/hash", status=500, body=gone, content_type="application/json")
         assert client.make(EVENT, TITLE, ALICE)
-        assert recent.asked().count("POST user/login") == 2
+        assert recent.requests().count("POST user/login") == 2
         recent.traffic.clear()
         recent.traffic.fail(f"{SERVICES}/user/hash", status=500, body=gone, content_type="application/json", times=2)
         with pytest.raises(LoginRefused, match="Login and SOAP"):
             client.make(EVENT, TITLE, ALICE)
-        assert recent.asked().count("POST user/login") == 2
+        assert recent.requests().count("POST user/login") == 2
     assert len(_made_rooms(recent.server)) == 1
 
 
@@ -312,7 +312,7 @@ SILENT = '{"serviceResult":{"type":"ERROR"}}'
         (502, HTML, Unavailable),
     ],
 )
-def test_every_bad_answer_has_its_class_and_tells_nothing_of_its_text(
+def test_every_bad_answer_has_its_class_and_no_message_quotes_it(
     recent: ServerRig, caplog: pytest.LogCaptureFixture, path: str, status: int, body: str, error: type[SyncdError]
 ) -> None:
     recent.traffic.fail(f"{SERVICES}/{path}", status=status, body=body, content_type="text/html", times=2)
@@ -390,7 +390,7 @@ def _logged(caplog: pytest.LogCaptureFixture) -> str:
 
 
 def _secrets(rig: ServerRig, text: str) -> list[str]:
-    """What of all that must not be told stands in a text."""
+    """What of all that is secret stands in a text."""
     made = [secret for made in rig.server.hashes for secret in (made.code, made.sid)]
     encoded = httpx.QueryParams({"p": PASSWORD})["p"], str(httpx.QueryParams({"p": PASSWORD}))[2:]
     return [secret for secret in (*made, *encoded, "wrong-1", TITLE, "Quarterly", "Alice", "Adams") if secret in text]
@@ -406,15 +406,15 @@ def _secrets(rig: ServerRig, text: str) -> list[str]:
         lambda rig: rig.server.add_user("syncd", "wrong-1"),
     ],
 )
-def test_neither_log_nor_message_tells_a_secret(
+def test_neither_log_nor_message_has_a_secret(
     rig: ServerRig, caplog: pytest.LogCaptureFixture, spoil: Callable[[ServerRig], None]
 ) -> None:
     spoil(rig)
-    told = ""
+    messages = ""
     with rig.client() as client, caplog.at_level(logging.DEBUG):
         try:
             rig.open(client.make(EVENT, TITLE, ALICE))
             client.make(EVENT, TITLE, BOB)
         except SyncdError as error:
-            told = f"{error!r} {error.__cause__!r} {client!r}"
-    assert not _secrets(rig, told + _logged(caplog))
+            messages = f"{error!r} {error.__cause__!r} {client!r}"
+    assert not _secrets(rig, messages + _logged(caplog))

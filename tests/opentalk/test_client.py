@@ -98,7 +98,7 @@ def test_an_account_without_a_password_lives_on_its_sign_in(version: Version, ro
         assert len(refreshes) == len(logins.tokens) - 1 == (10 if version == "0.29" else 8)
 
 
-def test_a_sign_in_that_was_ended_is_told_and_healed_by_another(server: ServedOpenTalk) -> None:
+def test_a_sign_in_that_was_ended_is_reported_and_mended_by_another(server: ServedOpenTalk) -> None:
     logins = MemoryLogins(None)
     account = server.account(username=None, password=None, logins=logins)
     with pytest.raises(LoginRefused, match="nobody is signed in; run `syncd login work`"):
@@ -455,7 +455,7 @@ def test_discovery_that_fails_is_tried_again(server: ServedOpenTalk) -> None:
     assert account.identity().firstname == "Alice"
 
 
-def test_no_address_or_secret_is_told(server: ServedOpenTalk) -> None:
+def test_no_message_has_an_address_or_a_secret(server: ServedOpenTalk) -> None:
     account = server.account(password=lambda: "very-secret")
     with pytest.raises(LoginRefused) as caught:
         account.identity()

@@ -31,7 +31,7 @@ class SignIn(ServedOpenTalk):
         super().__init__(**options)
         self.browser = HttpClient("browser")
         self.stack.callback(self.browser.close)
-        self.said: list[str] = []
+        self.output: list[str] = []
         self.waited: list[float] = []
         self.steps: list[Callable[[], None]] = []
         self.configured = Account(name="work", url=self.url, client_id="Frontend")
@@ -43,23 +43,23 @@ class SignIn(ServedOpenTalk):
             self.steps.pop(0)()
 
     def sign_in(self, account: Account | None = None) -> tuple[Claims, str]:
-        return sign_in(account or self.configured, say=self.said.append, wait=self.wait, clock=lambda: self.now)
+        return sign_in(account or self.configured, say=self.output.append, wait=self.wait, clock=lambda: self.now)
 
     def nothing(self) -> None:
         """The person looks for glasses."""
 
     def approve(self) -> None:
         """The person follows the address last shown, and signs in on that page."""
-        url = next(line.strip() for line in reversed(self.said) if line.startswith(" "))
+        url = next(line.strip() for line in reversed(self.output) if line.startswith(" "))
         code = parse_qs(url.partition("?")[2])["user_code"][0]
-        assert any(code in line for line in self.said if not line.startswith(" "))
+        assert any(code in line for line in self.output if not line.startswith(" "))
         form = {"user_code": code, "username": "alice", "password": "alice-pw"}
         assert self.browser.send("POST", url.partition("?")[0], form=form).status == 200
 
     def deny(self) -> None:
-        self.identity.deny(next(line for line in self.said if "the code" in line).split("the code ")[1].split(".")[0])
+        self.identity.deny(next(line for line in self.output if "the code" in line).split("the code ")[1].split(".")[0])
 
-    def asked(self, path: str) -> int:
+    def requests(self, path: str) -> int:
         return sum(request.path == PROTOCOL + path for request in self.identity.app.log)
 
 
@@ -91,22 +91,22 @@ def test_whoever_signs_in_in_a_browser_is_signed_in_here_for_long(login: SignIn)
     claims, token = login.sign_in()
     assert claims == Claims(login.identity.issuer, login.identity.person("alice").sub)
     assert login.waited == [5, 5, 5]
-    assert login.asked("/token") == 3
+    assert login.requests("/token") == 3
     account = listing(login, MemoryLogins(token))
     login.now += timedelta(days=400)
     assert account.identity().subject == claims.subject
     account.close()
 
 
-def test_a_person_is_told_the_address_and_the_code(login: SignIn) -> None:
+def test_a_person_gets_the_address_and_the_code(login: SignIn) -> None:
     login.steps = [login.approve]
     login.sign_in()
     page = f"{login.identity.issuer}/device"
-    assert len(login.said) == 3
-    assert "work" in login.said[0]
-    code = login.said[1].partition("user_code=")[2]
-    assert login.said[1] == f"    {page}?user_code={code}"
-    assert login.said[2] == f"It shows the code {code}. If it asks for it: {page}"
+    assert len(login.output) == 3
+    assert "work" in login.output[0]
+    code = login.output[1].partition("user_code=")[2]
+    assert login.output[1] == f"    {page}?user_code={code}"
+    assert login.output[2] == f"It shows the code {code}. If it asks for it: {page}"
 
 
 def test_a_client_with_a_secret_shows_it() -> None:
@@ -138,7 +138,7 @@ def test_trouble_while_waiting_is_not_the_end(login: SignIn) -> None:
     assert login.waited == [5, 90, 60, 60, 90, 60, 60, 5]
 
 
-def test_trouble_until_the_code_ends_is_what_is_told(login: SignIn) -> None:
+def test_trouble_that_lasts_until_the_code_expires_is_reported(login: SignIn) -> None:
     login.identity.app.fail(f"{PROTOCOL}/token", status=503, times=1000)
     with pytest.raises(Unavailable, match="503"):
         login.sign_in()
@@ -150,7 +150,7 @@ def test_a_code_that_nobody_uses_ends(login: SignIn) -> None:
     with pytest.raises(LoginRefused, match=AGAIN):
         login.sign_in()
     assert sum(login.waited) == 600
-    assert login.asked("/token") == 120
+    assert login.requests("/token") == 120
 
 
 def test_a_provider_that_forgets_the_code_ends_it(login: SignIn) -> None:
@@ -158,10 +158,10 @@ def test_a_provider_that_forgets_the_code_ends_it(login: SignIn) -> None:
         login.identity.app.fail(f"{PROTOCOL}/token", status=400, body=f'{{"error": "{error}"}}')
         with pytest.raises(LoginRefused, match=AGAIN):
             login.sign_in()
-    assert login.asked("/token") == 2
+    assert login.requests("/token") == 2
 
 
-def test_somebody_who_says_no_is_heard(login: SignIn) -> None:
+def test_a_person_who_refuses_to_sign_in_is_reported(login: SignIn) -> None:
     login.steps = [login.deny]
     with pytest.raises(LoginRefused, match=f"denied in the browser; {AGAIN}"):
         login.sign_in()
@@ -172,11 +172,11 @@ def test_whoever_waits_may_give_up(login: SignIn) -> None:
         raise Stopped("told to end")
 
     with pytest.raises(Stopped):
-        sign_in(login.configured, say=login.said.append, wait=stop, clock=lambda: login.now)
-    assert login.asked("/token") == 0
+        sign_in(login.configured, say=login.output.append, wait=stop, clock=lambda: login.now)
+    assert login.requests("/token") == 0
 
 
-def test_a_client_that_may_not_sign_devices_in_says_what_to_allow() -> None:
+def test_a_client_without_the_device_grant_says_what_to_allow() -> None:
     with SignIn(devices=False) as login:
         with pytest.raises(LoginRefused, match=r"OAuth 2\.0 Device Authorization Grant"):
             login.sign_in()
@@ -185,15 +185,15 @@ def test_a_client_that_may_not_sign_devices_in_says_what_to_allow() -> None:
         with pytest.raises(LoginRefused, match=r"OAuth 2\.0 Device Authorization Grant") as caught:
             login.sign_in()
         assert "secret" not in str(caught.value)
-        assert login.said == []
+        assert login.output == []
 
 
-def test_a_person_without_offline_access_signs_in_once_more_for_less() -> None:
+def test_a_person_without_offline_access_signs_in_once_more_without_it() -> None:
     with SignIn(offline=False) as login:
         login.steps = [login.approve, login.approve]
         _, token = login.sign_in()
-        assert "offline_access" in login.said[3]
-        assert login.asked("/auth/device") == 2
+        assert "offline_access" in login.output[3]
+        assert login.requests("/auth/device") == 2
         account = listing(login, MemoryLogins(token))
         assert account.identity().firstname == "Alice"
         account.close()
@@ -203,7 +203,7 @@ def test_a_provider_without_offline_access_is_asked_for_less_before_anybody_sign
     login.identity.app.fail(f"{PROTOCOL}/auth/device", status=400, body='{"error": "invalid_scope"}')
     login.steps = [login.approve]
     login.sign_in()
-    assert "offline_access" in login.said[0]
+    assert "offline_access" in login.output[0]
     login.identity.app.fail(f"{PROTOCOL}/auth/device", status=400, body='{"error": "invalid_scope"}', times=2)
     with pytest.raises(LoginRefused, match="refuses the scopes"):
         login.sign_in()
@@ -267,7 +267,7 @@ def test_a_code_that_would_play_with_the_terminal_is_not_shown(login: SignIn) ->
     with StubServer(provider(device_authorization_endpoint="{url}/device")) as other:
         with pytest.raises(BadAnswer, match="cannot be shown"):
             login.sign_in(msgspec.structs.replace(login.configured, issuer=other.url))
-        assert login.said == []
+        assert login.output == []
 
 
 def test_signing_out_ends_this_sign_in_and_no_other(login: SignIn) -> None:
@@ -276,7 +276,7 @@ def test_signing_out_ends_this_sign_in_and_no_other(login: SignIn) -> None:
         login.steps = [login.approve]
         tokens.append(login.sign_in()[1])
     sign_out(login.configured, tokens[0], clock=lambda: login.now)
-    assert (login.asked("/logout"), login.asked("/revoke")) == (1, 0)
+    assert (login.requests("/logout"), login.requests("/revoke")) == (1, 0)
     ended, other = (listing(login, MemoryLogins(token)) for token in tokens)
     with pytest.raises(LoginRefused, match="has ended"):
         ended.identity()

@@ -36,7 +36,7 @@ class Servers:
         self.life = life
         self.rotate = rotate
         self.subject = "s-1"
-        self.said: list[str] = []
+        self.requests: list[str] = []
         self.good: set[str] = set()
         self.refreshable: set[str] = set()
         self.posted: set[str] = set()
@@ -69,14 +69,14 @@ class Servers:
             if str(request.url) == TOKEN:
                 return self.token(parse_qs(request.content.decode()))
             if str(request.url) == LOGIN:
-                self.said.append("session")
+                self.requests.append("session")
                 self.posted.add(msgspec.json.decode(request.content)["id_token"])
                 return httpx.Response(200, json={"permissions": []})
-            self.said.append("api")
+            self.requests.append("api")
             return self.api(request.headers["authorization"].removeprefix("Bearer "))
 
     def token(self, form: dict[str, list[str]]) -> httpx.Response:
-        self.said.append(form["grant_type"][0])
+        self.requests.append(form["grant_type"][0])
         if self.token_answer:
             return self.token_answer
         if form["grant_type"] == ["password"] and (form["password"], form["scope"]) != ([self.password], ["openid"]):
@@ -111,12 +111,12 @@ class Servers:
 
 
 class MemoryLogins:
-    """Where a sign-in is logins; ``log`` shares the servers' words, so that the order can be told."""
+    """Where sign-ins are saved; ``log`` is that of the servers' requests, for the order of both."""
 
     def __init__(self, servers: Servers, token: str | None = None) -> None:
         self.token = token
         self.full = False
-        self._log = servers.said
+        self._log = servers.requests
 
     def refresh_token(self, account: str) -> str | None:
         assert account == "work"
@@ -157,7 +157,7 @@ def test_one_token_serves_until_shortly_before_its_end() -> None:
     for seconds in (0, 200, 269, 270):
         servers.now = datetime(2026, 11, 22, 8, tzinfo=UTC) + timedelta(seconds=seconds)
         assert talk(servers, grant).status_code == 200
-    assert servers.said == ["password", "api", "api", "api", "refresh_token", "api"]
+    assert servers.requests == ["password", "api", "api", "api", "refresh_token", "api"]
 
 
 @given(st.integers(1, 10**6) | st.none())
@@ -174,9 +174,9 @@ def test_a_token_that_is_refused_is_renewed_once_and_the_request_sent_again(sess
     grant = servers.grant()
     talk(servers, grant)
     servers.good.clear()
-    servers.said.clear()
+    servers.requests.clear()
     assert talk(servers, grant).status_code == 200
-    assert servers.said == ["api", "refresh_token", *(["session"] if sessions else []), "api"]
+    assert servers.requests == ["api", "refresh_token", *(["session"] if sessions else []), "api"]
 
 
 def test_a_server_that_refuses_every_token_is_asked_twice() -> None:
@@ -184,9 +184,9 @@ def test_a_server_that_refuses_every_token_is_asked_twice() -> None:
     grant = servers.grant()
     talk(servers, grant)
     servers.broken = True
-    servers.said.clear()
+    servers.requests.clear()
     assert talk(servers, grant).status_code == 500
-    assert servers.said == ["api", "refresh_token", "api"]
+    assert servers.requests == ["api", "refresh_token", "api"]
 
 
 def test_a_refused_refresh_leads_to_the_password_once() -> None:
@@ -195,9 +195,9 @@ def test_a_refused_refresh_leads_to_the_password_once() -> None:
     talk(servers, grant)
     servers.good.clear()
     servers.refreshable.clear()
-    servers.said.clear()
+    servers.requests.clear()
     assert talk(servers, grant).status_code == 200
-    assert servers.said == ["api", "refresh_token", "password", "api"]
+    assert servers.requests == ["api", "refresh_token", "password", "api"]
 
 
 def test_a_refused_password_is_not_tried_again_but_another_one_is() -> None:
@@ -209,7 +209,7 @@ def test_a_refused_password_is_not_tried_again_but_another_one_is() -> None:
             talk(servers, grant)
         assert "wrong" not in str(caught.value)
         assert "alice" not in str(caught.value)
-    assert servers.said == ["password"]
+    assert servers.requests == ["password"]
     passwords.append("right")
     assert talk(servers, grant).status_code == 200
 
@@ -224,7 +224,7 @@ def test_a_refused_password_is_not_tried_again_but_another_one_is() -> None:
         (400, "<script>", "another error"),
     ],
 )
-def test_a_refused_client_is_told_from_a_refused_password_and_may_be_tried_again(
+def test_a_refused_client_is_not_mistaken_for_a_refused_password_and_may_be_tried_again(
     status: int, error: str, says: str
 ) -> None:
     servers = Servers()
@@ -270,20 +270,20 @@ def test_trouble_during_a_refresh_does_not_bring_the_old_token_back() -> None:
     with pytest.raises(Unavailable):
         talk(servers, grant)
     servers.token_answer = None
-    servers.said.clear()
+    servers.requests.clear()
     assert talk(servers, grant).status_code == 200
-    assert servers.said == ["refresh_token", "api"]
+    assert servers.requests == ["refresh_token", "api"]
 
 
 def test_a_server_that_wants_sessions_gets_one_before_each_new_token_is_used() -> None:
     servers = Servers(sessions=True)
     grant = servers.grant()
     assert talk(servers, grant).status_code == 200
-    assert servers.said == ["password", "api", "refresh_token", "session", "api"]
-    servers.said.clear()
+    assert servers.requests == ["password", "api", "refresh_token", "session", "api"]
+    servers.requests.clear()
     servers.now += timedelta(seconds=280)
     assert talk(servers, grant).status_code == 200
-    assert servers.said == ["refresh_token", "session", "api"]
+    assert servers.requests == ["refresh_token", "session", "api"]
 
 
 def test_an_expired_session_is_posted_anew() -> None:
@@ -291,7 +291,7 @@ def test_an_expired_session_is_posted_anew() -> None:
     servers.posted.add("one of an earlier run")
     grant = servers.grant()
     assert talk(servers, grant).status_code == 200
-    assert servers.said == ["password", "api", "refresh_token", "session", "api"]
+    assert servers.requests == ["password", "api", "refresh_token", "session", "api"]
 
 
 def test_a_refused_session_is_a_refused_login() -> None:
@@ -313,7 +313,7 @@ def test_a_refused_session_is_a_refused_login() -> None:
             assert talk(servers, servers.grant()).status_code == 200
 
 
-def test_the_id_token_tells_who_it_is() -> None:
+def test_the_id_token_says_who_it_is() -> None:
     servers = Servers()
     grant = servers.grant()
     assert grant.claims is None
@@ -369,11 +369,11 @@ def test_tokens_of_somebody_else_are_not_used() -> None:
         talk(servers, grant)
         servers.good.clear()
         servers.subject = "s-2"
-        servers.said.clear()
+        servers.requests.clear()
         for _ in range(2):
             with pytest.raises(NeedsYou, match="somebody else"):
                 talk(servers, grant)
-        assert servers.said.count("api") == 1
+        assert servers.requests.count("api") == 1
         servers.subject = "s-1"
         assert talk(servers, grant).status_code == 200
 
@@ -384,10 +384,10 @@ def test_a_new_refresh_token_is_saved_before_its_access_token_is_used() -> None:
         logins = MemoryLogins(servers, servers.sign_in())
         grant = servers.refresh_grant(logins)
         talk(servers, grant)
-        servers.said.clear()
+        servers.requests.clear()
         servers.now += timedelta(seconds=280)
         assert talk(servers, grant).status_code == 200
-        assert servers.said == ["refresh_token", "saved", *(["session"] if sessions else []), "api"]
+        assert servers.requests == ["refresh_token", "saved", *(["session"] if sessions else []), "api"]
         assert logins.token in servers.refreshable
 
 
@@ -400,7 +400,7 @@ def test_a_refresh_token_that_stays_is_not_saved_again() -> None:
     for _ in range(2):
         assert talk(servers, grant).status_code == 200
         servers.now += timedelta(seconds=50)
-    assert servers.said == ["refresh_token", "api", "refresh_token", "api"]
+    assert servers.requests == ["refresh_token", "api", "refresh_token", "api"]
 
 
 def test_without_a_sign_in_nothing_is_asked_until_there_is_one() -> None:
@@ -409,7 +409,7 @@ def test_without_a_sign_in_nothing_is_asked_until_there_is_one() -> None:
     grant = servers.refresh_grant(logins)
     with pytest.raises(LoginRefused, match="nobody is signed in; run `syncd login work`"):
         talk(servers, grant)
-    assert servers.said == []
+    assert servers.requests == []
     logins.token = servers.sign_in()
     assert talk(servers, grant).status_code == 200
 
@@ -424,7 +424,7 @@ def test_a_refused_sign_in_is_not_tried_again_but_a_new_one_is() -> None:
         ) as caught:
             talk(servers, grant)
         assert "revoked" not in str(caught.value)
-    assert servers.said == ["refresh_token"]
+    assert servers.requests == ["refresh_token"]
     logins.token = servers.sign_in()
     assert talk(servers, grant).status_code == 200
 
@@ -436,12 +436,12 @@ def test_of_two_that_use_one_token_the_one_that_loses_takes_the_others() -> None
     flow = loser.sync_auth_flow(httpx.Request("GET", f"{API}/users/me"))
     request = next(flow)
     assert talk(servers, winner).status_code == 200
-    servers.said.clear()
+    servers.requests.clear()
     request = flow.send(carried(servers, request))
     request = flow.send(carried(servers, request))
     assert servers.answer(request).status_code == 200
     flow.close()
-    assert servers.said == ["refresh_token", "refresh_token", "saved", "api"]
+    assert servers.requests == ["refresh_token", "refresh_token", "saved", "api"]
     assert logins.token in servers.refreshable
 
 
@@ -465,7 +465,7 @@ def test_a_token_that_could_not_be_saved_is_not_lost() -> None:
     for _ in range(2):
         with pytest.raises(LedgerError):
             talk(servers, grant)
-    assert servers.said == ["refresh_token"]
+    assert servers.requests == ["refresh_token"]
     logins.full = False
     assert talk(servers, grant).status_code == 200
     assert logins.token in servers.refreshable

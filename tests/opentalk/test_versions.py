@@ -31,19 +31,19 @@ VERSIONS: tuple[Version, ...] = get_args(Version)
 class Picky:
     """Stands before a controller and answers 400 to requests with a parameter that is in ``refuses``.
 
-    ``asked`` are the names of the parameters of each GET that arrived, by path.
+    ``requests`` are the names of the parameters of each GET that arrived, by path.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.refuses: frozenset[str] = frozenset()
         self.added = b""
-        self.asked: list[tuple[str, frozenset[str]]] = []
+        self.requests: list[tuple[str, frozenset[str]]] = []
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "GET":
             names = frozenset(Request(scope).query_params)
-            self.asked.append((scope["path"], names))
+            self.requests.append((scope["path"], names))
             if names & self.refuses:
                 text = f"Query deserialize error: {', '.join(sorted(names & self.refuses))}"
                 await Response(text, 400, media_type="text/plain")(scope, receive, send)
@@ -119,7 +119,7 @@ def test_every_version_is_read_alike(controller: Controller) -> None:
 def test_a_parameter_that_is_refused_costs_a_request_or_the_listing_and_no_meeting(controller: Controller) -> None:
     """Each parameter that is ever sent, whatever it is: what is read without it is what was read with it."""
     wanted = read(controller.account(), controller)
-    sent = frozenset[str]().union(*(names for _, names in controller.picky.asked))
+    sent = frozenset[str]().union(*(names for _, names in controller.picky.requests))
     assert {"per_page", "created_after", "time_independent", "time_min", "time_max", "after"} <= sent
     unread = set()
     for name in sent:
@@ -136,9 +136,9 @@ def test_what_was_refused_once_is_not_sent_again(controller: Controller) -> None
     controller.picky.refuses = frozenset({"per_page"})
     account = controller.account()
     account.snapshot(WINDOW)
-    controller.picky.asked.clear()
+    controller.picky.requests.clear()
     account.snapshot(WINDOW)
-    listings = [names for path, names in controller.picky.asked if path == "/v1/events"]
+    listings = [names for path, names in controller.picky.requests if path == "/v1/events"]
     assert listings
     assert not any("per_page" in names for names in listings)
 
@@ -147,10 +147,10 @@ def test_a_server_that_takes_nothing_is_asked_twice_and_no_more(controller: Cont
     controller.picky.refuses = frozenset({"time_independent"})
     account = controller.account()
     for _ in range(2):
-        controller.picky.asked.clear()
+        controller.picky.requests.clear()
         with pytest.raises(BadAnswer, match=r"opentalk\.work refuses a request that it should take \(400\)"):
             account.snapshot(WINDOW)
-        assert [path for path, _ in controller.picky.asked].count("/v1/events") == 2
+        assert [path for path, _ in controller.picky.requests].count("/v1/events") == 2
 
 
 def test_a_later_page_that_is_refused_is_not_asked_for_otherwise(controller: Controller) -> None:

@@ -98,8 +98,8 @@ def other_forms(draw: st.DrawFn, body: bytes) -> bytes:
     for event in blocks(body):
         series = any(re.match("R(RULE|DATE)[:;]", line) for line in event)
         cut = event.index("BEGIN:VALARM") if "BEGIN:VALARM" in event else -1
-        told = [draw(st.sampled_from(forms(line, series=series))) for line in event[1:cut]]
-        lines += ["BEGIN:VEVENT", *draw(st.permutations([line for line in told if line])), *event[cut:]]
+        written = [draw(st.sampled_from(forms(line, series=series))) for line in event[1:cut]]
+        lines += ["BEGIN:VEVENT", *draw(st.permutations([line for line in written if line])), *event[cut:]]
     zone = ["BEGIN:VTIMEZONE", "TZID:Europe/Berlin", "X-LIC-LOCATION:Europe/Berlin", "END:VTIMEZONE"]
     head = ["BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//x//y//EN", *draw(st.sampled_from([zone, []]))]
     fold = draw(st.sampled_from([b"\r\n ", b"\r\n\t", b"\n "]))

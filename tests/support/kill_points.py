@@ -65,10 +65,10 @@ class Death(Struct, frozen=True):
 
 
 class ProcessEnd(Struct, frozen=True):
-    """How a process ended: its exit code (-9 if it was killed), what it said, and where it died."""
+    """How a process ended: its exit code (-9 if it was killed), what it printed, and where it died."""
 
     code: int
-    said: str
+    output: str
     died: str
 
 
@@ -88,7 +88,7 @@ class Killer:
 
     def __init__(self, folder: Path, change: Callable[[], object], last_look: Callable[[], None]) -> None:
         self.deaths: Counter[str] = Counter()
-        self._output = folder / "said"
+        self._output = folder / "output"
         self._state = folder / "state"
         self._state.mkdir(mode=0o700)
         self._change = change
@@ -150,26 +150,26 @@ class Killer:
         process.join(PATIENCE)
         code = process.exitcode
         process.close()
-        said = self._output.read_text(encoding="utf-8", errors="replace")
-        assert "Traceback" not in said, said
-        assert "unforeseen" not in said, said
+        output = self._output.read_text(encoding="utf-8", errors="replace")
+        assert "Traceback" not in output, output
+        assert "unforeseen" not in output, output
         assert code is not None
         if code == -signal.SIGKILL:
             self.deaths[self._died] += 1
-        return ProcessEnd(code, said, self._died)
+        return ProcessEnd(code, output, self._died)
 
     def _await(self, process: ForkServerProcess, writes: "_Writes", wrong: Callable[[], Sequence[str]] | None) -> None:
-        end, still, told = time.monotonic() + PATIENCE, list[str](), False
+        end, wrongs, is_ended = time.monotonic() + PATIENCE, list[str](), False
         watched: list[Any] = [process.sentinel, *([writes] if self._death and self._death.place == LEDGER else [])]
         with _Round(self._state) as rounds:
             while process.sentinel not in (ready := wait(watched, 0.05)):
-                assert time.monotonic() < end, f"it goes on: {still} {self._output.read_text()}"
+                assert time.monotonic() < end, f"it goes on: {wrongs} {self._output.read_text()}"
                 if self._death:
                     self._approach(self._death, writes if ready else None, rounds)
-                elif wrong and not told:
-                    still = list(wrong())
-                    told = not still and rounds.is_done()
-                    if told:
+                elif wrong and not is_ended:
+                    wrongs = list(wrong())
+                    is_ended = not wrongs and rounds.is_done()
+                    if is_ended:
                         process.terminate()
 
     def _approach(self, death: Death, writes: "_Writes | None", rounds: "_Round") -> None:
@@ -339,10 +339,10 @@ class _Writes:
 
     def count(self) -> int:
         """How many there were since the last time."""
-        told, place, found = os.read(self._descriptor, 1 << 16), 0, 0
-        while place < len(told):
-            _, _, _, length = struct.unpack_from("iIII", told, place)
-            found += told[place + 16 : place + 16 + length].startswith(b"ledger")
+        events, place, found = os.read(self._descriptor, 1 << 16), 0, 0
+        while place < len(events):
+            _, _, _, length = struct.unpack_from("iIII", events, place)
+            found += events[place + 16 : place + 16 + length].startswith(b"ledger")
             place += 16 + length
         return found
 

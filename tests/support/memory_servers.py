@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A calendar in memory that keeps every promise a CalDAV calendar makes, and can be told to break down."""
+"""A calendar in memory that keeps every promise a CalDAV calendar makes, and can be made to fail."""
 
 import re
 from collections import Counter
@@ -89,8 +89,8 @@ class MemoryCalendar:
                 return Seen({href: found.etag for href, found in self._objects.items()}, now, complete=True)
             changed = {href: self._etag(href) for href, version in self._changes.items() if version > since}
             # as Xandikos does: what was made and deleted since the cursor never was
-            told = {href: etag for href, etag in changed.items() if etag or self._made[href] <= since}
-            return Seen(told, now, complete=False)
+            etags = {href: etag for href, etag in changed.items() if etag or self._made[href] <= since}
+            return Seen(etags, now, complete=False)
 
     def check(self) -> None:
         with self._call("check", ""):
@@ -208,13 +208,13 @@ class MemorySource:
         self.meetings = {each.id: each for each in meetings}
         self.unreadable: dict[str, str] = {}
         self.invites: dict[str, str] = {}
-        self.asked: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
         self.broken: dict[str, SyncdError] = {}
         self._digests: dict[str, tuple[Meeting, str]] = {}
         self.person = Identity("https://id.example.org", "alice", "u1", "Alice", "Adams")
 
     def _ask(self, what: str) -> None:
-        self.asked[what] += 1
+        self.requests[what] += 1
         if what in self.broken:
             raise self.broken[what]
 

@@ -87,7 +87,7 @@ def is_listed(meeting: Meeting, window: Window) -> bool:
     return begins_or_ends or any(starts <= each <= ends for each in (window.since, window.until))
 
 
-def shown_by(body: bytes, since: datetime, until: datetime) -> set[Occurrence]:
+def occurrences_in(body: bytes, since: datetime, until: datetime) -> set[Occurrence]:
     """The occurrences that an object shows in a calendar program."""
     found = set()
     for each in recurring_ical_events.of(Calendar.from_ical(body)).between(since, until):

@@ -82,7 +82,7 @@ class Pipeline:
         self.mint()
         return self.push()
 
-    def shown(self) -> dict[str, bytes]:
+    def entries(self) -> dict[str, bytes]:
         """What lies in the calendar, by event."""
         return {
             href.removeprefix("syncd-").removesuffix(".ics"): found.body

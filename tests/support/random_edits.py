@@ -53,7 +53,7 @@ class RandomEdits:
         """Whether Alice made it."""
         return bool(self.events()[event].owner == self._alice)
 
-    def shown(self, event: Event) -> Shown:
+    def occurrences(self, event: Event) -> Shown:
         """Its occurrences in the time to come."""
         since, until = self._today + timedelta(days=1), self._today + AHEAD
         found = set()
@@ -61,7 +61,7 @@ class RandomEdits:
             found.add((_time(body["starts_at"]), _time(body["ends_at"]), body["title"]))
         return found
 
-    def shown_by(self, body: bytes) -> Shown:
+    def occurrences_in(self, body: bytes) -> Shown:
         """The same of an object in a calendar."""
         since, until = self._today + timedelta(days=1), self._today + AHEAD
         query = recurring_ical_events.of(Calendar.from_ical(body))
@@ -158,8 +158,8 @@ class RandomEdits:
             self._opentalk.delete(event.id)
 
 
-def _time(told: dict[str, str]) -> datetime:
-    return read_time(told["datetime"]).astimezone(UTC)
+def _time(value: dict[str, str]) -> datetime:
+    return read_time(value["datetime"]).astimezone(UTC)
 
 
 def _moment(value: date) -> datetime:

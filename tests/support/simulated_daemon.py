@@ -131,7 +131,7 @@ class Network:
         self.requests[int(self._clocks.steady // 86400), server, what] += 1
         self.rule(server, what)
 
-    def asked(self, *servers: str) -> int:
+    def requests_to(self, *servers: str) -> int:
         """How many requests these servers got."""
         return sum(number for (_, server, _), number in self.requests.items() if server in servers)
 
@@ -301,7 +301,7 @@ class SimulatedDaemon:
         assert status["ok"] == (not found)
         return found
 
-    def shown(self, calendar: str) -> dict[str, bytes]:
+    def entries(self, calendar: str) -> dict[str, bytes]:
         """What of ours lies in a calendar: event -> object."""
         objects = self.calendars[calendar].objects
         prefix, suffix = "syncd-", ".ics"

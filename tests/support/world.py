@@ -80,7 +80,7 @@ class FailingAccount(MemorySource):
         self.given: Counter[str] = Counter()
 
     def _ask(self, what: str) -> None:
-        self.asked[what] += 1
+        self.requests[what] += 1
         with self.faults.met(what.removeprefix("full ")):
             pass
 

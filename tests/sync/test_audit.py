@@ -75,11 +75,11 @@ def test_what_somebody_deleted_stays_so_until_the_meeting_changes_or_is_put_agai
     pipeline.restore = restore
     pipeline.calendar.user_deletes(href("e3"))
     assert settled(pipeline) == ({"created": 1, "entries": 10} if restore else {"removed": 1, "entries": 9})
-    assert ("e3" in pipeline.shown()) is restore
+    assert ("e3" in pipeline.entries()) is restore
     pipeline.change("e3", title="Another title")
     pipeline.pull()
     pipeline.push()
-    assert b"Another title" in pipeline.shown()["e3"]
+    assert b"Another title" in pipeline.entries()["e3"]
 
 
 def test_what_somebody_deleted_is_forgotten_with_its_meeting(pipeline: Pipeline) -> None:
@@ -105,7 +105,7 @@ def test_what_somebody_brought_back_from_the_trash_is_ours_again(pipeline: Pipel
 
 
 def test_a_calendar_that_was_emptied_gets_everything_back(pipeline: Pipeline) -> None:
-    for event in list(pipeline.shown()):
+    for event in list(pipeline.entries()):
         pipeline.calendar.user_deletes(href(event))
     assert settled(pipeline) == {"created": 10, "entries": 10}
 
@@ -113,27 +113,27 @@ def test_a_calendar_that_was_emptied_gets_everything_back(pipeline: Pipeline) ->
 @pytest.mark.parametrize("keep", [False, True])
 def test_what_somebody_edited_is_made_ours_again_or_kept(pipeline: Pipeline, keep: bool) -> None:
     pipeline.keep = keep
-    ours = pipeline.shown()["e3"]
+    ours = pipeline.entries()["e3"]
     pipeline.calendar.user_puts(href("e3"), ours.replace(b"SUMMARY:Meeting e3", b"SUMMARY:My title"))
     assert settled(pipeline) == ({"entries": 10} if keep else {"updated": 1, "entries": 10})
-    assert (b"SUMMARY:My title" in pipeline.shown()["e3"]) is keep
+    assert (b"SUMMARY:My title" in pipeline.entries()["e3"]) is keep
     pipeline.change("e3", description="Another agenda")
     pipeline.pull()
     pipeline.push()
-    assert (b"SUMMARY:My title" in pipeline.shown()["e3"]) is keep
-    assert b"Another agenda" in pipeline.shown()["e3"]
+    assert (b"SUMMARY:My title" in pipeline.entries()["e3"]) is keep
+    assert b"Another agenda" in pipeline.entries()["e3"]
     settled(pipeline)
 
 
 def test_an_alarm_and_a_colour_survive_audits_and_changes(pipeline: Pipeline) -> None:
     added = b"COLOR:red\r\nBEGIN:VALARM\r\nACTION:DISPLAY\r\nDESCRIPTION:x\r\nTRIGGER:-PT5M\r\nEND:VALARM\r\nEND:VEVENT"
-    pipeline.calendar.user_puts(href("e3"), pipeline.shown()["e3"].replace(b"END:VEVENT", added))
+    pipeline.calendar.user_puts(href("e3"), pipeline.entries()["e3"].replace(b"END:VEVENT", added))
     assert settled(pipeline) == {"entries": 10}
     for title in ("Once", "Twice"):
         pipeline.change("e3", title=title)
         pipeline.pull()
         assert pipeline.push().done == {"updated": 1}
-        there = pipeline.shown()["e3"]
+        there = pipeline.entries()["e3"]
         assert b"COLOR:red" in there
         assert b"TRIGGER:-PT5M" in there
         assert title.encode() in there
@@ -141,26 +141,26 @@ def test_an_alarm_and_a_colour_survive_audits_and_changes(pipeline: Pipeline) ->
 
 
 def test_a_program_that_drops_our_marks_does_not_make_an_entry_somebody_elses(pipeline: Pipeline) -> None:
-    lines = pipeline.shown()["e3"].split(b"\r\n")
+    lines = pipeline.entries()["e3"].split(b"\r\n")
     stripped = b"\r\n".join(line for line in lines if not line.startswith(b"X-SYNCD")).replace(b"Meeting e3", b"Mine")
     pipeline.calendar.user_puts(href("e3"), stripped)
     assert settled(pipeline) == {"updated": 1, "entries": 10}
-    assert b"Meeting e3" in pipeline.shown()["e3"]
+    assert b"Meeting e3" in pipeline.entries()["e3"]
 
 
 def test_an_entry_with_added_people_is_left_and_is_ours_again_without_them(pipeline: Pipeline) -> None:
-    ours = pipeline.shown()["e3"]
+    ours = pipeline.entries()["e3"]
     people = ours.replace(b"END:VEVENT", b"ATTENDEE:mailto:bob@example.org\r\nEND:VEVENT")
     pipeline.calendar.user_puts(href("e3"), people)
     assert settled(pipeline) == {"left": 1, "entries": 9}
-    assert pipeline.shown()["e3"] == people
+    assert pipeline.entries()["e3"] == people
     pipeline.calendar.user_puts(href("e3"), ours.replace(b"Agenda", b"Else"))
     assert settled(pipeline) == {"updated": 1, "entries": 10}
-    assert b"Agenda" in pipeline.shown()["e3"]
+    assert b"Agenda" in pipeline.entries()["e3"]
 
 
 def test_a_mail_invitation_that_goes_makes_room_for_our_entry_within_a_day(pipeline: Pipeline) -> None:
-    other = pipeline.shown()["e3"].replace(b"X-SYNCD", b"X-OTHER")
+    other = pipeline.entries()["e3"].replace(b"X-SYNCD", b"X-OTHER")
     pipeline.calendar.user_deletes(href("e3"))
     pipeline.calendar.user_puts("mail.ics", other)
     pipeline.restore = True
@@ -171,19 +171,19 @@ def test_a_mail_invitation_that_goes_makes_room_for_our_entry_within_a_day(pipel
 
 
 def test_revisions_go_up_past_those_that_programs_gave(pipeline: Pipeline) -> None:
-    ours = pipeline.shown()["e3"]
+    ours = pipeline.entries()["e3"]
     pipeline.calendar.user_puts(href("e3"), ours.replace(b"SEQUENCE:0", b"SEQUENCE:41").replace(b"Agenda", b"Else"))
     pipeline.now += HOUR
     pipeline.push()
-    assert b"SEQUENCE:42" in pipeline.shown()["e3"]
+    assert b"SEQUENCE:42" in pipeline.entries()["e3"]
     pipeline.change("e3", title="Another title")
     pipeline.pull()
     pipeline.push()
-    assert b"SEQUENCE:43" in pipeline.shown()["e3"]
+    assert b"SEQUENCE:43" in pipeline.entries()["e3"]
 
 
-def test_what_a_lost_ledger_left_is_told_and_not_touched(pipeline: Pipeline) -> None:
-    ours = pipeline.shown()["e3"]
+def test_what_a_lost_ledger_left_is_reported_and_not_touched(pipeline: Pipeline) -> None:
+    ours = pipeline.entries()["e3"]
     leftover = ours.replace(b"UID:e3", b"UID:old")
     pipeline.calendar.user_puts("syncd-old.ics", leftover)
     pipeline.calendar.user_puts(
@@ -194,7 +194,7 @@ def test_what_a_lost_ledger_left_is_told_and_not_touched(pipeline: Pipeline) -> 
     run = pipeline.push()
     assert (run.state, run.counts["leftovers"]) == ("ok", 1)
     assert "1 more" in str(run.message)
-    assert pipeline.push().message == run.message, "it is told until the next audit, too"
+    assert pipeline.push().message == run.message, "it is said until the next audit, too"
     asked = pipeline.calendar.log.count(("fetch", "syncd-else.ics"))
     settled(pipeline)
     assert pipeline.calendar.log.count(("fetch", "syncd-else.ics")) == 0, "what is known is not looked at again"
@@ -210,7 +210,7 @@ def test_the_cursor_is_kept_only_when_all_that_was_seen_was_worked_off(pipeline:
     known = pipeline.ledger.audits.last("team")
     assert known
     assert known.cursor
-    pipeline.calendar.user_puts(href("e3"), pipeline.shown()["e3"].replace(b"Agenda", b"Else"))
+    pipeline.calendar.user_puts(href("e3"), pipeline.entries()["e3"].replace(b"Agenda", b"Else"))
     pipeline.now += HOUR
     pipeline.calendar.fail(Unavailable("calendar memory is down"), verb="fetch")
     assert (pipeline.push().state, pipeline.ledger.audits.last("team")) == ("retrying", known)
@@ -234,7 +234,7 @@ def test_a_calendar_that_cannot_tell_what_is_there_is_still_written(pipeline: Pi
     assert pipeline.push().state == "ok"
 
 
-def test_what_was_deleted_right_after_it_was_made_is_noticed_though_no_cursor_tells(pipeline: Pipeline) -> None:
+def test_what_was_deleted_right_after_it_was_made_is_noticed_though_no_cursor_reports_it(pipeline: Pipeline) -> None:
     pipeline.now += HOUR
     pipeline.push()
     pipeline.source.meetings["e11"] = meeting("e11", 11)

@@ -137,7 +137,7 @@ def test_a_dead_opentalk_keeps_no_hash_waiting(rig: LinkRig, error: SyncdError, 
     runs = rig.mint()
     assert {name: run.state for name, run in runs.items()} == {"alice": error.state, "openmeetings": "ok"}
     assert rig.links() == {"invite": set(), "hash": EVENTS}
-    assert rig.sources["alice"].asked["invite"] == 1
+    assert rig.sources["alice"].requests["invite"] == 1
 
 
 class Waiting(MemoryLinkMaker):
@@ -243,9 +243,9 @@ def test_many_threads_make_nothing_twice(tmp_path: Path) -> None:
         assert made == Counter({each.id for each in many})
         assert Counter(event for event, _ in rig.link_maker.made) == made
         assert rig.links() == {"invite": set(made), "hash": set(made)}
-        assert rig.sources["a"].asked["invite"] == 40
-        assert rig.sources["b"].asked["invite"] == 40
-        assert rig.sources["c"].asked["invite"] == 20
+        assert rig.sources["a"].requests["invite"] == 40
+        assert rig.sources["b"].requests["invite"] == 40
+        assert rig.sources["c"].requests["invite"] == 20
 
 
 class Together(MemorySource):
@@ -305,7 +305,7 @@ def test_another_person_behind_the_login_makes_no_link(rig: LinkRig, audience: A
     rig.profile = replace(rig.profile, audience=audience)
     rig.sources["alice"].person = Identity("https://id.example.org", "bob", "u2", "Bob", "Burton")
     runs = rig.mint()
-    assert rig.sources["alice"].asked["invite"] == 0
+    assert rig.sources["alice"].requests["invite"] == 0
     assert all(visitor.firstname == "" for _, visitor in rig.link_maker.made)
     assert len(rig.link_maker.made) == (0 if audience == "owner" else 7)
     assert runs["alice"].state == "needs_you"
@@ -322,7 +322,7 @@ def test_an_account_of_which_nobody_is_known_makes_no_link(memory: Ledger) -> No
     )
     rig.profile = replace(rig.profile, accounts=("alice", "new"), urls=("https://meet.example.org",) * 2)
     assert rig.mint()["new"].state == "needs_you"
-    assert rig.sources["new"].asked["invite"] == 0
+    assert rig.sources["new"].requests["invite"] == 0
     assert rig.links()["invite"] == EVENTS
 
 
@@ -359,7 +359,7 @@ def test_a_run_without_wishes_writes_nothing_and_asks_nobody(rig: LinkRig) -> No
     assert rig.ledger.database._reader().total_changes == before
 
 
-def test_a_stop_ends_all_lines_and_what_was_made_is_kept(rig: LinkRig) -> None:
+def test_a_stop_ends_all_queues_and_the_links_made_are_saved(rig: LinkRig) -> None:
     def stop(_name: str, done: int, total: int) -> None:
         assert total == 14
         if done >= 4:
@@ -385,13 +385,13 @@ def test_a_host_that_wants_to_be_left_alone_is_by_all_its_accounts(memory: Ledge
     rig = LinkRig(memory, {name: [meeting(f"of-{name}")] for name in "abc"})
     rig.sources["a"].broken["invite"] = Unavailable("asks for fewer requests (429)", 600.0)
     runs = rig.mint()
-    assert sum(source.asked["invite"] for source in rig.sources.values()) == 1
+    assert sum(source.requests["invite"] for source in rig.sources.values()) == 1
     assert {runs[name].state for name in "abc"} == {"retrying"}
     assert {rig.outages.paused_until(RunKey("mint", name)) for name in "abc"} == {NOW + timedelta(minutes=10)}
     assert runs["openmeetings"].state == "ok"
     rig.now += timedelta(minutes=9)
     rig.mint()
-    assert sum(source.asked["invite"] for source in rig.sources.values()) == 1
+    assert sum(source.requests["invite"] for source in rig.sources.values()) == 1
     rig.now += timedelta(minutes=1)
     rig.sources["a"].broken.clear()
     rig.mint()

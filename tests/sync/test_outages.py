@@ -44,7 +44,7 @@ def test_a_host_is_scheme_name_and_unusual_port_and_nothing_else(url: str, host:
     assert host_of(url) == host
 
 
-def test_an_outage_begins_once_and_ends_once_and_tells_who_waits(rig: OutagesRig) -> None:
+def test_an_outage_begins_once_and_ends_once_and_names_who_waits(rig: OutagesRig) -> None:
     assert [rig.outages.failed(job) for job in TEAM] == ["begins", *["lasts"] * 4]
     rig.now += HOUR
     ended = rig.outages.answered(TEAM[2])

@@ -12,7 +12,7 @@ from syncd.sync.pull import pull
 from tests.support.calendar_objects import revision_of, uid_of
 from tests.support.meetings import DAY, HOUR, NOW, meeting
 from tests.support.memory_servers import MemoryCalendar
-from tests.support.occurrences import occurrences, shown_by, touches
+from tests.support.occurrences import occurrences, occurrences_in, touches
 from tests.support.pipeline import LISTING, Pipeline
 
 
@@ -42,7 +42,7 @@ def test_a_meeting_goes_from_the_account_to_the_calendar_with_its_ways_in() -> N
     pipeline = Pipeline(meeting())
     run = pipeline.sync()
     assert (run.state, run.counts["created"]) == ("ok", 1)
-    body = pipeline.shown()["e1"].replace(b"\r\n ", b"")
+    body = pipeline.entries()["e1"].replace(b"\r\n ", b"")
     assert b"LOCATION:https://meet.example.org/room/room-e1\r\n" in body
     assert b"https://meet.example.org/room/room-e1?invite=code-e1" in body
     assert b"https://om.example.org/openmeetings/hash?secure=hash-1&language=1" in body
@@ -62,7 +62,7 @@ def test_after_any_change_one_sync_makes_the_calendar_agree_and_the_next_does_no
     if pipeline.sync().counts["held"]:
         pipeline.ledger.deletions.confirm("team")
         pipeline.sync()
-    first = pipeline.shown()
+    first = pipeline.entries()
     entries = pipeline.ledger.entries.of(pipeline.profile.key)
     assert pipeline.ledger.entries.bodies(pipeline.profile.key, list(first)) == first
     window = LISTING.window(pipeline.now)
@@ -70,25 +70,25 @@ def test_after_any_change_one_sync_makes_the_calendar_agree_and_the_next_does_no
     assert {each.id for each in wanted if touches(each, window)} <= set(first) <= entries.keys()
     for each in wanted:
         if each.id in first:
-            assert shown_by(first[each.id], *SPAN) == occurrences(each, *SPAN) != set()
+            assert occurrences_in(first[each.id], *SPAN) == occurrences(each, *SPAN) != set()
     pipeline.writes.clear()
     pipeline.calendar.log.clear()
     minted = list(pipeline.link_maker.made)
     pipeline.sync()
     assert (pipeline.writes, pipeline.calendar.log, pipeline.link_maker.made) == ([], [], minted)
-    assert pipeline.shown() == first
+    assert pipeline.entries() == first
     assert set(first) <= {each.id for each in wanted} | {each.id for each in before}
 
 
 def test_a_quiet_poll_costs_one_listing_and_one_row() -> None:
     pipeline = Pipeline(*(meeting(f"e{number}", number) for number in range(1, 30)))
     pipeline.sync()
-    pipeline.source.asked.clear()
+    pipeline.source.requests.clear()
     pipeline.calendar.log.clear()
     before = pipeline.ledger.database._reader().total_changes
     run = pipeline.pull()
     assert run.counts == {"meetings": 29, "changed": 0, "gone": 0, "asked": 0, "unreadable": 0}
-    assert pipeline.source.asked == {"snapshot": 1}
+    assert pipeline.source.requests == {"snapshot": 1}
     assert pipeline.ledger.database._reader().total_changes - before == 1
     assert pipeline.mint() == []
     assert pipeline.render().changed == 0
@@ -114,7 +114,7 @@ def test_the_first_listing_and_one_a_day_are_without_time_filters() -> None:
         pipeline.now += HOUR
     pipeline.now += DAY
     pipeline.pull()
-    assert pipeline.source.asked == {"full snapshot": 2, "snapshot": 2}
+    assert pipeline.source.requests == {"full snapshot": 2, "snapshot": 2}
 
 
 def test_a_failing_listing_changes_nothing_and_the_calendar_is_still_repaired() -> None:
@@ -145,7 +145,7 @@ def test_a_server_that_cannot_say_whether_an_event_is_gone_leaves_it_and_the_lis
     assert (run.state, run.counts["gone"]) == ("retrying", 0)
     pipeline.source.broken.clear()
     pipeline.sync()
-    assert pipeline.shown().keys() == {"e2"}
+    assert pipeline.entries().keys() == {"e2"}
 
 
 def test_a_dead_openmeetings_delays_no_meeting_and_the_link_follows() -> None:
@@ -158,7 +158,7 @@ def test_a_dead_openmeetings_delays_no_meeting_and_the_link_follows() -> None:
     pipeline.link_maker.broken = None
     run = pipeline.sync()
     assert run.counts["updated"] == 2
-    assert all(b"SEQUENCE:1\r\n" in body for body in pipeline.shown().values())
+    assert all(b"SEQUENCE:1\r\n" in body for body in pipeline.entries().values())
 
 
 def test_a_refused_openmeetings_login_is_tried_once_a_run() -> None:
@@ -167,7 +167,7 @@ def test_a_refused_openmeetings_login_is_tried_once_a_run() -> None:
     pipeline.pull()
     runs = {run.key.name: run for run in pipeline.mint()}
     assert runs["openmeetings"].state == "needs_login"
-    assert pipeline.source.asked["invite"] == 8
+    assert pipeline.source.requests["invite"] == 8
 
 
 def test_a_link_that_was_made_is_never_made_again_whatever_happens_to_the_entry() -> None:
@@ -178,7 +178,7 @@ def test_a_link_that_was_made_is_never_made_again_whatever_happens_to_the_entry(
         pipeline.now += DAY
         pipeline.sync()
     assert len(pipeline.link_maker.made) == 1
-    assert pipeline.source.asked["invite"] == 1
+    assert pipeline.source.requests["invite"] == 1
 
 
 def test_a_lost_answer_to_a_put_costs_one_look_and_the_object_is_adopted() -> None:
@@ -198,13 +198,13 @@ def test_after_a_lost_ledger_everything_is_adopted_and_revisions_go_on_upwards()
     for title in ("b", "c"):
         pipeline.change("e1", title=title)
         pipeline.sync()
-    assert b"SEQUENCE:2\r\n" in pipeline.shown()["e1"]
+    assert b"SEQUENCE:2\r\n" in pipeline.entries()["e1"]
     new = Pipeline(*pipeline.source.meetings.values())
     new.calendar, new.source.invites = pipeline.calendar, pipeline.source.invites
     new.link_maker.made = [("e9", replace(pipeline.link_maker.made[0][1]))]  # other hashes than before
     new.sync()
-    assert len(new.shown()) == 2
-    assert revision_of(new.shown()["e1"]) == 3
+    assert len(new.entries()) == 2
+    assert revision_of(new.entries()["e1"]) == 3
     new.calendar.log.clear()
     new.sync()
     assert new.calendar.log == []
@@ -226,24 +226,24 @@ def test_somebody_elses_event_with_our_uid_is_left_alone() -> None:
 def test_our_entry_that_somebody_edited_gets_the_next_change_and_the_last_word() -> None:
     pipeline = Pipeline(meeting("e1"))
     pipeline.sync()
-    edited = pipeline.shown()["e1"].replace(b"SUMMARY:Meeting e1", b"SUMMARY:Mine")
+    edited = pipeline.entries()["e1"].replace(b"SUMMARY:Meeting e1", b"SUMMARY:Mine")
     pipeline.calendar.user_puts("syncd-e1.ics", edited)
     pipeline.change("e1", title="Ours")
     assert pipeline.sync().counts["updated"] == 1
-    assert b"SUMMARY:Ours" in pipeline.shown()["e1"]
+    assert b"SUMMARY:Ours" in pipeline.entries()["e1"]
 
 
 def test_our_entry_to_which_somebody_added_people_is_neither_rewritten_nor_deleted() -> None:
     pipeline = Pipeline(meeting("e1"), meeting("e2", 2))
     pipeline.sync()
     for event in ("e1", "e2"):
-        theirs = pipeline.shown()[event].replace(b"SUMMARY:", b"ATTENDEE:mailto:guest@else.example\r\nSUMMARY:")
+        theirs = pipeline.entries()[event].replace(b"SUMMARY:", b"ATTENDEE:mailto:guest@else.example\r\nSUMMARY:")
         pipeline.calendar.user_puts(f"syncd-{event}.ics", theirs)
-    before = pipeline.shown()
+    before = pipeline.entries()
     pipeline.change("e1", title="Another")
     del pipeline.source.meetings["e2"]
     run = pipeline.sync()
-    assert pipeline.shown() == before
+    assert pipeline.entries() == before
     assert (run.counts["updated"], run.counts["deleted"]) == (0, 0)
 
 
@@ -252,7 +252,7 @@ def test_an_entry_that_somebody_deleted_comes_back_when_the_meeting_changes() ->
     pipeline.sync()
     pipeline.calendar.user_deletes("syncd-e1.ics")
     pipeline.sync()
-    assert pipeline.shown() == {}
+    assert pipeline.entries() == {}
     pipeline.change("e1", title="Moved to another room")
     assert pipeline.sync().counts["created"] == 1
 
@@ -263,7 +263,7 @@ def test_a_meeting_that_is_gone_leaves_the_calendar_and_one_that_is_over_stays()
     pipeline.now += 40 * DAY
     pipeline.source.meetings.clear()  # OpenTalk sweeps what is over
     pipeline.sync()
-    assert pipeline.shown().keys() == {"over"}
+    assert pipeline.entries().keys() == {"over"}
 
 
 def test_too_many_deletions_are_held_until_a_person_confirms_them() -> None:
@@ -273,10 +273,10 @@ def test_too_many_deletions_are_held_until_a_person_confirms_them() -> None:
     run = pipeline.sync()
     assert (run.state, run.counts["held"], run.counts["deleted"]) == ("held", 20, 0)
     assert run.message == "would delete 20 of 20: syncd confirm team"
-    assert len(pipeline.shown()) == 20
+    assert len(pipeline.entries()) == 20
     pipeline.ledger.deletions.confirm("team")
     run = pipeline.sync()
-    assert (run.state, run.counts["deleted"], pipeline.shown()) == ("ok", 20, {})
+    assert (run.state, run.counts["deleted"], pipeline.entries()) == ("ok", 20, {})
 
 
 def test_deletions_in_small_portions_are_held_too() -> None:
@@ -289,7 +289,7 @@ def test_deletions_in_small_portions_are_held_too() -> None:
         pipeline.now += HOUR
         states.append(pipeline.sync().state)
     assert states == ["ok", "held", "held", "held"]
-    assert len(pipeline.shown()) == 17
+    assert len(pipeline.entries()) == 17
 
 
 def test_one_refused_object_does_not_stop_the_others_and_is_tried_once_a_run(five_meetings: Pipeline) -> None:
@@ -317,7 +317,7 @@ def test_a_confirmation_stands_until_it_is_carried_out() -> None:
     pipeline.sync()
     pipeline.ledger.deletions.confirm("team")
     pipeline.calendar.fail(Unavailable("down"), verb="delete", times=3)
-    assert (pipeline.push().state, len(pipeline.shown())) == ("retrying", 20)
+    assert (pipeline.push().state, len(pipeline.entries())) == ("retrying", 20)
     assert pipeline.push().counts["deleted"] == 20
     guard = pipeline.ledger.deletions.guard("team", ("work",), pipeline.now - DAY)
     assert guard.lately == 0
@@ -330,7 +330,7 @@ def test_an_unconfirmed_hold_stays_until_somebody_says_so() -> None:
     for _ in range(4):
         assert pipeline.sync().state == "held"
         pipeline.now += 10 * DAY
-    assert len(pipeline.shown()) == 20
+    assert len(pipeline.entries()) == 20
 
 
 def test_what_a_stopped_push_deleted_counts_for_the_day() -> None:
@@ -354,7 +354,7 @@ def test_an_edit_of_the_configuration_deletes_nothing() -> None:
     pipeline = Pipeline(*(meeting(f"e{number}", number) for number in range(1, 6)))
     pipeline.sync()
     pipeline.profile = replace(pipeline.profile, accounts=("renamed",))
-    assert (pipeline.push().counts["deleted"], len(pipeline.shown())) == (0, 5)
+    assert (pipeline.push().counts["deleted"], len(pipeline.entries())) == (0, 5)
 
 
 def test_sequence_never_goes_down_in_any_calendar() -> None:
@@ -365,7 +365,7 @@ def test_sequence_never_goes_down_in_any_calendar() -> None:
     for title in ("B", "A", "B"):
         pipeline.change("e1", title=title)
         pipeline.sync()
-        revisions.append(revision_of(pipeline.shown()["e1"]))
+        revisions.append(revision_of(pipeline.entries()["e1"]))
     assert revisions == sorted(set(revisions))
 
 
@@ -374,8 +374,8 @@ def test_an_account_that_cannot_be_asked_does_not_keep_the_next_one_from_giving_
     pull("other", pipeline.source, pipeline.ledger, LISTING, pipeline.now)
     pipeline.profile = replace(pipeline.profile, accounts=("other", "work"), urls=("https://a.example.org",) * 2)
     pipeline.sync()
-    assert pipeline.source.asked["invite"] == 1
-    assert b"invite=code-e1" in pipeline.shown()["e1"].replace(b"\r\n ", b"")
+    assert pipeline.source.requests["invite"] == 1
+    assert b"invite=code-e1" in pipeline.entries()["e1"].replace(b"\r\n ", b"")
 
 
 def test_a_server_that_fails_three_times_is_left_alone_for_this_run() -> None:
@@ -418,30 +418,30 @@ def test_a_series_without_any_occurrence_left_leaves_the_calendar_and_can_come_b
     assert pipeline.sync().counts["deleted"] == 1
     pipeline.change("e1", overrides=())
     assert pipeline.sync().counts["created"] == 1
-    assert uid_of(pipeline.shown()["e1"]) == "e1"
+    assert uid_of(pipeline.entries()["e1"]) == "e1"
 
 
 def test_a_server_that_lost_everything_is_asked_for_everything_before_the_next_meetings_are_let_go() -> None:
     pipeline = Pipeline(*(meeting(f"e{number}", number / 2) for number in range(1, 11)))
     pipeline.sync()
     pipeline.source.meetings.clear()
-    pipeline.source.asked.clear()
+    pipeline.source.requests.clear()
     pipeline.now += timedelta(minutes=1)
     run = pull("work", pipeline.source, pipeline.ledger, LISTING, pipeline.now, soon=True)
     assert (run.scope, run.counts["gone"]) == ("everything", 10)
-    assert (pipeline.source.asked["snapshot"], pipeline.source.asked["full snapshot"]) == (1, 1)
+    assert (pipeline.source.requests["snapshot"], pipeline.source.requests["full snapshot"]) == (1, 1)
     assert pipeline.push().counts["held"] == 10
 
 
-def test_what_cannot_be_read_further_away_is_told_by_the_listings_of_the_next_days_too() -> None:
+def test_what_cannot_be_read_further_away_is_reported_by_the_listings_of_the_next_days_too() -> None:
     pipeline = Pipeline(meeting("e1", 1), meeting("e2", 30))
     pipeline.source.unreadable["e2"] = "its rule is none"
     pipeline.sync()
-    told = pipeline.ledger.history.standings()[RunKey("pull", "work")].latest
+    before = pipeline.ledger.history.standings()[RunKey("pull", "work")].latest
     pipeline.now += timedelta(minutes=1)
     pipeline.source.unreadable.clear()  # it is not listed
     run = pull("work", pipeline.source, pipeline.ledger, LISTING, pipeline.now, soon=True)
-    assert (run.scope, run.message, run.counts["unreadable"]) == ("soon", told.message, 1)
+    assert (run.scope, run.message, run.counts["unreadable"]) == ("soon", before.message, 1)
     assert run.message
     pipeline.source.unreadable["e1"] = "its zone is unknown"
     for wrong in (["e1", "e2"], ["e2"]):

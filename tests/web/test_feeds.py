@@ -119,7 +119,7 @@ def test_head_is_get_without_its_body(client: FeedClient) -> None:
 @pytest.mark.parametrize(
     "conditions", [['"v1"'], ['W/"v1"'], ['"v0", "v1"'], ['"v0","x,y" , W/"v1"'], ["*"], ['"v0"', '"v1"']]
 )
-def test_who_has_the_version_is_told_so_and_no_body_is_built(client: FeedClient, conditions: list[str]) -> None:
+def test_who_has_the_version_gets_304_and_no_body_is_built(client: FeedClient, conditions: list[str]) -> None:
     answer = client.ask(PATH, "GET", *conditions)
     assert (answer.status, answer.body, answer.headers["ETag"]) == (304, b"", '"v1"')
     assert answer.headers["Cache-Control"] == "private, max-age=300"
