@@ -16,7 +16,7 @@ from syncd.config import Config
 from syncd.daemon.process import TICK
 from syncd.errors import BadAnswer, Unavailable
 from syncd.model import Feed, Meeting, Override, Placement, When
-from syncd.plan.timing import FIRST_HOUSEKEEPING, FULL_LISTING, HOUSEKEEPING, LONGEST_WAIT
+from syncd.plan.timing import FIRST_HOUSEKEEPING, FULL_LISTING, HOUSEKEEPING_EVERY, LONGEST_WAIT
 from tests.support.configuration import configure
 from tests.support.meetings import DAY, HOUR, meeting
 from tests.support.occurrences import is_endless, last_end, occurrences, occurrences_in
@@ -285,7 +285,7 @@ def test_a_day_at_rest_has_the_starts_of_its_timers_and_no_others(tmp_path: Path
                 *every(FULL_LISTING, START, begun, simulated.clocks.now),
                 *every(calendar.audit, START, begun, simulated.clocks.now),
             ],
-            "housekeeping ledger": every(HOUSEKEEPING, START + FIRST_HOUSEKEEPING, begun, simulated.clocks.now),
+            "housekeeping ledger": every(HOUSEKEEPING_EVERY, START + FIRST_HOUSEKEEPING, begun, simulated.clocks.now),
         }
         rung = {name: [ring.at for ring in simulated.scheduler.starts if ring.name == name] for name in moments}
         assert rung == {name: sorted(each) for name, each in moments.items()}

@@ -739,13 +739,13 @@ class Story(RuleBasedStateMachine):
         """The entry that is rendered for a meeting, with the links that the ledger has for it."""
         name, each = seen
         assert each.start
-        source = Origin(self.world.names[name], (), "", each.start.utc, last_end(each), each.room, each.own)
+        origin = Origin(self.world.names[name], (), "", each.start.utc, last_end(each), each.room, each.own)
         links = self.world.ledger.links.all()
         invite = links.get(("invite", event, GUEST))
-        over = source.end is not None and source.end < self.world.now
+        over = origin.end is not None and origin.end < self.world.now
         code = self.world.accounts["work"].invites.get(event)
         assert over or (invite.code if invite else None) == code, f"the invite of {event} is not known"
-        result = render(each, ways_in(each, source, profile, links), profile, 0)
+        result = render(each, ways_in(each, origin, profile, links), profile, 0)
         assert result
         return result.body
 

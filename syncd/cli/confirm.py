@@ -10,6 +10,7 @@ from syncd.errors import NeedsYou
 from syncd.ledger.database import FILE
 from syncd.ledger.lock import syncing
 from syncd.model import Run
+from syncd.plan.deletions import hold_name
 
 
 @click.command()
@@ -43,7 +44,7 @@ def _names_of_holds(config: Config, name: str) -> list[str]:
     if (config.state / FILE).exists():
         with Ledger.open(config.state, read_only=True) as ledger:
             feeds = list(ledger.feeds.all())
-    names = [*([name] if name in config.calendars else []), *([f"feed/{name}"] if name in feeds else [])]
+    names = [*([name] if name in config.calendars else []), *([hold_name(name)] if name in feeds else [])]
     if not names:
         there = ", ".join([*config.calendars, *feeds]) or "none"
         raise click.UsageError(f"there is no calendar and no feed {name}; there is {there}")

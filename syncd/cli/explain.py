@@ -150,8 +150,8 @@ def _link_rows(each: LinkUse, names: Mapping[str, str], title: str) -> Iterator[
 
 def _destination_rows(destination: Destination, facts: Explanation) -> Iterator[Row]:
     yield RUNS[destination.kind].format(destination.name), "entry", _entry(destination, facts)
-    if destination.source:
-        yield "", "text", f"from {destination.source.account}"
+    if destination.origin:
+        yield "", "text", f"from {destination.origin.account}"
     if destination.place and destination.place.state == "placed" and destination.place.edited:
         yield "", "note", "somebody edited it there; what they added stays"
     if latest := _latest(facts.decisions, destination.kind, destination.name):
@@ -185,11 +185,11 @@ def _absence(destination: Destination, facts: Explanation) -> str:
         return ""
     if _is_untimed(destination, facts):
         return ": it is at no fixed time"
-    if destination.source is None:
+    if destination.origin is None:
         return f": {_have(destination.accounts)} it no more"
     if after and not after.digest:
         return ": every occurrence is cancelled"
-    if window and not overlaps(destination.source.start, destination.source.end, window):
+    if window and not overlaps(destination.origin.start, destination.origin.end, window):
         return f": outside the window, {window.since:%Y-%m-%d} to {window.until:%Y-%m-%d}"
     return ""
 
@@ -258,13 +258,13 @@ def _loss(destination: Destination, facts: Explanation) -> str:
     """Why there is nothing to show in the entry any more."""
     if _is_untimed(destination, facts):
         return "it is at no fixed time any more"
-    return "every occurrence is cancelled" if destination.source else "the meeting is gone"
+    return "every occurrence is cancelled" if destination.origin else "the meeting is gone"
 
 
 def _is_untimed(destination: Destination, facts: Explanation) -> bool:
     """Whether an account has the event and it has no time."""
     views = (view for view in facts.seen_by if view.account in destination.accounts)
-    return destination.source is None and any(view.meeting for view in views)
+    return destination.origin is None and any(view.meeting for view in views)
 
 
 def _reason(destination: Destination, facts: Explanation) -> str:
@@ -283,7 +283,7 @@ def _changed_fields(destination: Destination, decisions: Sequence[Decision]) -> 
     """The fields of the meeting that changed since the last decision about this calendar or feed."""
     own = (number for number, each in enumerate(decisions) if each.run == (destination.kind, destination.name))
     later = decisions[max(own, default=-1) + 1 :]
-    return _fields(destination.source.account, later) if destination.source else ""
+    return _fields(destination.origin.account, later) if destination.origin else ""
 
 
 def _changed_inputs(before: EntryInputs, after: EntryInputs, ways: Iterable[Way]) -> list[str]:

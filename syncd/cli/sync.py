@@ -67,8 +67,8 @@ def _copy(config: Config) -> Ledger:
 
 def _titles(ledger: Ledger, config: Config) -> dict[str, str]:
     found = {}
-    for event, source in ledger.meetings.origins(tuple(config.accounts)).items():
-        meeting = ledger.meetings.get(source.account, event)
+    for event, origin in ledger.meetings.origins(tuple(config.accounts)).items():
+        meeting = ledger.meetings.get(origin.account, event)
         if meeting and meeting.start:
             found[event] = f"{meeting.start.utc.isoformat(timespec='minutes')[:16]}Z {meeting.title}"
     return found

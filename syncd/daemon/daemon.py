@@ -19,6 +19,7 @@ from syncd.jobs.jobs import FEEDS, HOUSEKEEPING, LINKS, SIDE_BY_SIDE, Jobs
 from syncd.jobs.servers import Servers
 from syncd.ledger.ledger import Ledger
 from syncd.model import Run, RunKey
+from syncd.plan.deletions import hold_name
 from syncd.plan.timing import first_housekeeping, push_after_links, soonest
 from syncd.sync.push import IN_FLIGHT
 
@@ -129,7 +130,7 @@ class Daemon:
         of_calendar = self._ledger.deletions.confirm(name) if calendar in self._pushes else 0
         if of_calendar:
             runs += self._run_and_wait([calendar])
-        of_feed = self._ledger.deletions.confirm(f"feed/{name}")
+        of_feed = self._ledger.deletions.confirm(hold_name(name))
         if of_feed:
             runs += [run for run in self._run_and_wait([FEEDS]) if run.key == feed]
         return of_calendar + of_feed, runs

@@ -17,7 +17,7 @@ from syncd.explain.facts import Destination, Explanation, LinkUse, Pending, Seen
 from syncd.ledger.ledger import Ledger
 from syncd.model import Entry, Feed, Link, Meeting, Profile, RunKey, Standing
 from syncd.plan.calendar import CalendarAction, calendar_actions
-from syncd.plan.deletions import LATELY, Hold
+from syncd.plan.deletions import Hold, allowance_start, hold_name
 from syncd.plan.entries import Erase, Render, entry_changes
 from syncd.plan.feed import Carry, are_listed, feed_actions
 from syncd.plan.links import LinkKey, MissingLink, Origin, missing_links
@@ -49,13 +49,13 @@ def explanation(config: Config, ledger: Ledger, event: str, now: datetime) -> Ex
         if name in where.calendars or concerned & {*calendar.accounts}:
             profile = calendar_profile(config, facts.installation, name)
             found.append(_calendar(facts, name, profile))
-            wanted += _links_wanted(facts, profile, found[-1].source)
+            wanted += _links_wanted(facts, profile, found[-1].origin)
     found += [_retired(facts, name) for name in where.calendars if name not in config.calendars]
     for feed in ledger.feeds.all().values():
         if concerned & {*feed.accounts}:
             feeds_profile = feed_profile(config, facts.installation, feed)
             found.append(_feed(facts, feed, feeds_profile))
-            wanted += _links_wanted(facts, feeds_profile, found[-1].source) if feeds_profile else []
+            wanted += _links_wanted(facts, feeds_profile, found[-1].origin) if feeds_profile else []
     accounts = sorted(concerned, key=lambda name: (name not in where.accounts, [*config.accounts, name].index(name)))
     return Explanation(
         event,
@@ -91,11 +91,11 @@ def _links_of(facts: _Facts) -> list[Link]:
     return sorted(found, key=lambda link: ([*kinds, link.kind].index(link.kind), link.whose))
 
 
-def _links_wanted(facts: _Facts, profile: Profile, source: Origin | None) -> list[MissingLink]:
+def _links_wanted(facts: _Facts, profile: Profile, origin: Origin | None) -> list[MissingLink]:
     """The links that a profile's entry of the event shows: as if there were none yet, and the meeting were to come."""
-    if source is None:
+    if origin is None:
         return []
-    return missing_links({facts.event: source}, {}, profile, min(facts.now, source.start))
+    return missing_links({facts.event: origin}, {}, profile, min(facts.now, origin.start))
 
 
 def _link_use(link: Link, wanted: Iterable[MissingLink]) -> LinkUse:
@@ -109,11 +109,11 @@ def _link_use(link: Link, wanted: Iterable[MissingLink]) -> LinkUse:
 def _calendar(facts: _Facts, name: str, profile: Profile) -> Destination:
     """As ``push`` finds it."""
     settings, ledger, now = facts.config.calendars[name], facts.ledger, facts.now
-    sources, placed = ledger.meetings.origins(profile.accounts), ledger.placements.of(name)
+    origins, placed = ledger.meetings.origins(profile.accounts), ledger.placements.of(name)
     entries = ledger.entries.of(profile.key)
-    wanted, ahead = _rendered(facts, profile, sources, entries)
+    wanted, ahead = _rendered(facts, profile, origins, entries)
     window = calendar_window(facts.config, name, now)
-    guard = ledger.deletions.guard(name, profile.accounts, now - LATELY)
+    guard = ledger.deletions.guard(name, profile.accounts, allowance_start(now))
     actions = calendar_actions(wanted, placed, window, now, guard)
     return Destination(
         kind="push",
@@ -121,7 +121,7 @@ def _calendar(facts: _Facts, name: str, profile: Profile) -> Destination:
         accounts=profile.accounts,
         state="" if settings.enabled else "disabled",
         trouble=_trouble(facts, RunKey("push", name)),
-        source=sources.get(facts.event),
+        origin=origins.get(facts.event),
         entry=entries.get(facts.event),
         place=placed.get(facts.event),
         next=replace(ahead, action=_action_on(facts.event, actions), window=window),
@@ -151,13 +151,13 @@ def _feed(facts: _Facts, feed: Feed, profile: Profile | None) -> Destination:
     )
     if profile is None:
         return replace(found, state="retired")
-    sources = ledger.meetings.origins(profile.accounts)
-    wanted, ahead = _rendered(facts, profile, sources, ledger.entries.of(profile.key))
-    guard = ledger.deletions.guard(f"feed/{feed.name}", profile.accounts, facts.now - LATELY)
-    actions = feed_actions(shown, wanted, sources.keys(), facts.now, guard)
+    origins = ledger.meetings.origins(profile.accounts)
+    wanted, ahead = _rendered(facts, profile, origins, ledger.entries.of(profile.key))
+    guard = ledger.deletions.guard(hold_name(feed.name), profile.accounts, allowance_start(facts.now))
+    actions = feed_actions(shown, wanted, origins.keys(), facts.now, guard)
     action = _action_on(facts.event, (each for each in actions if not isinstance(each, Carry)))
     state = "" if are_listed(profile.accounts, facts.standings) else "waiting"
-    return replace(found, state=state, source=sources.get(facts.event), next=replace(ahead, action=action))
+    return replace(found, state=state, origin=origins.get(facts.event), next=replace(ahead, action=action))
 
 
 def _trouble(facts: _Facts, key: RunKey) -> str:
@@ -168,15 +168,15 @@ def _trouble(facts: _Facts, key: RunKey) -> str:
 
 
 def _rendered(
-    facts: _Facts, profile: Profile, sources: Mapping[str, Origin], entries: Mapping[str, Entry]
+    facts: _Facts, profile: Profile, origins: Mapping[str, Origin], entries: Mapping[str, Entry]
 ) -> tuple[dict[str, Entry], Pending]:
     """The entries as they will be after the next rendering, and what that means for the event.
 
     Only the event is really rendered. Of the others that wait for it, those that show nothing yet are taken to show
     something then.
     """
-    wanted, pending = dict(entries), _links_ahead(facts, profile, sources)
-    for change in entry_changes(sources, facts.links, entries, profile):
+    wanted, pending = dict(entries), _links_ahead(facts, profile, origins)
+    for change in entry_changes(origins, facts.links, entries, profile):
         before = entries.get(change.event)
         if change.event == facts.event:
             pending = replace(pending, change=change)
@@ -184,26 +184,26 @@ def _rendered(
             wanted[change.event] = replace(entries[change.event], inputs=None, digest="")
         elif change.event == facts.event:
             try:
-                wanted[change.event] = _entry_ahead(facts, change, sources[change.event], profile)
+                wanted[change.event] = _entry_ahead(facts, change, origins[change.event], profile)
             except BadEvent as error:
                 pending = replace(pending, problem=str(error))
         elif before is None or before.inputs is None:
-            origin = sources[change.event]
+            origin = origins[change.event]
             wanted[change.event] = Entry(change.event, change.inputs, "not rendered yet", 0, origin.start, origin.end)
     return wanted, replace(pending, after=wanted.get(facts.event))
 
 
-def _entry_ahead(facts: _Facts, change: Render, source: Origin, profile: Profile) -> Entry:
+def _entry_ahead(facts: _Facts, change: Render, origin: Origin, profile: Profile) -> Entry:
     """The entry of the event as the next rendering makes it. Raises BadEvent."""
-    meeting = facts.ledger.meetings.get(source.account, change.event)
+    meeting = facts.ledger.meetings.get(origin.account, change.event)
     versions = facts.ledger.entries.versions(change.event)
-    entry, _ = render_one(change, meeting, source, facts.links, versions, profile)
+    entry, _ = render_one(change, meeting, origin, facts.links, versions, profile)
     return entry
 
 
-def _links_ahead(facts: _Facts, profile: Profile, sources: Mapping[str, Origin]) -> Pending:
+def _links_ahead(facts: _Facts, profile: Profile, origins: Mapping[str, Origin]) -> Pending:
     """The links that the event lacks: those that somebody will be asked for, and those whose accounts are disabled."""
-    alone = {facts.event: sources[facts.event]} if facts.event in sources else {}
+    alone = {facts.event: origins[facts.event]} if facts.event in origins else {}
     missing = missing_links(alone, facts.links, profile, facts.now)
     enabled = {name for name, account in facts.config.accounts.items() if account.enabled}
     unasked = tuple(each for each in missing if each.way.maker is None and not enabled & {*each.accounts})

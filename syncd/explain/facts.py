@@ -60,7 +60,7 @@ class Destination(Struct, frozen=True, kw_only=True):
     accounts: tuple[str, ...] = ()
     state: str = ""
     trouble: str = ""
-    source: Origin | None = None
+    origin: Origin | None = None
     entry: Entry | None = None
     place: Placement | None = None
     shown: bool = False

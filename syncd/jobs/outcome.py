@@ -15,7 +15,7 @@ from syncd.config import Config
 from syncd.errors import NeedsYou, SyncdError, Unavailable
 from syncd.model import Run, RunKey
 from syncd.plan.links import OPENTALK
-from syncd.plan.timing import HOUSEKEEPING, Rhythm, next_run, pause_end, retry_at, retry_unforeseen
+from syncd.plan.timing import HOUSEKEEPING_EVERY, Rhythm, next_run, pause_end, retry_at, retry_unforeseen
 from syncd.sync.outages import Outages, host_of
 
 log = logging.getLogger(__name__)
@@ -193,7 +193,7 @@ def _rhythm(config: Config, key: RunKey) -> Rhythm:
     if key.kind == "pull":
         account = config.accounts[key.name]
         return Rhythm(account.every, account.soon_every, account.every)
-    every = config.calendars[key.name].audit if key.kind == "push" else HOUSEKEEPING
+    every = config.calendars[key.name].audit if key.kind == "push" else HOUSEKEEPING_EVERY
     retry = min((account.every for account in config.accounts.values()), default=timedelta(minutes=5))
     return Rhythm(every, every, retry)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ledger's tables of deletions: those that wait for a person, and those of the last day that nobody confirmed.
 
-``name`` is a calendar's, or ``feed/`` and a feed's.
+``name`` is a calendar's, or for a feed what ``plan.deletions.hold_name`` makes of its name.
 """
 
 import json
@@ -12,7 +12,7 @@ from datetime import datetime
 from syncd.ledger.database import Database, marks, text_of
 from syncd.ledger.history import insert_decision
 from syncd.model import Decision, RunKey
-from syncd.plan.deletions import LATELY, Guard, Hold
+from syncd.plan.deletions import FEED_HOLDS, Guard, Hold, allowance_start
 
 
 class Deletions:
@@ -52,7 +52,7 @@ class Deletions:
         return self._database.write(work)
 
     def guard(self, name: str, accounts: Sequence[str], since: datetime) -> Guard:
-        """What deletions of these accounts' entries are judged by; ``since`` is a day ago."""
+        """What deletions of these accounts' entries are judged by; ``since`` is ``allowance_start``."""
         gone: dict[str, set[str]] = {account: set() for account in accounts}
         # what lost its time is still there, but for no calendar
         absent = self._database.rows(
@@ -85,7 +85,7 @@ HELD = "SELECT events, coming FROM hold"
 
 def _run_of(name: str) -> RunKey:
     """The run that carries out the deletions of this name."""
-    feed = name.removeprefix("feed/")
+    feed = name.removeprefix(FEED_HOLDS)
     return RunKey("push", name) if feed == name else RunKey("feed", feed)
 
 
@@ -94,7 +94,7 @@ def insert_lost(db: sqlite3.Connection, name: str, event: str, at: datetime) -> 
 
     In a transaction that is open.
     """
-    db.execute("DELETE FROM lost WHERE name = ? AND at < ?", (name, text_of(at - LATELY)))
+    db.execute("DELETE FROM lost WHERE name = ? AND at < ?", (name, text_of(allowance_start(at))))
     db.execute("INSERT INTO lost (name, event, at) VALUES (?, ?, ?)", (name, event, text_of(at)))
 
 

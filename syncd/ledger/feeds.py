@@ -10,7 +10,7 @@ from syncd.ledger.database import Database, moment_of, text_of, time_of
 from syncd.ledger.deletions import forget_deletions, insert_lost
 from syncd.ledger.history import forget_runs, insert_decision
 from syncd.model import Decision, Feed, RunKey
-from syncd.plan.deletions import Delete
+from syncd.plan.deletions import Delete, hold_name
 from syncd.plan.feed import Carry
 
 CONTENT = (
@@ -72,7 +72,7 @@ class Feeds:
 
         def work(db: sqlite3.Connection) -> bool:
             db.execute("DELETE FROM released WHERE feed = ?", (name,))
-            forget_deletions(db, f"feed/{name}")
+            forget_deletions(db, hold_name(name))
             forget_runs(db, RunKey("feed", name))
             return db.execute("DELETE FROM feed WHERE name = ?", (name,)).rowcount == 1
 
@@ -116,7 +116,7 @@ class Feeds:
                 run = RunKey("feed", feed.name)
                 insert_decision(db, Decision(each.event, at, run, "deleted", "the meeting is gone"))
                 if each.counts:
-                    insert_lost(db, f"feed/{feed.name}", each.event, at)
+                    insert_lost(db, hold_name(feed.name), each.event, at)
 
         self._database.write(work)
 

@@ -20,16 +20,16 @@ def guest_address(url: str, room: str, code: str) -> str:
     return OPENTALK.address.format(url=url, room=room, code=code)
 
 
-def ways_in(meeting: Meeting, source: Origin, profile: Profile, links: Mapping[LinkKey, Link]) -> WaysIn:
+def ways_in(meeting: Meeting, origin: Origin, profile: Profile, links: Mapping[LinkKey, Link]) -> WaysIn:
     """The addresses that a profile's readers get for a meeting, by the key of each way."""
     found = {}
     for way in profile.ways_in:
         fields = {
-            "url": profile.makers[way.maker] if way.maker else profile.urls[profile.accounts.index(source.account)],
+            "url": profile.makers[way.maker] if way.maker else profile.urls[profile.accounts.index(origin.account)],
             "room": meeting.room,
             "language": way.languages.get(profile.language, profile.language),
         }
-        link = links.get(link_key(way, meeting.id, source, profile))
+        link = links.get(link_key(way, meeting.id, origin, profile))
         found[way.key] = Addresses(
             link=way.address.format(code=link.code, **fields) if link and link.code else None,
             members=way.members.format(**fields) if way.members else None,

@@ -19,6 +19,9 @@ LATELY = timedelta(days=1)
 """More than this share of the coming entries, and more than this count, need a confirmation if they go within
 ``LATELY``; of an account that has no meetings left, so many."""
 
+FEED_HOLDS = "feed/"
+"""Begins the names under which the deletions of feeds are held and counted."""
+
 Ends = Mapping[str, datetime | None]
 """Events with their ends; ``None`` is a series without one."""
 
@@ -57,6 +60,16 @@ class Guard(Struct, frozen=True):
     lately: int = 0
     held: frozenset[str] = frozenset()
     confirmed: frozenset[str] = frozenset()
+
+
+def hold_name(feed: str) -> str:
+    """The name under which a feed's deletions are held and counted; for a calendar it is the calendar's own."""
+    return FEED_HOLDS + feed
+
+
+def allowance_start(now: datetime) -> datetime:
+    """Since when unconfirmed deletions use up what may go within a day."""
+    return now - LATELY
 
 
 def calendar_deletions(

@@ -9,11 +9,11 @@ from syncd.model import Entry, EntryInputs, Link, Profile
 from syncd.plan.links import LinkKey, Origin, link_key
 
 
-def inputs_of(event: str, source: Origin, links: Mapping[LinkKey, Link], profile: Profile) -> EntryInputs:
+def inputs_of(event: str, origin: Origin, links: Mapping[LinkKey, Link], profile: Profile) -> EntryInputs:
     """All that an entry is rendered from besides its profile."""
-    found = ((way.key, links.get(link_key(way, event, source, profile))) for way in profile.ways_in)
+    found = ((way.key, links.get(link_key(way, event, origin, profile))) for way in profile.ways_in)
     codes = {key: link.code for key, link in found if link and link.code}
-    return EntryInputs(source.account, source.digest, codes)
+    return EntryInputs(origin.account, origin.digest, codes)
 
 
 class Render(Struct, frozen=True):
@@ -30,18 +30,18 @@ class Erase(Struct, frozen=True):
 
 
 def entry_changes(
-    sources: Mapping[str, Origin],
+    origins: Mapping[str, Origin],
     links: Mapping[LinkKey, Link],
     entries: Mapping[str, Entry],
     profile: Profile,
 ) -> list[Render | Erase]:
-    """Compare a profile's entries with its meetings (``sources``) and links."""
+    """Compare a profile's entries with its meetings (``origins``) and links."""
     changes: list[Render | Erase] = []
-    for event, source in sources.items():
-        inputs = inputs_of(event, source, links, profile)
+    for event, origin in origins.items():
+        inputs = inputs_of(event, origin, links, profile)
         if event not in entries or entries[event].inputs != inputs:
             changes.append(Render(event, inputs))
-    changes += [Erase(event) for event, entry in entries.items() if event not in sources and entry.inputs]
+    changes += [Erase(event) for event, entry in entries.items() if event not in origins and entry.inputs]
     return changes
 
 

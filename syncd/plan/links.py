@@ -73,10 +73,10 @@ class MissingLink(Struct, frozen=True):
         return (self.way.kind, self.event, self.whose)
 
 
-def link_key(way: Way, event: str, source: Origin, profile: Profile) -> LinkKey:
+def link_key(way: Way, event: str, origin: Origin, profile: Profile) -> LinkKey:
     """The key of the link by which a profile's readers enter."""
     own = way.personal and profile.audience == "owner" and profile.moderator
-    return (way.kind, event, source.account if own else GUEST)
+    return (way.kind, event, origin.account if own else GUEST)
 
 
 def once_each(links: Iterable[MissingLink]) -> list[MissingLink]:
@@ -94,30 +94,30 @@ def _by_start(link: MissingLink) -> datetime:
 
 
 def missing_links(
-    sources: Mapping[str, Origin], links: Mapping[LinkKey, Link], profile: Profile, now: datetime
+    origins: Mapping[str, Origin], links: Mapping[LinkKey, Link], profile: Profile, now: datetime
 ) -> list[MissingLink]:
     """The links that a profile's coming meetings lack, nearest meeting first.
 
     Meetings that are over get none. A link that could not be had is asked for again after a day.
     """
     missing: list[MissingLink] = []
-    for event, source in sources.items():
-        if source.end is not None and source.end < now:
+    for event, origin in origins.items():
+        if origin.end is not None and origin.end < now:
             continue
-        for wanted in _wanted(event, source, profile, max(source.start, now)):
+        for wanted in _wanted(event, origin, profile, max(origin.start, now)):
             link = links.get(wanted.key)
             if link is None or link.depends != wanted.depends or link_due(link, now):
                 missing.append(wanted)
     return sorted(missing, key=_by_start)
 
 
-def _wanted(event: str, source: Origin, profile: Profile, start: datetime) -> Iterable[MissingLink]:
+def _wanted(event: str, origin: Origin, profile: Profile, start: datetime) -> Iterable[MissingLink]:
     """The links with which the readers of a profile enter a meeting, whether they are there or not."""
     for way in profile.ways_in:
-        _, _, whose = link_key(way, event, source, profile)
+        _, _, whose = link_key(way, event, origin, profile)
         if way.maker is None:
-            yield MissingLink(way, event, whose, source.accounts, digest_of(source.room), start)
+            yield MissingLink(way, event, whose, origin.accounts, digest_of(origin.room), start)
         else:
-            moderator = way.moderates and source.own and whose != GUEST
+            moderator = way.moderates and origin.own and whose != GUEST
             depends = digest_of(profile.makers[way.maker], moderator)
-            yield MissingLink(way, event, whose, (source.account,), depends, start, moderator)
+            yield MissingLink(way, event, whose, (origin.account,), depends, start, moderator)

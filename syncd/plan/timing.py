@@ -18,7 +18,7 @@ FULL_AUDIT = timedelta(days=1)
 LINK_RETRY = timedelta(days=1)
 """How long nobody is asked for a link that was not to be had."""
 
-HOUSEKEEPING = timedelta(days=1)
+HOUSEKEEPING_EVERY = timedelta(days=1)
 FIRST_HOUSEKEEPING = timedelta(hours=1)
 """How long after the start of a daemon: when the first pulls and pushes are done."""
 

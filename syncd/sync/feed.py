@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from syncd.model import Feed, Profile, Run, RunKey
-from syncd.plan.deletions import LATELY, Delete, Hold
+from syncd.plan.deletions import Delete, Hold, allowance_start, hold_name
 from syncd.plan.feed import Carry, FeedAction, are_listed, feed_actions
 from syncd.sync.ports import FeedLedger, Progress
 from syncd.sync.render import Rendering, render_entries, summary
@@ -24,7 +24,7 @@ def build_feed(feed: Feed, profile: Profile, ledger: FeedLedger, now: datetime, 
     if not are_listed(profile.accounts, ledger.history.standings()):
         return None
     rendering = render_entries(ledger, profile, now, progress)
-    guard = ledger.deletions.guard(f"feed/{feed.name}", profile.accounts, now - LATELY)
+    guard = ledger.deletions.guard(hold_name(feed.name), profile.accounts, allowance_start(now))
     actions = feed_actions(ledger.feeds.content(feed), rendering.entries, rendering.present, now, guard)
     _carry_out(actions, feed, profile, ledger, now)
     return _run(feed, rendering, actions, now)
@@ -36,7 +36,7 @@ def _carry_out(actions: Sequence[FeedAction], feed: Feed, profile: Profile, ledg
     released = [each for each in actions if isinstance(each, Delete)]
     if released:
         ledger.feeds.release(feed, released, now)
-    ledger.deletions.save_hold(f"feed/{feed.name}", _hold(actions), now)
+    ledger.deletions.save_hold(hold_name(feed.name), _hold(actions), now)
 
 
 def _run(feed: Feed, rendering: Rendering, actions: Sequence[FeedAction], now: datetime) -> Run:

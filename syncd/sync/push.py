@@ -14,7 +14,7 @@ from msgspec import Struct
 from syncd.errors import NeedsYou, SyncdError, Unavailable
 from syncd.model import Entry, Placement, Run, RunKey, Window
 from syncd.plan.calendar import CalendarAction, Create, Write, calendar_actions
-from syncd.plan.deletions import LATELY, Guard, Hold, is_carried_out
+from syncd.plan.deletions import Guard, Hold, allowance_start, is_carried_out
 from syncd.plan.records import Record, intent, without_intent
 from syncd.sync.audit import Audit, audit_calendar, save_audit
 from syncd.sync.ports import Progress
@@ -72,7 +72,7 @@ def _gather(target: Target, progress: Progress, audit_every: timedelta) -> _Fact
     rendering = render_entries(ledger, profile, target.now, progress)
     placed = ledger.placements.of(target.name)
     audit = audit_calendar(target, placed, audit_every)
-    guard = ledger.deletions.guard(target.name, profile.accounts, target.now - LATELY)
+    guard = ledger.deletions.guard(target.name, profile.accounts, allowance_start(target.now))
     return _Facts(rendering.entries, rendering.problems, placed, guard, audit)
 
 

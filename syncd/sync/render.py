@@ -40,32 +40,32 @@ def render_entries(ledger: RenderLedger, profile: Profile, now: datetime, progre
 
     An entry that cannot be rendered any more stays as it was.
     """
-    sources, links = ledger.meetings.origins(profile.accounts), ledger.links.of(profile.accounts)
+    origins, links = ledger.meetings.origins(profile.accounts), ledger.links.of(profile.accounts)
     entries = ledger.entries.of(profile.key)
-    changes = entry_changes(sources, links, entries, profile)
+    changes = entry_changes(origins, links, entries, profile)
     problems: list[str] = []
     for first in range(0, len(changes), BATCH):
         rendered: list[tuple[Entry, bytes]] = []
         for change in changes[first : first + BATCH]:
             if isinstance(change, Render):
-                source = sources[change.event]
-                meeting = ledger.meetings.get(source.account, change.event)
+                origin = origins[change.event]
+                meeting = ledger.meetings.get(origin.account, change.event)
                 versions = ledger.entries.versions(change.event)
                 try:
-                    rendered.append(render_one(change, meeting, source, links, versions, profile))
+                    rendered.append(render_one(change, meeting, origin, links, versions, profile))
                 except BadEvent as error:
                     problems.append(str(error))
         erased = [change.event for change in changes[first : first + BATCH] if isinstance(change, Erase)]
         ledger.entries.save(profile.key, rendered, erased, now)
         progress("entries", first + len(rendered), len(changes))
     entries = ledger.entries.of(profile.key) if changes else entries
-    return Rendering(len(changes) - len(problems), tuple(problems), entries, sources.keys())
+    return Rendering(len(changes) - len(problems), tuple(problems), entries, origins.keys())
 
 
 def render_one(
     change: Render,
     meeting: Meeting | None,
-    source: Origin,
+    origin: Origin,
     links: Mapping[LinkKey, Link],
     versions: Iterable[tuple[int, str]],
     profile: Profile,
@@ -76,8 +76,8 @@ def render_one(
     """
     if meeting is None:
         raise BadEvent(change.event, "it left the ledger while it was rendered; it is looked at again")
-    drawn = render(meeting, ways_in(meeting, source, profile, links), profile, 0)
+    drawn = render(meeting, ways_in(meeting, origin, profile, links), profile, 0)
     digest = drawn.digest if drawn else ""
     revision = revision_of(digest, versions)
-    entry = Entry(change.event, change.inputs, digest, revision, source.start, source.end)
+    entry = Entry(change.event, change.inputs, digest, revision, origin.start, origin.end)
     return entry, with_revision(drawn.body, revision) if drawn else b""

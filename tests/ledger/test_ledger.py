@@ -252,8 +252,8 @@ def test_several_accounts_are_one_source_and_the_first_provides_it(tmp_path: Pat
     with Ledger.open(tmp_path) as ledger:
         ledger.meetings.save_pull("a", [keep(meeting("e1", title="as a sees it"))], run())
         ledger.meetings.save_pull("b", [keep(meeting("e1", title="as b sees it")), keep(meeting("e2"))], run())
-        sources = ledger.meetings.origins(("b", "a"))
-        assert {event: source.accounts for event, source in sources.items()} == {"e1": ("b", "a"), "e2": ("b",)}
+        origins = ledger.meetings.origins(("b", "a"))
+        assert {event: origin.accounts for event, origin in origins.items()} == {"e1": ("b", "a"), "e2": ("b",)}
 
 
 def test_the_tables_can_be_read_with_ordinary_tools(tmp_path: Path) -> None:

@@ -142,14 +142,14 @@ PROFILE = Profile(
 )
 
 
-def source(event: str, day: int, *, own: bool = True) -> Origin:
+def origin(event: str, day: int, *, own: bool = True) -> Origin:
     start = NOW + day * DAY
     return Origin("work", ("work",), f"digest-{event}", start, start + timedelta(hours=1), f"room-{event}", own)
 
 
 def test_links_are_made_nearest_meeting_first_and_none_for_what_is_over() -> None:
-    sources = {"far": source("far", 9), "near": source("near", 1), "over": source("over", -1)}
-    wishes = missing_links(sources, {}, PROFILE, NOW)
+    origins = {"far": origin("far", 9), "near": origin("near", 1), "over": origin("over", -1)}
+    wishes = missing_links(origins, {}, PROFILE, NOW)
     assert [wish.event for wish in wishes] == ["near", "near", "far", "far"]
     assert {wish.way.kind for wish in wishes} == {"invite", "hash"}
     assert all(wish.moderator for wish in wishes if wish.way.kind == "hash")
@@ -160,22 +160,22 @@ def links_for(wishes: list[MissingLink], code: str | None, at: datetime) -> dict
 
 
 def test_links_that_are_there_are_not_made_again() -> None:
-    sources = {"near": source("near", 1)}
-    wishes = missing_links(sources, {}, PROFILE, NOW)
-    assert missing_links(sources, links_for(wishes, "c", NOW), PROFILE, NOW + 300 * DAY) == []
+    origins = {"near": origin("near", 1)}
+    wishes = missing_links(origins, {}, PROFILE, NOW)
+    assert missing_links(origins, links_for(wishes, "c", NOW), PROFILE, NOW + 300 * DAY) == []
 
 
 def test_a_link_that_could_not_be_had_is_asked_for_again_after_a_day() -> None:
-    sources = {"near": source("near", 5)}
-    wishes = missing_links(sources, {}, PROFILE, NOW)
+    origins = {"near": origin("near", 5)}
+    wishes = missing_links(origins, {}, PROFILE, NOW)
     none = links_for(wishes, None, NOW)
-    assert missing_links(sources, none, PROFILE, NOW + DAY / 2) == []
-    assert missing_links(sources, none, PROFILE, NOW + DAY) == wishes
+    assert missing_links(origins, none, PROFILE, NOW + DAY / 2) == []
+    assert missing_links(origins, none, PROFILE, NOW + DAY) == wishes
 
 
 @pytest.mark.parametrize("change", [{"audience": "guests"}, {"moderator": False}])
 def test_guests_and_feeds_get_hashes_of_their_own_that_do_not_moderate(change: dict[str, object]) -> None:
-    wishes = missing_links({"near": source("near", 1)}, {}, replace(PROFILE, **change), NOW)
+    wishes = missing_links({"near": origin("near", 1)}, {}, replace(PROFILE, **change), NOW)
     hashes = [wish for wish in wishes if wish.way.kind == "hash"]
     assert [(wish.whose, wish.moderator) for wish in hashes] == [("guest", False)]
 
@@ -213,10 +213,10 @@ def test_the_links_of_several_profiles_are_made_nearest_meeting_first() -> None:
 
 @pytest.mark.parametrize(("ahead", "asked"), [(timedelta(hours=1), True), (timedelta(0), False)])
 def test_a_link_that_could_not_be_had_in_the_future_says_nothing(ahead: timedelta, asked: bool) -> None:
-    sources = {"near": source("near", 5)}
-    wishes = missing_links(sources, {}, PROFILE, NOW)
+    origins = {"near": origin("near", 5)}
+    wishes = missing_links(origins, {}, PROFILE, NOW)
     none = links_for(wishes, None, NOW + ahead)
-    assert missing_links(sources, none, PROFILE, NOW) == (wishes if asked else [])
+    assert missing_links(origins, none, PROFILE, NOW) == (wishes if asked else [])
 
 
 def test_overrides_outside_a_listed_window_stay_as_they_were_known() -> None:
