@@ -31,11 +31,23 @@ Connect = Callable[[configuration.Config], Servers]
 """Makes the servers of a configuration."""
 
 
-class LinkMakerClient(LinkMaker, Protocol):
-    """A link maker over a connection."""
+class Connected(Protocol):
+    """What every server of a configuration does besides its Protocol in ``sync.ports``: who made it closes it."""
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close all connections."""
+
+
+class ConnectedSource(Source, Connected, Protocol):
+    """An OpenTalk account, over connections."""
+
+
+class ConnectedLinkMaker(LinkMaker, Connected, Protocol):
+    """A link maker, over connections."""
+
+
+class ConnectedCalendar(Calendar, Connected, Protocol):
+    """A calendar, over connections."""
 
 
 def _openmeetings(table: configuration.Maker, clock: Clock) -> OpenMeetings:
@@ -50,7 +62,7 @@ def _openmeetings(table: configuration.Maker, clock: Clock) -> OpenMeetings:
     )
 
 
-Builder = Callable[[configuration.Maker, Clock], LinkMakerClient]
+Builder = Callable[[configuration.Maker, Clock], ConnectedLinkMaker]
 BUILDERS: Mapping[str, Builder] = {"openmeetings": _openmeetings}
 """How each link maker is made of its table, by the table's name."""
 
@@ -63,17 +75,14 @@ def connect(config: configuration.Config, clock: Clock, builders: Mapping[str, B
     makers = {name: builders[name](table, clock) for name, table in config.makers.items()}
 
     def close() -> None:
-        for source in sources.values():
-            source.close()
-        for calendar in calendars.values():
-            calendar.close()
-        for maker in makers.values():
-            maker.close()
+        servers: tuple[Connected, ...] = (*sources.values(), *calendars.values(), *makers.values())
+        for server in servers:
+            server.close()
 
     return Servers(sources, makers, calendars, close)
 
 
-def _source(account: configuration.Account, clock: Clock, logins: Logins) -> OpenTalk:
+def _source(account: configuration.Account, clock: Clock, logins: Logins) -> ConnectedSource:
     return OpenTalk(
         account.name,
         url=account.url,
@@ -90,7 +99,7 @@ def _source(account: configuration.Account, clock: Clock, logins: Logins) -> Ope
     )
 
 
-def _calendar(calendar: configuration.Calendar) -> CalDAVCalendar:
+def _calendar(calendar: configuration.Calendar) -> ConnectedCalendar:
     return CalDAVCalendar(
         calendar.name,
         url=calendar.url,
