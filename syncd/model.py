@@ -265,13 +265,12 @@ class Entry(Struct, frozen=True, gc=False):
 
 
 class Placement(Struct, frozen=True, gc=False):
-    """An entry in a calendar, as we last put or saw it.
+    """An entry in a calendar, as we last put or saw it. The bytes that we put, the base of a merge, are in the ledger.
 
-    ``state`` is ``"placed"``, ``"left"`` where the calendar has somebody else's copy of the event, ``"placing"``
-    where a new object was about to be put and it is not recorded yet whether it arrived, or ``"removed"`` where
-    somebody deleted it; then ``digest`` is the meeting's. ``etag`` is ``None`` if the server gave none. ``edited`` is
-    what has more in it than we put: it is looked at before it is written. The ledger has our own bytes, the base of a
-    merge.
+    ``state`` is ``"placed"``; ``"placing"`` while a new object is being put and the answer is not recorded;
+    ``"left"`` if the calendar has somebody else's copy of the event; or ``"removed"`` if somebody deleted ours, and
+    then ``digest`` is the meeting's. ``etag`` is ``None`` if the server sent none. ``edited`` is true if the object
+    contains more than we put: it is fetched and merged before it is written.
     """
 
     calendar: str
