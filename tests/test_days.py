@@ -45,7 +45,7 @@ CALENDARS = {
 
 
 class People:
-    """They make, change and drop meetings, and meddle with the calendars; chance says what they do."""
+    """People who at random make, change and drop meetings and edit their calendars."""
 
     def __init__(self, simulated: SimulatedDaemon, chance: random.Random) -> None:
         self._simulated = simulated
@@ -199,7 +199,7 @@ def live_through(simulated: SimulatedDaemon, chance: random.Random) -> People:
 
 
 def confirm(simulated: SimulatedDaemon) -> None:
-    """A person who looks once a day lets pass what is held."""
+    """Confirm all deletions that are held, as a person does once a day."""
     for name in simulated.troubled():
         for hold in (name, f"feed/{name}"):
             simulated.ledger.deletions.confirm(hold)
@@ -323,7 +323,7 @@ def assert_is_noted(simulated: SimulatedDaemon, name: str, placed: Mapping[str, 
 
 
 def assert_agrees(simulated: SimulatedDaemon, name: str, accounts: tuple[str, ...]) -> None:
-    """What lies in a calendar is what our ledger noted, and that is what its accounts have."""
+    """A calendar holds what the ledger has placed there, and that is what its accounts have."""
     now = simulated.clocks.now
     placed, shown, wanted = simulated.ledger.placements.of(name), simulated.entries(name), simulated.wanted(accounts)
     assert_is_noted(simulated, name, placed)

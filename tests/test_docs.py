@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the README and the handbook say is what is so."""
+"""The README and the handbook agree with the code."""
 
 import os
 import re

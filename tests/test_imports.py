@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may know whom: the floors of the house."""
+"""Which room may import which: the floors of the house."""
 
 import ast
 from collections.abc import Iterable
@@ -106,3 +106,10 @@ def test_a_test_imports_of_the_tests_only_what_several_need(path: Path) -> None:
     ours = {name for name in imports(ast.walk(parsed(path))) if name.split(".")[0] == "tests"}
     shared = ("tests.support.", "tests.bench.") if folder == "bench" else ("tests.support.", "tests.__main__")
     assert [name for name in ours if not name.startswith(shared) and name != "tests.support"] == []
+
+
+@pytest.mark.parametrize("name", ["occurrences", "calendar_objects", "icalendar_text"])
+def test_what_entries_are_compared_with_is_not_computed_by_syncd(name: str) -> None:
+    nodes = ast.walk(parsed(TESTS / "support" / f"{name}.py"))
+    ours = {module for module in imports(nodes) if module.split(".")[0] == "syncd"}
+    assert ours <= {"syncd.model"}

@@ -31,7 +31,7 @@ MOMENTS: tuple[Moment, ...] = ("before", "after", "after", "later")
 
 
 class Trial:
-    """A rig with gates before its servers, a feed of the daemon, and what must hold whatever happens."""
+    """An end-to-end rig with kill points before its servers and a feed, and the laws that hold after every kill."""
 
     def __init__(self, folder: Path, server: Server, chance: random.Random) -> None:
         self._chance = chance
@@ -78,7 +78,7 @@ class Trial:
         self._pending += 1
 
     def go_on(self) -> ProcessEnd:
-        """The meetings change, and a daemon or a one-shot run goes as far as its death."""
+        """Edit the meetings, and run a daemon or a one-shot sync until it is killed."""
         for _ in range(self._chance.randint(0, 3)):
             self._change()
         before, pending = set(self.edits.events()), self._pending
@@ -115,13 +115,13 @@ class Trial:
         return Death(place, number, chance.choice(MOMENTS), delay, change)
 
     def finish(self) -> None:
-        """One run in peace: a one-shot run, or a daemon until its calendar and its ledger agree."""
+        """One run that is not killed: a one-shot sync, or a daemon until its calendar and its ledger agree."""
         once = self._chance.random() < 0.5
         done = self.syncd("sync") if once else self.syncd("run", wrong=lambda: [*self.disagreements(), *self.orphans()])
         assert done.code == 0, done.output
 
     def disagreements(self) -> list[str]:
-        """Where the calendar is not as Alice's meetings are."""
+        """The differences between the calendar and Alice's meetings."""
         events, objects = self.edits.events(), self.rig.objects()
         wrong = [f"{href} is too much" for href in objects.keys() - {f"syncd-{event}.ics" for event in events}]
         for event in events.values():
@@ -157,7 +157,7 @@ class Trial:
         return (sum(posts.values()) - len(posts), sum(len(codes) - 1 for codes in self._hashes().values()))
 
     def orphans(self) -> Iterator[str]:
-        """Where the ledger and the calendar do not know the same objects in the same version."""
+        """The differences between the ledger's placements and the objects in the calendar."""
         objects = self.rig.objects()
         with Ledger.open(self.rig.folder / "state", read_only=True) as ledger:
             placed = {each.href: each for each in ledger.placements.of("team").values()}

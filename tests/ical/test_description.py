@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from syncd.model import Addresses, CallIn, Meeting, SharedFolder
 from syncd.plan.links import OPENMEETINGS, OPENTALK
-from tests.support.golden_meetings import GUEST_LINK, GUESTS, LINKS, MEETING, OWNER, ROOM, SERIES
-from tests.support.icalendar_text import properties, rendered, texts, unescaped
+from tests.support.golden_meetings import GUEST_LINK, GUESTS, LINKS, MEETING, OWNER, ROOM, SERIES, rendered, texts
+from tests.support.icalendar_text import properties, unescaped
 
 
 @given(texts())

@@ -29,8 +29,8 @@ from tests.support.edited_entries import (
     unfolded,
     with_additions,
 )
-from tests.support.golden_meetings import GOLDEN, MEETING, SERIES
-from tests.support.icalendar_text import properties, rendered, texts
+from tests.support.golden_meetings import GOLDEN, MEETING, SERIES, rendered, texts
+from tests.support.icalendar_text import properties
 
 HERE = Path(__file__).parent
 REVIEWED = {

@@ -14,8 +14,7 @@ from syncd.ical.merge import Merged, merge
 from syncd.ical.reading import Property, read_calendar, read_lines, write
 from syncd.ical.render import with_revision
 from tests.support.edited_entries import ALARM, add, edit, folded, put
-from tests.support.golden_meetings import MEETING, SERIES
-from tests.support.icalendar_text import rendered
+from tests.support.golden_meetings import MEETING, SERIES, rendered
 
 OURS = rendered(MEETING, revision=3).body
 CHANGED = with_revision(edit(OURS, put("STATUS", "STATUS:TENTATIVE")), 4)

@@ -25,7 +25,7 @@ from syncd.ical.recurrence import (
     zone,
 )
 from syncd.model import Meeting, Override, When, Window, meeting_digest
-from tests.support.icalendar_text import rendered
+from tests.support.golden_meetings import rendered
 from tests.support.meetings import BERLIN, HOUR, CountedLines, at, meeting
 
 MONDAY = at(2026, 10, 5, 7)

@@ -18,8 +18,8 @@ from msgspec.structs import replace
 from syncd.errors import BadEvent
 from syncd.ical.render import render, with_revision
 from syncd.model import Meeting, Override, Profile, When
-from tests.support.golden_meetings import GOLDEN, GUEST_LINK, LINKS, MEETING, OWNER, ROOM, SERIES
-from tests.support.icalendar_text import lines, properties, rendered, texts, unescaped
+from tests.support.golden_meetings import GOLDEN, GUEST_LINK, LINKS, MEETING, OWNER, ROOM, SERIES, rendered, texts
+from tests.support.icalendar_text import lines, properties, unescaped
 from tests.support.meetings import BERLIN, at
 
 FOLDER = Path(__file__).parent / "golden"

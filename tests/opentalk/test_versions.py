@@ -53,7 +53,7 @@ class Picky:
 
 
 class Controller(Struct, frozen=True):
-    """A controller with meetings of every kind, behind one that is picky."""
+    """A served controller with meetings of every kind, behind a picky one."""
 
     server: ServedOpenTalk
     picky: Picky

@@ -25,7 +25,7 @@ def calendar_object(title: str = "Jour fixe", *, uid: str = UID, extra: str = ""
 
 @lru_cache(maxsize=10_000)
 def events_of(body: bytes) -> tuple[Event, ...]:
-    """Its events, which are not to be changed: a series and its exceptions, or one alone. They have one UID."""
+    """The events of an object, which have one UID. They are cached: do not change them."""
     events = tuple(Calendar.from_ical(body).events)
     assert len({str(each["UID"]) for each in events}) == 1
     return events
@@ -36,13 +36,13 @@ def uid_of(body: bytes) -> str:
 
 
 def revision_of(body: bytes) -> int:
-    """The SEQUENCE of a series, not of an exception where there is more."""
+    """The SEQUENCE of the series; of its exceptions, if there is nothing else."""
     numbers = {"RECURRENCE-ID" in each: int(each.get("SEQUENCE", 0)) for each in events_of(body)}
     return numbers.get(False, max(numbers.values()))
 
 
 def digest_in(body: bytes) -> str | None:
-    """The digest of our marker; without it nobody can say that the object is ours."""
+    """The digest in our marker; ``None`` if it has no marker."""
     return next((str(each["X-SYNCD-DIGEST"]) for each in events_of(body) if "X-SYNCD-DIGEST" in each), None)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configurations as a person writes them, read as syncd reads them; their servers are nowhere."""
+"""Configurations as a person writes them, read as syncd reads them; nothing is served at their addresses."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,7 +45,7 @@ def configure(
 
 
 def read_configuration(folder: Path, text: str) -> Config:
-    """What is read from this text."""
+    """Write this text into ``folder`` and read it."""
     path = folder / "config.toml"
     path.write_text(text, encoding="utf-8")
     return load(path, {"PASSWORD": "pw", "HOME": str(folder)}, WAYS)

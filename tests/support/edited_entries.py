@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may have become of an entry in a calendar: other forms of the same, what people add, what they edit."""
+"""Entries as calendars may give them back: in other forms of the same, with additions, edited."""
 
 import re
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def edit(body: bytes, change: Callable[[list[str]], list[str]], event: int = 0) 
 
 
 def put(name: str, *now: str) -> Callable[[list[str]], list[str]]:
-    """Other lines for those of a name, or no lines."""
+    """An edit: other lines in place of those of a name."""
 
     def change(event: list[str]) -> list[str]:
         at = next((at for at, line in enumerate(event) if re.match(rf"{name}[:;]", line)), 0)
@@ -141,7 +141,7 @@ ADDITIONS = st.lists(
 
 @st.composite
 def additions_to(draw: st.DrawFn, body: bytes) -> list[list[str]]:
-    """Lines that a user added, for each event of an object."""
+    """Lines that a user adds to each event of an object."""
     return [[line for lines in draw(ADDITIONS) for line in lines] for _ in blocks(body)]
 
 
@@ -152,7 +152,7 @@ def with_additions(body: bytes, added: list[list[str]]) -> bytes:
 
 
 def in_order(lines: list[str]) -> list[str]:
-    """Properties first, then components, each in their order: as an object is written."""
+    """The lines with all properties before all components, as a program writes them."""
     parts: tuple[list[str], list[str]] = [], []
     inside = False
     for line in lines:
@@ -184,7 +184,7 @@ EDITS = st.sampled_from(
 
 @st.composite
 def copies(draw: st.DrawFn, body: bytes) -> bytes:
-    """What may have become of an object: edits and additions, in any form."""
+    """Any copy of an object: edits and additions, in any form."""
     for _ in range(draw(st.integers(0, 3))):
         body = edit(body, draw(EDITS), draw(st.integers(0, len(blocks(body)) - 1)))
     body = with_additions(body, draw(additions_to(body)))

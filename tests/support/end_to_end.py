@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole rig for end-to-end tests: embedded servers, a real calendar server, and ``syncd`` as people start it."""
+"""The rig of end-to-end tests: embedded servers, a real calendar server, and ``syncd`` as people start it."""
 
 import os
 import subprocess

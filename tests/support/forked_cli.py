@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``syncd`` in a process that is forked off one which has imported it already: it starts in a tenth of the time.
+"""Runs ``syncd`` in a fork of a process that has imported it already, which starts in a tenth of the time.
 
 Nothing is imported here but what ``syncd`` itself needs: this module is what the forking process holds.
 """
@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 
-import syncd.cli.sync  # noqa: F401 -- so that no victim has to
+import syncd.cli.sync  # noqa: F401 -- so that no fork has to
 from syncd.cli.main import main
 from syncd.transport import HttpClient
 
@@ -18,7 +18,7 @@ HttpClient("warm").close()  # httpx imports late
 
 
 def run_syncd(words: Sequence[str], output: str, environ: Mapping[str, str]) -> None:
-    """Be ``syncd`` with these words; what it says goes to the file ``output``."""
+    """Run ``syncd`` with these arguments in this process; its output goes to the file ``output``."""
     threading.Thread(target=_die_with_the_test, daemon=True).start()
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.dup2(descriptor, 1)

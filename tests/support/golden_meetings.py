@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Meetings as OpenTalk's accounts see them, for the tests of what becomes of them."""
+"""The meetings and profiles of the golden entries, which were reviewed by a person, and of the tests of rendering."""
 
 from datetime import UTC, datetime
 
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from syncd.ical.render import Rendered, render
 from syncd.model import Addresses, CallIn, Meeting, Override, Profile, SharedFolder, WaysIn
 from syncd.plan.links import OPENMEETINGS, OPENTALK, WAYS
 from tests.support.meetings import at
 
+any_text = st.text(st.characters(), max_size=300)
 ROOM = "https://meet.example.org/room/b6c1e9d0-2d0f-4a55-8a43-6f2f2f0f0a01"
 GUEST_LINK = f"{ROOM}?invite=0a1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d"
 ENTRY_LINK = "https://om.example.org/openmeetings/hash?secure=6a5b4c3d2e1f&language=2"
@@ -96,3 +99,22 @@ GOLDEN: dict[str, tuple[Meeting, WaysIn, Profile]] = {
         OWNER,
     ),
 }
+
+
+def rendered(meeting: Meeting, ways: WaysIn = LINKS, profile: Profile = OWNER, revision: int = 0) -> Rendered:
+    result = render(meeting, ways, profile, revision)
+    assert result is not None
+    return result
+
+
+@st.composite
+def texts(draw: st.DrawFn) -> Meeting:
+    return replace(
+        MEETING,
+        title=draw(any_text),
+        description=draw(any_text),
+        password=draw(st.none() | any_text),
+        call_in=draw(st.none() | st.builds(CallIn, any_text, any_text, any_text)),
+        shared_folder=draw(st.none() | st.builds(SharedFolder, any_text, any_text)),
+        creator=draw(any_text),
+    )

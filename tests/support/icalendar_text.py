@@ -1,22 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the tests read what was rendered: by the letter of RFC 5545, not with the parser that may be wrong too."""
+"""Reads rendered entries by the letter of RFC 5545, not with a parser that may be wrong, too."""
 
 import re
-
-from hypothesis import strategies as st
-from msgspec.structs import replace
-
-from syncd.ical.render import Rendered, render
-from syncd.model import CallIn, Meeting, Profile, SharedFolder, WaysIn
-from tests.support.golden_meetings import LINKS, MEETING, OWNER
-
-any_text = st.text(st.characters(), max_size=300)
-
-
-def rendered(meeting: Meeting, ways: WaysIn = LINKS, profile: Profile = OWNER, revision: int = 0) -> Rendered:
-    result = render(meeting, ways, profile, revision)
-    assert result is not None
-    return result
 
 
 def properties(body: bytes, name: str) -> list[str]:
@@ -33,16 +18,3 @@ def unescaped(value: str) -> str:
 
 def lines(body: bytes, name: str) -> list[str]:
     return [line for line in body.decode().split("\r\n") if re.match(rf"{name}[;:]", line)]
-
-
-@st.composite
-def texts(draw: st.DrawFn) -> Meeting:
-    return replace(
-        MEETING,
-        title=draw(any_text),
-        description=draw(any_text),
-        password=draw(st.none() | any_text),
-        call_in=draw(st.none() | st.builds(CallIn, any_text, any_text, any_text)),
-        shared_folder=draw(st.none() | st.builds(SharedFolder, any_text, any_text)),
-        creator=draw(any_text),
-    )

@@ -17,7 +17,7 @@ from tests.support.memory_servers import MemoryCalendar, MemoryLinkMaker, Memory
 class JobsRig:
     """Jobs that a test runs one by one; ``recovered`` are those that need not wait for their host any longer.
 
-    Its accounts and its OpenMeetings are in memory, or those that are ``connected``; its calendars are in memory.
+    Its calendars are in memory, and so are its accounts and its OpenMeetings unless ``connect`` makes others.
     """
 
     def __init__(

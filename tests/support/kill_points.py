@@ -40,7 +40,7 @@ HOP = {"connection", "transfer-encoding", "content-length", "date", "server", "h
 PATIENCE = 120
 LEDGER = "ledger"
 LATE = ["encodings.idna", "uvicorn.lifespan.off", "uvicorn.loops.auto", "uvicorn.protocols.http.h11_impl"]
-"""What is imported when it is first needed, which takes a victim's time."""
+"""What is imported when it is first needed; the forking process imports it once for all."""
 
 STILL = 0.15
 """Seconds without a request after which a daemon is asked whether it has nothing more to do."""
@@ -50,11 +50,11 @@ ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22,}|test-\d+|(?<=instances/
 
 
 class Death(Struct, frozen=True):
-    """Where a process dies: at the ``number``-th request that begins with ``place``, such as ``calendar PUT``, or, with
-    ``ledger``, at the like write to the ledger's files.
+    """Where a process is killed: at the ``number``-th request that begins with ``place``, such as ``calendar PUT``,
+    or, if that is ``ledger``, at that write to the ledger's files.
 
-    ``before`` the server has done anything, ``after`` that but before its answer, or ``delay`` seconds ``later``.
-    ``change`` is the request at which the world changes under its hands; 0 for none.
+    ``moment`` is ``before`` the server has done anything, ``after`` it has but before its answer, or ``delay`` seconds
+    ``later``. At the request of number ``change`` the meetings change; 0 for none.
     """
 
     place: str
@@ -80,10 +80,10 @@ def _forks() -> ForkServerContext:
 
 
 class Killer:
-    """Starts one process at a time and kills it when its death is reached.
+    """Starts one process at a time and kills it where its ``Death`` says.
 
-    ``change`` is called at the request that a death names; ``last_look`` before a daemon is killed. ``deaths``
-    counts where they died. Leaving it kills what still lives.
+    ``change`` is called at the request of that number, ``last_look`` before a daemon is killed. ``deaths`` counts the
+    places at which processes were killed. The end of the ``with`` block kills what still runs.
     """
 
     def __init__(self, folder: Path, change: Callable[[], object], last_look: Callable[[], None]) -> None:
@@ -121,11 +121,11 @@ class Killer:
         environ: Mapping[str, str] = {},
         wrong: Callable[[], Sequence[str]] | None = None,
     ) -> ProcessEnd:
-        """Let ``syncd`` run_syncd until it ends or dies.
+        """Run ``syncd`` until it ends or is killed.
 
         A daemon that has nothing more to do before its death is killed then. One without a death gets SIGTERM
-        when it has left nothing ``wrong`` and has come to the end of a round: a calendar may be right before the
-        daemon has noted that, or from the beginning.
+        when ``wrong`` finds nothing and a whole round has ended: the calendar may be right before the daemon has
+        recorded it, or from the beginning.
         """
         with _writes(self._state) as writes:
             process = self._start(words, death, environ)
@@ -173,7 +173,7 @@ class Killer:
                         process.terminate()
 
     def _approach(self, death: Death, writes: "_Writes | None", rounds: "_Round") -> None:
-        """Kill what has written to the ledger as often as its death says, or has nothing more to do before it."""
+        """Kill the process if it has written to the ledger that often, or has nothing more to do before its death."""
         self._writes += writes.count() if writes else 0
         if writes and self._writes >= death.number:
             time.sleep(death.delay)
@@ -186,7 +186,7 @@ class Killer:
             return bool(self._latest and not self._inside and time.monotonic() - self._latest > STILL)
 
     def kill(self, where: str) -> None:
-        """Kill what lives, and come back when it is dead."""
+        """Kill the process, and return when it has ended."""
         with self._killing:
             process = self._process
             if process is None or self._died:
@@ -199,7 +199,7 @@ class Killer:
 
     @contextmanager
     def passing(self, request: str) -> Iterator[tuple[bool, Death | None]]:
-        """A request is under way: whether somebody lives to hear of it, and the death that it means."""
+        """Handle a request: whether its process still runs, and the death that is due at this request."""
         with self._lock:
             self._inside += 1
             self._latest = time.monotonic()
@@ -223,7 +223,7 @@ class Killer:
 
 
 class _Round:
-    """Asks the daemon whose ledger lies in ``folder`` for a whole round, as ``syncd sync`` beside it does."""
+    """Asks the daemon for a whole round, as ``syncd sync`` beside it does. Its ledger lies in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self._line = ControlClient(folder, patience=PATIENCE)
@@ -237,7 +237,7 @@ class _Round:
         self._pool.shutdown()
 
     def is_done(self) -> bool:
-        """Whether one has ended that was begun after this was called first."""
+        """Whether a round has ended that began after the first call of this."""
         if self._asked is None:
             self._asked = self._pool.submit(self._line.sync)
         if not self._asked.done():
@@ -249,7 +249,7 @@ class _Round:
 
 
 class KillPoint:
-    """Stands before a server's application, and refuses the requests of those who are dead already."""
+    """Stands before a server's application: kills the process at its death, and refuses requests of a killed one."""
 
     def __init__(self, name: str, app: ASGIApp, killer: Killer) -> None:
         self._name = name
@@ -329,7 +329,7 @@ class CalendarProxy:
 
 
 class _Writes:
-    """Counts the writes to the ledger's files by what the kernel tells of them (inotify(7))."""
+    """Counts the writes to the ledger's files, as the kernel reports them (inotify(7))."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -338,7 +338,7 @@ class _Writes:
         return self._descriptor
 
     def count(self) -> int:
-        """How many there were since the last time."""
+        """How many there were since the last call."""
         events, place, found = os.read(self._descriptor, 1 << 16), 0, 0
         while place < len(events):
             _, _, _, length = struct.unpack_from("iIII", events, place)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A calendar in memory that keeps every promise a CalDAV calendar makes, and can be made to fail."""
+"""A calendar, an account and a link maker in memory; each can be made to fail.
+
+The calendar keeps every promise that a CalDAV calendar makes (``tests/contract``)."""
 
 import re
 from collections import Counter
@@ -36,10 +38,10 @@ class _Fault(Struct):
 
 
 class MemoryCalendar:
-    """Objects with ETags; ``log`` are the calls as (verb, href), in the order of their arrival.
+    """A calendar; ``log`` has the calls as (verb, href), in the order of their arrival; ``seen`` has an empty href.
 
-    ``user_puts`` and ``user_deletes`` are what somebody does in their calendar program: they are neither logged nor
-    spoilt. ``gone`` is a calendar that was deleted as a whole. The verb "seen" has an empty href.
+    ``user_puts`` and ``user_deletes`` are edits in somebody's calendar program: they are neither logged nor do they
+    fail. ``gone`` means that the whole calendar was deleted.
     """
 
     def __init__(self, name: str = "memory") -> None:
@@ -116,7 +118,7 @@ class MemoryCalendar:
             self._remove(href)
 
     def expire_cursors(self) -> None:
-        """The calendar forgets what changed: no cursor that it gave so far is taken any more."""
+        """Forget what changed: no cursor given so far is valid any more."""
         with self._lock:
             self._versions += 1
             self._forgotten = self._versions
@@ -130,11 +132,11 @@ class MemoryCalendar:
         times: int = 1,
         after: int = 0,
     ) -> None:
-        """Raise this instead of doing anything; ``after`` matching calls pass before."""
+        """Raise this in the next ``times`` matching calls instead of doing anything, ``after`` so many have passed."""
         self._faults.append(_Fault(error, verb, href, after, times, done=False))
 
     def lose_answer(self, *, verb: str, href: str | None = None, times: int = 1, after: int = 0) -> None:
-        """Do what was asked and break the connection instead of telling so."""
+        """Do what was asked, but break the connection before the answer."""
         lost = BadAnswer(f"calendar {self.name} broke off its answer")
         self._faults.append(_Fault(lost, verb, href, after, times, done=True))
 
@@ -189,7 +191,7 @@ class MemoryCalendar:
         return found.etag if found else None
 
     def _version(self, cursor: str | None) -> int | None:
-        """The version that a cursor names; ``None`` if it is none of ours, or too old."""
+        """The version that a cursor stands for; ``None`` if it is not one of this calendar, or too old."""
         name, _, version = (cursor or "").rpartition("/")
         known = name == self.name and version.isdecimal() and self._forgotten <= int(version) <= self._versions
         return int(version) if known else None
@@ -202,7 +204,7 @@ def _uid(body: bytes) -> bytes:
 
 
 class MemorySource:
-    """An account whose ``meetings`` tests edit; ``asked`` counts its requests, ``broken`` names a failing one."""
+    """An account whose ``meetings`` tests edit; ``requests`` counts its requests, ``broken`` are errors by request."""
 
     def __init__(self, *meetings: Meeting) -> None:
         self.meetings = {each.id: each for each in meetings}
@@ -233,7 +235,7 @@ class MemorySource:
         return {event: each for event, each in self.meetings.items() if window is None or is_listed(each, window)}
 
     def _digest(self, each: Meeting) -> str:
-        """What the ledger notes of it and asks with, computed once for each version."""
+        """Its digest in the ledger, which ``have`` brings back; computed once for each version of a meeting."""
         meeting, digest = self._digests.get(each.id, (None, ""))
         if meeting is not each:
             digest = meeting_digest(each)
@@ -259,7 +261,7 @@ class MemorySource:
 
 
 class MemoryLinkMaker:
-    """A link maker that notes for whom it made a link."""
+    """A link maker; ``made`` are the events and visitors of its links, ``broken`` is the error it raises."""
 
     def __init__(self) -> None:
         self.made: list[tuple[str, Visitor]] = []

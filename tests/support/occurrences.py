@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When meetings take place and which of them OpenTalk lists, counted out here with dateutil; and what calendars show
-of them, counted out by recurring_ical_events.
+"""When meetings take place and which of them OpenTalk lists, computed with dateutil; and when calendar programs show
+them, computed by recurring_ical_events.
 
-It must not use syncd's own reckoning: tests compare that with what is reckoned here.
+It must not use syncd's own computation: tests compare that with this one.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ class Occurrence(NamedTuple):
 
 
 def occurrences(meeting: Meeting, since: datetime, until: datetime) -> set[Occurrence]:
-    """Those that begin from ``since`` until before ``until``."""
+    """The occurrences of a meeting that begin at ``since`` or later and before ``until``."""
     found = {_moved(meeting, each) for each in meeting.overrides if not each.cancelled}
     replaced = {each.original.utc for each in meeting.overrides}
     for start in _starts(meeting, since, until):
@@ -45,12 +45,12 @@ def occurrences(meeting: Meeting, since: datetime, until: datetime) -> set[Occur
 
 
 def starts(meeting: Meeting, since: datetime, until: datetime) -> list[datetime]:
-    """When it is planned to begin, whatever became of the occurrence."""
+    """The planned starts of its occurrences in that time, moved and cancelled ones included."""
     return list(_starts(meeting, since, until))
 
 
 def is_endless(meeting: Meeting) -> bool:
-    """Whether it takes place for ever."""
+    """Whether a rule of it has no end."""
     return any("FREQ=" in line and "COUNT=" not in line and "UNTIL=" not in line for line in meeting.recurrence)
 
 
@@ -69,11 +69,11 @@ def touches(meeting: Meeting, window: Window) -> bool:
 
 
 def is_listed(meeting: Meeting, window: Window) -> bool:
-    """Whether OpenTalk's listing has it with ``time_min`` and ``time_max``, as controller 0.30 filters.
+    """Whether OpenTalk lists a meeting with ``time_min`` and ``time_max``, as controller 0.30 filters.
 
-    It compares two columns of its database, both ends included. What has no time has none and is not listed. Of a
-    series the second is the *start* of the last occurrence, reckoned from the UTC wall clock as if it were local; a
-    series without an end ends after a century. Exceptions count for nothing.
+    It compares two columns of its database, ``starts_at`` and ``ends_at``, with both included. They are empty without a
+    time: such a meeting is not listed. ``ends_at`` of a series is the *start* of its last occurrence, computed from
+    the UTC wall clock as if it were local; without an end, it is a century after the start. Exceptions do not count.
     """
     if meeting.start is None:
         return False
@@ -103,7 +103,7 @@ def moment_of(value: date) -> datetime:
 
 
 def _agreed_end(start: datetime, end: datetime, zone: tzinfo | None) -> datetime:
-    """The end; or the start, if the clock is changed about then.
+    """The end of an occurrence; but its start, if clocks are changed about then, where programs disagree.
 
     RFC 5545, 3.8.5.3, has every occurrence last as long as the first, recurring_ical_events until the same wall time.
     """
@@ -124,7 +124,7 @@ def _starts(meeting: Meeting, since: datetime, until: datetime) -> Iterator[date
 
 
 def _local(meeting: Meeting) -> datetime:
-    """The first start by the clock by which it recurs: that of its zone, or the calendar for whole days."""
+    """Its start in the zone in which it recurs; UTC for whole days."""
     assert meeting.start
     return meeting.start.utc if meeting.all_day else meeting.start.utc.astimezone(ZoneInfo(meeting.start.zone))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An OpenTalk account and an OpenMeetings in memory, and a small pipeline around them."""
+"""The four steps of a sync by hand: one account, one OpenMeetings and one calendar in memory."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,7 +22,10 @@ LISTING = ListingSettings(past=30 * DAY, ahead=365 * DAY)
 
 
 class Pipeline:
-    """A ledger, an account, an OpenMeetings and a calendar; each method is a job of ``syncd``."""
+    """A ledger, an account, an OpenMeetings and a calendar; ``pull``, ``mint``, ``render`` and ``push`` are the steps.
+
+    ``writes`` are the changes of the calendar as (what, event); ``keep`` and ``restore`` are what to do with edits and
+    deletions by its user."""
 
     def __init__(self, *meetings: Meeting, folder: Path | None = None) -> None:
         self.now = NOW
@@ -77,13 +80,13 @@ class Pipeline:
         self.writes.append((word, event))
 
     def sync(self) -> Run:
-        """Everything once; returns the push."""
+        """Each step once; returns the run of the push."""
         self.pull()
         self.mint()
         return self.push()
 
     def entries(self) -> dict[str, bytes]:
-        """What lies in the calendar, by event."""
+        """The objects in the calendar, by event."""
         return {
             href.removeprefix("syncd-").removesuffix(".ics"): found.body
             for href, found in self.calendar.objects.items()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens to Alice's meetings by chance, and how they look to her: the oracle for what her calendar must show."""
+"""Random edits of Alice's meetings in OpenTalk, and the occurrences that her calendar must show then."""
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -12,6 +12,7 @@ from icalendar import Calendar
 from syncd.demo.events import Event, instance_id, instance_view, occurrences, read_time
 from syncd.demo.opentalk import OpenTalk
 from syncd.demo.week import BERLIN, Week
+from tests.support.occurrences import moment_of
 
 DELETIONS = 5
 """As many coming meetings may go within a day without anybody's word."""
@@ -22,7 +23,7 @@ Shown = set[tuple[datetime, datetime, str]]
 
 
 class RandomEdits:
-    """Changes meetings at random, one at a time; ``changes`` counts."""
+    """Edits meetings at random, one at a time; ``changes`` counts them."""
 
     def __init__(self, opentalk: OpenTalk, week: Week, random: Random) -> None:
         self.changes = self._deletions = 0
@@ -33,7 +34,7 @@ class RandomEdits:
         opentalk.invite(week.review, "alice")
 
     def make_one(self) -> None:
-        """Change something."""
+        """Make one edit."""
         self.changes += 1
         happens = self._random.choices(
             [self._create, self._retitle, self._move, self._cancel, self._move_one, self._delete], [4, 4, 3, 3, 2, 1]
@@ -50,11 +51,11 @@ class RandomEdits:
             }
 
     def is_own(self, event: str) -> bool:
-        """Whether Alice made it."""
+        """Whether Alice is the owner of an event."""
         return bool(self.events()[event].owner == self._alice)
 
     def occurrences(self, event: Event) -> Shown:
-        """Its occurrences in the time to come."""
+        """The occurrences of an event from tomorrow on, as OpenTalk has it."""
         since, until = self._today + timedelta(days=1), self._today + AHEAD
         found = set()
         for body in self._occurrences(event, since, until):
@@ -62,11 +63,11 @@ class RandomEdits:
         return found
 
     def occurrences_in(self, body: bytes) -> Shown:
-        """The same of an object in a calendar."""
+        """The occurrences that an object in a calendar shows in that time."""
         since, until = self._today + timedelta(days=1), self._today + AHEAD
         query = recurring_ical_events.of(Calendar.from_ical(body))
         return {
-            (_moment(each["DTSTART"].dt), _moment(each["DTEND"].dt), str(each["SUMMARY"]))
+            (moment_of(each["DTSTART"].dt), moment_of(each["DTEND"].dt), str(each["SUMMARY"]))
             for each in query.between(since, until)
         }
 
@@ -160,7 +161,3 @@ class RandomEdits:
 
 def _time(value: dict[str, str]) -> datetime:
     return read_time(value["datetime"]).astimezone(UTC)
-
-
-def _moment(value: date) -> datetime:
-    return value.astimezone(UTC) if isinstance(value, datetime) else datetime.combine(value, time(0), UTC)

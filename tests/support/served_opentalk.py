@@ -22,7 +22,7 @@ PEOPLE = {"alice": ("Alice", "Adams"), "bob": ("Bob", "Burton"), "dave": ("Dave"
 class ServedOpenTalk:
     """A controller and a provider on a clock that begins at ``now``; the password of ``alice`` is ``alice-pw``.
 
-    ``before`` makes what stands before the controller and gets its requests; ``options`` are the provider's.
+    ``before`` wraps the controller's application; ``options`` are the provider's.
     """
 
     def __init__(

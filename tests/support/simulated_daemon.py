@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole daemon, with the life of its main thread, on clocks of its own: days pass in a second, in one thread.
+"""A whole daemon with its main loop on simulated clocks, in one thread: days pass in a second.
 
-Its servers are in memory; a ``Network`` stands before them.
+Its servers are in memory, behind a ``Network``.
 """
 
 import sqlite3
@@ -56,7 +56,7 @@ class Clocks:
 
 
 class TaskStart(Struct, frozen=True):
-    """A task that was run: when by each of the clocks, and its name."""
+    """The start of a task: when, by both clocks, and its name."""
 
     at: datetime
     steady: float
@@ -64,7 +64,9 @@ class TaskStart(Struct, frozen=True):
 
 
 class SimulatedScheduler:
-    """Runs tasks in one thread, as APScheduler does: it waits on the steady clock for what the other one says now."""
+    """Runs tasks in one thread.
+
+    As APScheduler, it computes from the clock of the day how long to wait, and waits by the steady one."""
 
     def __init__(self, clocks: Clocks) -> None:
         self.starts: list[TaskStart] = []
@@ -96,7 +98,7 @@ class SimulatedScheduler:
         self.jobs.clear()
 
     def run(self, seconds: float) -> None:
-        """Let time pass, and do meanwhile what is due."""
+        """Let time pass, and start meanwhile what is due."""
         end = self._clocks.steady + seconds
         while True:
             if self._clocks.steady >= self._waits_for:
@@ -117,9 +119,9 @@ class SimulatedScheduler:
 
 
 class Network:
-    """Stands before every remote: counts the requests by steady day, and ``rule`` says what becomes of each.
+    """All requests pass through it: ``requests`` counts them by (day of the steady clock, server, request).
 
-    It hears the server's name and what is asked, and may raise, or let time pass.
+    ``rule`` is called with server and request, and may raise an error or let time pass.
     """
 
     def __init__(self, clocks: Clocks) -> None:
@@ -141,7 +143,7 @@ def healthy(_server: str, _what: str) -> None:
 
 
 class SimulatedAccount(MemorySource):
-    """An account behind the network. ``listing`` may tell a lie about what is there.
+    """An account behind the network. ``listing`` makes what is listed of what is there.
 
     ``hidden`` counts by event how often it was asked for because the latest listing lacked it, though it takes place in
     the window: OpenTalk's time filter is mistaken about whole days and about the end of a series.
@@ -199,14 +201,14 @@ class SimulatedCalendar(MemoryCalendar):
 
     @property
     def writes(self) -> int:
-        """How many there were."""
+        """The number of calls that change something."""
         return sum(verb in ("create", "update", "delete") for verb, _ in self.log)
 
 
 class SimulatedDaemon:
-    """A daemon of a configuration that lives when told to ``go``.
+    """A daemon of a configuration; ``go`` lets it run for a while.
 
-    Its accounts and its OpenMeetings are in memory or those that are ``connected``.
+    Its accounts and its OpenMeetings are in memory unless others are ``connected``.
     """
 
     def __init__(self, config: Config, clocks: Clocks, connected: Servers | None = None) -> None:
@@ -246,7 +248,7 @@ class SimulatedDaemon:
         self.ledger.close()
 
     def go(self, span: timedelta) -> None:
-        """Live for so long, on the steady clock."""
+        """Run for so long, by the steady clock."""
         self._end = self.clocks.steady + span.total_seconds()
         main_loop(self, self._unread, self, self._notifier, self._clocks)
 
@@ -287,7 +289,7 @@ class SimulatedDaemon:
         )
 
     def troubled(self) -> set[str]:
-        """The names of what ``syncd status`` says is in trouble; it says that all is well if there is none."""
+        """The names of what is in trouble by ``syncd status``, which must be ``ok`` if there is none."""
         status = self.status()
         things: dict[str, Any] = {"openmeetings": status["openmeetings"]}
         for kind in ("accounts", "calendars", "feeds"):
@@ -302,7 +304,7 @@ class SimulatedDaemon:
         return found
 
     def entries(self, calendar: str) -> dict[str, bytes]:
-        """What of ours lies in a calendar: event -> object."""
+        """Our objects in a calendar, by event."""
         objects = self.calendars[calendar].objects
         prefix, suffix = "syncd-", ".ics"
         return {
@@ -321,7 +323,7 @@ class SimulatedDaemon:
 
     @contextmanager
     def locking(self) -> Iterator[Callable[[], None]]:
-        """Another program holds the ledger locked from the moment that it is told to."""
+        """Gives a function that locks the ledger, as another program does, until the block ends."""
         other = sqlite3.connect(self.config.state / FILE, timeout=0, isolation_level=None)
 
         def lock() -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 
 class SingleThread:
-    """Runs what was submitted when the test calls ``run()``; ``later`` says by name what is submitted when."""
+    """Starts what was submitted when the test calls ``run()``; ``later`` says by name what is due when."""
 
     def __init__(self) -> None:
         self.later: dict[str, datetime] = {}

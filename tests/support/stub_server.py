@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Servers of a few lines, with TLS if wanted: for what only a socket can do wrong."""
+"""A server of a few lines, with TLS if wanted, for faults that only a socket has."""
 
 import ssl
 import subprocess
@@ -23,7 +23,7 @@ class Certificate:
 
 
 class Call(BaseHTTPRequestHandler):
-    """A request that arrived; ``body`` is read already."""
+    """A request with its body."""
 
     protocol_version = "HTTP/1.1"
     body = b""
@@ -61,7 +61,7 @@ class StubServer(ThreadingHTTPServer):
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
 
     def handle_error(self, *_: object) -> None:
-        """A client that hangs up is what some tests are about."""
+        """Say nothing: in some tests the client hangs up."""
 
     def __enter__(self) -> Self:
         self._thread.start()

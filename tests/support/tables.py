@@ -16,7 +16,7 @@ def rows(ledger: Ledger, sql: str, parameters: Sequence[object] = ()) -> list[tu
 
 
 class HastyDatabase(Database):
-    """A database that waits for no disk: no power is cut here."""
+    """A database that does not wait for the disk: no test cuts the power."""
 
     def _connect(self) -> sqlite3.Connection:
         connection = super()._connect()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A world for syncd: two accounts of one OpenTalk, an OpenMeetings, two calendars, a feed, and a clock.
+"""The world of the state machine: two accounts of one OpenTalk, an OpenMeetings, two calendars, a feed, and a clock.
 
-Everything is in memory or a real calendar server, and is told to fail; it notes what syncd did to it.
+Everything can be made to fail, and records what syncd does to it.
 """
 
 import re
@@ -37,7 +37,7 @@ FEED = Feed("phone", "0" * 64, (), "guests", False, "", NOW)
 
 
 class Faults:
-    """What fails how often, by verb; the empty verb is all of them."""
+    """The faults to come: verb, error, how often. The empty verb is any."""
 
     def __init__(self) -> None:
         self._waiting: list[list[object]] = []
@@ -50,7 +50,7 @@ class Faults:
 
     @contextmanager
     def met(self, verb: str) -> Iterator[None]:
-        """Fail before the work, or, where the answer is lost, behind it."""
+        """Raise a fault that is due for this verb: before the work, or after it if the answer is lost."""
         fault = next((each for each in self._waiting if each[0] in ("", verb)), None)
         if fault is None:
             yield
@@ -68,7 +68,9 @@ class Faults:
 
 
 class FailingAccount(MemorySource):
-    """An account that fails, lies and hides; ``gone`` are the events of which it has said so."""
+    """An account with ``faults``. If it ``lies``, its next listing is empty.
+
+    ``gone`` are the events that it has reported as gone: only they may be deleted anywhere."""
 
     def __init__(self, person: Identity, invites: dict[str, str]) -> None:
         super().__init__()
@@ -123,14 +125,14 @@ def _touches(one: Override, window: Window) -> bool:
 
 
 def is_live(each: Meeting) -> bool:
-    """Whether a meeting is to be seen anywhere."""
+    """Whether a meeting is shown in calendars at all: not declined, and with an occurrence left."""
     if each.invite_status == "declined" or each.start is None:
         return False
     return is_endless(each) or bool(occurrences(each, each.start.utc - 100 * DAY, FOREVER))
 
 
 class FailingLinkMaker(MemoryLinkMaker):
-    """An OpenMeetings that fails a few times."""
+    """An OpenMeetings with ``faults``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -208,12 +210,13 @@ class ServerUserCalendar:
 
 
 class WatchedCalendar:
-    """A calendar between syncd and its user: it fails when told to, and knows what each of them did.
+    """A calendar between syncd and its user, with ``faults``, that records what both do.
 
     ``foreign`` are objects, by href, that syncd must not touch. ``written`` are the revisions that syncd gave, by
     UID, as long as the object lives. ``added`` is what the user added, ``edited`` are the UIDs of what they changed,
-    ``titles`` is (theirs, the meeting's then), ``deleted`` what the meeting may be while our entry stays away.
-    ``adrift`` are entries that an earlier ledger, or this one under another name, has made.
+    ``titles`` are the users' titles with the meeting's title then, ``deleted`` the versions of a meeting for which its
+    entry may stay deleted.
+    ``adrift`` are entries of an earlier ledger, or of this one under another name.
     """
 
     def __init__(self, user: UserCalendar) -> None:
@@ -283,7 +286,7 @@ class WatchedCalendar:
         return [call for call in self.log if call[0] in ("create", "update", "delete")]
 
     def forget_own_writes(self) -> None:
-        """What a ledger that knows nothing finds here it goes on from; what bears no mark is not its."""
+        """Begin anew with an empty ledger: objects with our marker may be adopted, others are foreign."""
         self.written.clear()
         self.titles.clear()
         self.lost.clear()
@@ -324,14 +327,14 @@ class World:
         self.configure()
 
     def orders(self) -> dict[str, tuple[str, ...]]:
-        """The accounts of each calendar and of the feed, in their order, by the names that never change."""
+        """The accounts of each calendar and of the feed, in order of preference."""
         return {"mine": ("work",), "team": ("home", "work"), "phone": ("work", "home")}
 
     def configured(self, what: str) -> tuple[str, ...]:
         return tuple(self.names[account] for account in self.orders()[what])
 
     def configure(self) -> None:
-        """Read the configuration, which is also what a restart does."""
+        """Make the jobs anew of the configuration, as a restart does."""
         password = Secret("x", "env", "X", Path("x"), {"X": "x"})
         accounts = {
             self.names[name]: configuration.Account(
@@ -409,7 +412,7 @@ class World:
         return ListingSettings(self.past, self.ahead).window(self.now)
 
     def seen_by(self, event: str, what: str) -> tuple[str, Meeting] | None:
-        """The first account of a calendar or the feed that has a live meeting, and what it sees."""
+        """A meeting that is not declined, as the first account of a calendar or the feed has it, and that account."""
         for name in self.orders()[what]:
             each = self.accounts[name].meetings.get(event)
             if each is not None and each.invite_status != "declined" and each.start is not None:
@@ -417,7 +420,7 @@ class World:
         return None
 
     def versions(self, event: str, what: str) -> set[Meeting]:
-        """A meeting as the source has it, and as the ledger has it still."""
+        """A meeting as its account has it now, and as the ledger has it."""
         origin, here = self.ledger.meetings.origins(self.configured(what)).get(event), self.seen_by(event, what)
         there = self.ledger.meetings.get(origin.account, event) if origin else None
         return {replace(each, updated=each.created) for each in (there, here and here[1]) if each}
@@ -433,7 +436,7 @@ class World:
         return result
 
     def change(self, event: str, edit: Callable[[Meeting], Meeting]) -> None:
-        """Edit an event as all accounts see it, or would if they were invited again."""
+        """Edit an event for all accounts, and for those that are no longer invited to it."""
         for name, account in self.accounts.items():
             for meetings in (account.meetings, self.archive[name]):
                 if event in meetings:

@@ -93,7 +93,7 @@ def memory() -> Iterator[Ledger]:
 
 
 class SlowSource(MemorySource):
-    """Every invite takes its time."""
+    """An account of which every invite takes time."""
 
     def __init__(self, rig: LinkRig, takes: timedelta) -> None:
         super().__init__(*WEEK)
@@ -107,7 +107,7 @@ class SlowSource(MemorySource):
 
 
 class SlowLinkMaker(MemoryLinkMaker):
-    """Every hash takes its time."""
+    """A link maker of which every hash takes time."""
 
     def __init__(self, rig: LinkRig, takes: timedelta) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ def test_a_dead_opentalk_keeps_no_hash_waiting(rig: LinkRig, error: SyncdError, 
 
 
 class Waiting(MemoryLinkMaker):
-    """Makes no hash before something has happened."""
+    """A link maker that waits for an event before it makes a hash."""
 
     def __init__(self, happened: Event) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class Waiting(MemoryLinkMaker):
 
 
 class Telling(MemorySource):
-    """Tells when it has made all its invites."""
+    """An account that sets an event when it has made all its invites."""
 
     def __init__(self, *meetings: Meeting) -> None:
         super().__init__(*meetings)
@@ -249,7 +249,7 @@ def test_many_threads_make_nothing_twice(tmp_path: Path) -> None:
 
 
 class Together(MemorySource):
-    """Answers only when others are being asked, too."""
+    """An account that answers only while others are asked, too."""
 
     def __init__(self, barrier: Barrier, *meetings: Meeting) -> None:
         super().__init__(*meetings)

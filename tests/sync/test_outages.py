@@ -120,7 +120,7 @@ def test_a_job_without_a_host_is_always_alone(rig: OutagesRig) -> None:
 
 
 class Weather(RuleBasedStateMachine):
-    """Whatever happens: beginnings and ends take turns, and who waits is heard of when it is over."""
+    """Any runs in any order: outages begin and end by turns, and whoever waited is named at the end."""
 
     def __init__(self) -> None:
         super().__init__()
