@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What people read and click in an entry: the ways in, in their order, and the text around them.
 
-Here it is decided what guests may see. Nothing here knows of time.
+Here it is decided what guests may see. No time and no date is in it.
 """
 
 import re
@@ -36,7 +36,7 @@ def calls(meeting: Meeting, ways: WaysIn, profile: Profile) -> list[Call]:
 
 
 def _link(way: Way, ways: WaysIn, profile: Profile) -> str | None:
-    """Where the readers of an entry enter by one way: owners as members where there is an address for those."""
+    """The address of one way for the readers of an entry; owners get the members' one if there is one."""
     found = ways.get(way.key, Addresses())
     first, second = (found.members, found.link) if profile.audience == "owner" else (found.link, found.members)
     return address(first or second)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many entries as one feed: their stored bytes, joined.
 
-It must not parse or render: a feed of a thousand meetings is built on a request. What it takes is what
+It must not parse or render: a feed of a thousand meetings is built on a request. Its input is what
 ``render`` wrote; equal entries in equal order give equal bytes, so that a feed's ETag can be their digest.
 """
 
@@ -20,10 +20,10 @@ _HOME = "Europe/Berlin"
 def join_feed(bodies: Iterable[bytes], *, name: str) -> bytes:
     """One VCALENDAR with all the events of the entries, in their order, and each zone once.
 
-    ``name`` is what calendar programs show. How often to ask is told twice: RFC 7986 and Outlook's older
-    way; Google and Microsoft follow neither. There is no UID and no date: nothing may change between two
-    requests that did not change in a meeting. An empty feed keeps a VTIMEZONE, because some programs refuse
-    a calendar without any component.
+    ``name`` is what calendar programs show. How often to ask is written twice, as in RFC 7986 and in
+    Outlook's older way; Google and Microsoft follow neither. There is no UID and no date: nothing may change
+    between two requests that did not change in a meeting. An empty feed keeps a VTIMEZONE, because some programs
+    refuse a calendar without any component.
     """
     zones: dict[bytes, bytes] = {}
     events: list[bytes] = []
@@ -49,12 +49,12 @@ def join_feed(bodies: Iterable[bytes], *, name: str) -> bytes:
 
 
 def _keep_earliest(zones: dict[bytes, bytes], block: bytes) -> None:
-    """Of two VTIMEZONEs of a zone the one from the earlier year is right for the events of both."""
+    """Keep the VTIMEZONE that begins in the earlier year: it is right for the events of both."""
     tzid = _TZID.search(block)
     if tzid is None:
         return
-    known = zones.get(tzid[1])
-    if known is None or _first_year(block) < _first_year(known):
+    other = zones.get(tzid[1])
+    if other is None or _first_year(block) < _first_year(other):
         zones[tzid[1]] = block
 
 

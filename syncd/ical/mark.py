@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an object in a calendar says of itself: whose it is, which revision, whether people are in it.
+"""The marks of an object in a calendar: its UID, its revision, our digest, and whether it has people in it.
 
 Servers re-order, re-fold and re-encode what they keep, and much of what lies in a calendar is not ours:
 this reads content lines only, whatever is between them, and must never raise.
@@ -14,7 +14,7 @@ from syncd.ical.reading import read_lines
 
 
 class Mark(Struct, frozen=True):
-    """What an object in a calendar says of itself.
+    """The marks of an object in a calendar.
 
     ``digest`` is ``None`` if syncd did not write it. ``people`` is true if it has an ORGANIZER or an
     ATTENDEE, which syncd never writes.
@@ -27,7 +27,7 @@ class Mark(Struct, frozen=True):
 
 
 def read_mark(body: bytes) -> Mark | None:
-    """What the events of an object say; ``None`` if it is no VCALENDAR with events of one UID.
+    """The marks of an object; ``None`` if it is no VCALENDAR with events of one UID.
 
     A series' own SEQUENCE counts, not that of an override, unless there are only overrides. ORGANIZER
     and ATTENDEE count wherever they stand in an event, but not in its alarms (an e-mail alarm has one).

@@ -4,7 +4,7 @@ r"""Content lines of any source, read and written back (RFC 5545, 3.1).
 Servers re-order, re-fold and re-encode what they keep, and much of what lies in a calendar is not ours: this takes
 whatever is there, and must never raise. icalendar's parser says what a line is. Written back is the line as it was,
 never what was understood of it: icalendar's writer makes a line break out of the backslash and the N of ``C:\New``.
-What lines mean is not known here.
+What lines mean is for ``meaning`` to say.
 """
 
 import re
@@ -29,7 +29,7 @@ class Property(Struct, frozen=True):
     """One line: ``line`` is all of it as it was written, but unfolded; ``name`` is in capitals.
 
     ``parameters`` are by their names in capitals, without quotes, several values of one joined by commas. A line that
-    icalendar refuses has only a name, that which it begins with, if any; its ``value`` is the whole line.
+    icalendar refuses has only a name, that at its beginning, if any; its ``value`` is the whole line.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Component(Struct, frozen=True):
 
 
 def read_lines(body: bytes) -> Iterator[Property]:
-    """Every line that is not empty, without the characters that no calendar can keep."""
+    """Every line that is not empty, unfolded, without the characters that no calendar can keep."""
     from icalendar.parser import Contentlines  # noqa: PLC0415 -- takes 0.03 s, and most runs read no edited entry
 
     # unfolded as Latin-1, which is byte by byte, because a fold may split a character (RFC 5545, 3.1)
@@ -86,7 +86,7 @@ def read_calendar(body: bytes) -> Component | None:
                 return None
             open_[-1][2].append(Component(name, tuple(properties), tuple(parts)))
         else:
-            open_[-1][1].extend(_taken_apart(item))
+            open_[-1][1].extend(_split_dates(item))
     calendars = open_[0][2]
     return calendars[0] if len(open_) == 1 and [part.name for part in calendars] == ["VCALENDAR"] else None
 
@@ -127,7 +127,7 @@ def _read(text: str) -> Property | None:
     return Property(name.upper(), fit, value, flat)
 
 
-def _taken_apart(item: Property) -> Iterator[Property]:
+def _split_dates(item: Property) -> Iterator[Property]:
     if item.name not in _LISTS or item.refused:
         yield item
         return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recurrence lines of a meeting, read and counted out. Pure: no I/O, no clock.
+"""Recurrence lines of a meeting, parsed and expanded to dates. Pure: no I/O, no clock.
 
 OpenTalk evaluates a rule in the wall time of the start's zone and, unlike RFC 5545 calendars, does not add
 the start itself where the rule does not match it. All-day meetings recur by dates, without a zone.
@@ -13,7 +13,6 @@ from heapq import merge
 from itertools import islice, takewhile
 from zoneinfo import ZoneInfo
 
-from dateutil.rrule import rrulestr  # type: ignore[import-untyped]
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -21,14 +20,14 @@ from syncd.ical import zones
 from syncd.model import Meeting, Override, When, Window
 
 HORIZON = timedelta(days=36525)
-"""How far a rule is counted out: OpenTalk's server, too, takes what lasts longer than a century for endless."""
+"""How far a rule is expanded: OpenTalk's server, too, takes what lasts longer than a century for endless."""
 
 MOST_OCCURRENCES = 20_000
 
 EARLIEST, LATEST = datetime(2, 1, 1), datetime(9998, 1, 1)  # noqa: DTZ001 -- wall time
 """Some write the last second of 9999 for "forever", which is too late for some zones."""
 
-_READ = "recurrence"
+_CACHE_KEY = "recurrence"
 _NAME = re.compile(r"(RRULE|EXRULE|RDATE|EXDATE)(?=[:;])", re.IGNORECASE)
 _ANY_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*[:;]")
 _DATES = re.compile(r"(RDATE|EXDATE)((?:;[A-Z-]+=(?:\"[^\"]*\"|[^:;\"]*))*):(.+)", re.IGNORECASE)
@@ -117,17 +116,17 @@ def day_of(when: When) -> date:
 
 
 def read(meeting: Meeting) -> Recurrence | None:
-    """What the recurrence lines of a meeting say; ``None`` if it has none, or no time.
+    """The recurrence of a meeting; ``None`` if it has none, or no time. Raises ValueError as ``parse``.
 
-    They are parsed once for a meeting: what they say stays beside it, is no part of it, and goes with it. In the
-    ledger it is not, because times in a zone depend on the time zone database. Raises ValueError as ``parse``.
+    It is parsed once: the result is cached on the meeting object, and is no field of it. It is not stored in the
+    ledger, because times in a zone depend on the time zone database.
     """
     if not meeting.recurrence or meeting.start is None:
         return None
-    beside: dict[str, Recurrence] = vars(meeting)
-    if _READ not in beside:
-        beside[_READ] = parse(meeting.recurrence, meeting.start, meeting.all_day)
-    return beside[_READ]
+    cache: dict[str, Recurrence] = vars(meeting)
+    if _CACHE_KEY not in cache:
+        cache[_CACHE_KEY] = parse(meeting.recurrence, meeting.start, meeting.all_day)
+    return cache[_CACHE_KEY]
 
 
 def with_overrides(meeting: Meeting, overrides: Iterable[Override]) -> Meeting:
@@ -140,8 +139,8 @@ def with_overrides(meeting: Meeting, overrides: Iterable[Override]) -> Meeting:
 def parse(lines: Sequence[str], start: When, all_day: bool) -> Recurrence:
     """Read the lines of ``normalise``; ``start`` is the meeting's.
 
-    Raises ValueError, whose text tells which part is wrong and never more of the line than that, also if there
-    is no occurrence at all.
+    Raises ValueError, also if there is no occurrence at all; its text names the wrong part and quotes no more of the
+    line.
     """
     rules: dict[str, list[RecurrenceRule]] = {"RRULE": [], "EXRULE": []}
     dates: dict[str, list[Day]] = {"RDATE": [], "EXDATE": []}
@@ -229,12 +228,14 @@ def _first(days: Iterable[Day], rdates: Sequence[Day]) -> Day:
 def _first_of(rule: RecurrenceRule, start: When, all_day: bool) -> list[Day]:
     day: Day = day_of(start) if all_day else start.utc
     if "BY" not in rule.value and (rule.until is None or day <= rule.until):
-        return [day]  # the common case: such a rule means what its start implies, nothing has to be counted out
+        return [day]  # the common case: such a rule means what its start implies, nothing has to be expanded
     return list(islice(_days(rule, start, all_day), 1))
 
 
 def _days(rule: RecurrenceRule, start: When, all_day: bool) -> Iterator[Day]:
-    """The dates of one rule as far as the horizon, where a rule that never has one ends too (30 February)."""
+    """The dates of one rule up to the horizon, where the search for one that never comes ends too (30 February)."""
+    from dateutil.rrule import rrulestr  # type: ignore[import-untyped]  # noqa: PLC0415 -- `status` expands no rule
+
     local, until = _local(day_of(start) if all_day else start.utc, start), _local(_horizon(rule.until, start), start)
     beat = ";".join(part for part in rule.value.split(";") if not part.startswith(("COUNT=", "UNTIL=")))
     # dateutil looks for a first date until the year 9999, ten seconds for 30 February. The calendar repeats
@@ -247,58 +248,58 @@ def _days(rule: RecurrenceRule, start: When, all_day: bool) -> Iterator[Day]:
 
 
 def _horizon(until: Day | None, start: When) -> Day:
-    """How far a rule is counted out."""
+    """The last date to which a rule is expanded."""
     end = start.utc + HORIZON
     return end if until is None or _instant(until) > end else until
 
 
 def _local(day: Day, start: When) -> datetime:
-    """Wall time in the zone of the start, without saying so: what dateutil counts in."""
+    """Naive wall time in the zone of the start, as dateutil takes it."""
     if isinstance(day, datetime):
         return day.astimezone(zone(start.zone)).replace(tzinfo=None)
     return datetime.combine(day, time())
 
 
 def days(recurrence: Recurrence, start: When) -> Iterator[Day]:
-    """All its dates in order, each once, without the excluded ones; overrides do not count."""
-    excluded = merge(*(_days(rule, start, recurrence.all_day) for rule in recurrence.exrules), recurrence.exdates)
-    not_before = next(excluded, None)
+    """All dates of a recurrence in order, each once, without the excluded ones. Overrides are not considered."""
+    exclusions = merge(*(_days(rule, start, recurrence.all_day) for rule in recurrence.exrules), recurrence.exdates)
+    exclusion = next(exclusions, None)
     previous: Day | None = None
     for day in merge(*(_days(rule, start, recurrence.all_day) for rule in recurrence.rrules), recurrence.rdates):
-        while not_before is not None and not_before < day:
-            not_before = next(excluded, None)
-        if day not in (previous, not_before):
+        while exclusion is not None and exclusion < day:
+            exclusion = next(exclusions, None)
+        if day not in (previous, exclusion):
             yield day
         previous = day
 
 
 def last_end(meeting: Meeting) -> datetime | None:
-    """When the last occurrence of a meeting is over at the latest; ``None`` if it never is, or has no time.
+    """The end of the last occurrence of a meeting, or later; ``None`` if it is endless or has no time.
 
-    Moved overrides count, cancelled and excluded occurrences may. Whole days end at midnight UTC. A rule that
+    Moved overrides count; a cancelled or excluded occurrence may, too. Whole days end at midnight UTC. A rule that
     goes beyond ``HORIZON``, or has more than ``MOST_OCCURRENCES``, is endless. Raises ValueError as ``parse``.
     """
     if meeting.start is None:
         return None
-    lasts = _duration(meeting.start, meeting.end, meeting.all_day)
+    duration = _duration(meeting.start, meeting.end, meeting.all_day)
     recurrence = read(meeting)
     if recurrence is None:
         day: Day = day_of(meeting.start) if meeting.all_day else meeting.start.utc
-        return _instant(day) + lasts
+        return _instant(day) + duration
     last = [_last_of(rule, meeting.start, meeting.all_day) for rule in recurrence.rrules] + [*recurrence.rdates[-1:]]
-    ends = [_instant(day) + lasts for day in last if day and _horizon(day, meeting.start) == day]
+    ends = [_instant(day) + duration for day in last if day and _horizon(day, meeting.start) == day]
     if len(ends) < len(last):
         return None
-    return max(ends + [_instant(span[1]) for span in map(partial(_moved, meeting), meeting.overrides) if span])
+    return max(ends + [_instant(span[1]) for span in map(partial(_override_span, meeting), meeting.overrides) if span])
 
 
 def _last_of(rule: RecurrenceRule, start: When, all_day: bool) -> Day | None:
     if rule.until is not None or rule.count is None or rule.count > MOST_OCCURRENCES:
         return rule.until
-    counted, last = 0, None
+    count, last = 0, None
     for last in _days(rule, start, all_day):  # noqa: B007 -- the last one is what is wanted
-        counted += 1
-    return last if counted == rule.count else None
+        count += 1
+    return last if count == rule.count else None
 
 
 def _duration(start: When, end: When | None, all_day: bool) -> timedelta:
@@ -312,37 +313,38 @@ def _instant(day: Day) -> datetime:
     return day if isinstance(day, datetime) else datetime.combine(day, time(), UTC)
 
 
-def _moved(meeting: Meeting, override: Override) -> tuple[Day, Day] | None:
-    """Where an override lies, beginning and end; ``None`` if it is cancelled."""
+def _override_span(meeting: Meeting, override: Override) -> tuple[Day, Day] | None:
+    """Beginning and end of an override; ``None`` if it is cancelled."""
     assert meeting.start is not None  # noqa: S101 -- only a meeting with a time has occurrences
     if override.cancelled:
         return None
     all_day = meeting.all_day if override.all_day is None else override.all_day
     start = override.start or override.original
     if override.end:
-        lasts = _duration(start, override.end, all_day)
+        duration = _duration(start, override.end, all_day)
     else:
-        lasts = _duration(meeting.start, meeting.end, meeting.all_day)
+        duration = _duration(meeting.start, meeting.end, meeting.all_day)
     begin: Day = day_of(start) if all_day else start.utc
-    return begin, begin + lasts
+    return begin, begin + duration
 
 
 def occurrences(meeting: Meeting, window: Window) -> list[tuple[Day, Day]]:
-    """Beginning and end of every occurrence that touches the window, in order: the yardstick for renderers.
+    """Beginning and end of every occurrence that touches the window, in order.
 
     Raises ValueError as ``parse``.
     """
     if meeting.start is None:
         return []
-    lasts = _duration(meeting.start, meeting.end, meeting.all_day)
+    duration = _duration(meeting.start, meeting.end, meeting.all_day)
     first_day: Day = day_of(meeting.start) if meeting.all_day else meeting.start.utc
     recurrence = read(meeting)
     begins = days(recurrence, meeting.start) if recurrence else iter([first_day])
-    moved = {
-        day_of(override.original) if meeting.all_day else override.original.utc: _moved(meeting, override)
+    override_spans = {
+        day_of(override.original) if meeting.all_day else override.original.utc: _override_span(meeting, override)
         for override in meeting.overrides
     }
     plain = takewhile(lambda day: _instant(day) <= window.until, begins)
-    spans = [(day, day + lasts) for day in plain if day not in moved] + [span for span in moved.values() if span]
+    spans = [(day, day + duration) for day in plain if day not in override_spans]
+    spans += [span for span in override_spans.values() if span]
     touching = (span for span in spans if _instant(span[0]) <= window.until and _instant(span[1]) >= window.since)
     return sorted(touching, key=lambda span: _instant(span[0]))

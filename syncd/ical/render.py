@@ -29,7 +29,7 @@ class Rendered(Struct, frozen=True):
     """An object, and the digest of its content.
 
     The digest leaves out the revision, and DTSTAMP and LAST-MODIFIED, which OpenTalk moves without a change:
-    entries of equal digest say the same.
+    entries of equal digest have the same content.
     """
 
     body: bytes
@@ -37,7 +37,7 @@ class Rendered(Struct, frozen=True):
 
 
 class Span(Struct, frozen=True):
-    """From when to when something lasts; of ``all_day`` only the dates count."""
+    """Start and end; with ``all_day`` only their dates count."""
 
     start: When
     end: When
@@ -45,29 +45,29 @@ class Span(Struct, frozen=True):
 
 
 class Series(Struct, frozen=True):
-    """What is written of a recurrence: ``moved`` by the occurrence they replace, ``gone`` as EXDATE."""
+    """A recurrence as it is written: ``overrides`` by the occurrence they replace, ``exclusions`` as EXDATE."""
 
     recurrence: Recurrence
-    moved: dict[Day, Override]
-    gone: tuple[Day, ...]
+    overrides: dict[Day, Override]
+    exclusions: tuple[Day, ...]
 
 
 def render(meeting: Meeting, ways: WaysIn, profile: Profile, revision: int) -> Rendered | None:
     """The object of a meeting for a profile; ``revision`` is its SEQUENCE.
 
     ``None`` if there is nothing to show: the meeting has no time, or every occurrence is cancelled. Raises
-    BadEvent if its times, zones or recurrence cannot be told.
+    BadEvent if its times, zones or recurrence cannot be written as iCalendar.
     """
     try:
-        drawn = _draw(meeting, ways, profile)
+        components = _components(meeting, ways, profile)
     except (ValueError, OverflowError) as error:
         why = "its times are out of reach" if isinstance(error, OverflowError) else str(error)
         raise BadEvent(meeting.id, why) from None
     except ZoneInfoNotFoundError:
         raise BadEvent(meeting.id, "its time zone is unknown") from None
-    if drawn is None:
+    if components is None:
         return None
-    head, events = drawn
+    head, events = components
     digest = blake2b(b"\0".join([meeting.id.encode(), head, *events]), digest_size=16).hexdigest()
     stamps = [
         line("UID", text(one_line(meeting.id))),
@@ -88,52 +88,52 @@ def with_revision(body: bytes, revision: int) -> bytes:
     return _SEQUENCE.sub(b"SEQUENCE:%d" % revision, body)
 
 
-def _draw(meeting: Meeting, ways: WaysIn, profile: Profile) -> tuple[bytes, list[bytes]] | None:
-    """The beginning with the zones, and the events, all without what changes while the content does not."""
+def _components(meeting: Meeting, ways: WaysIn, profile: Profile) -> tuple[bytes, list[bytes]] | None:
+    """The VCALENDAR's head with its VTIMEZONEs, and the content of each event, without stamps and marks."""
     if meeting.start is None:
         return None
     span, series = Span(meeting.start, meeting.end or meeting.start, meeting.all_day), None
-    if parsed := recurrence.read(meeting):
-        series = _series(meeting, parsed)
+    if pattern := recurrence.read(meeting):
+        series = _series(meeting, pattern)
         if not _any_left(meeting, meeting.start, series):
             return None
-        span = _from_first(span, parsed.first)
+        span = _from_first(span, pattern.first)
     master = [*_times(span, series=series is not None)]
     spans, events = [span], []
     if series:
         master += _recurring(series, span)
-        for day, override in series.moved.items():
+        for day, override in series.overrides.items():
             spans.append(_moved_span(meeting, span, override))
             times = [_day("RECURRENCE-ID", day, span), *_times(spans[-1])]
             events.append(b"".join(times + _content(meeting, override, ways, profile)))
-    days = (*series.recurrence.rdates, *series.gone, *series.moved) if series else ()
+    days = (*series.recurrence.rdates, *series.exclusions, *series.overrides) if series else ()
     head = [b"BEGIN:VCALENDAR\r\n", line("VERSION", "2.0"), line("PRODID", PRODID), line("CALSCALE", "GREGORIAN")]
     head += _vtimezones(spans, days)
     return b"".join(head), [b"".join(master + _content(meeting, None, ways, profile)), *events]
 
 
-def _series(meeting: Meeting, parsed: Recurrence) -> Series:
-    """The recurrence with each of its occurrences told once.
+def _series(meeting: Meeting, pattern: Recurrence) -> Series:
+    """The recurrence with its overrides and exclusions, no occurrence in both.
 
-    A cancelled one is an EXDATE, never an override; an override of an excluded occurrence shows nothing at
-    OpenTalk, and nothing here; of two of one occurrence the later counts (two RECURRENCE-IDs of one value
+    A cancelled occurrence is an EXDATE, never an override; an override of an excluded occurrence shows nothing at
+    OpenTalk, and nothing here; of two overrides of one occurrence the later counts (two RECURRENCE-IDs of one value
     are refused by some servers).
     """
     overrides: dict[Day, Override] = {}
     for override in meeting.overrides:
         original = override.original
         overrides[recurrence.day_of(original) if meeting.all_day else original.utc] = override
-    gone = {*parsed.exdates, *(day for day, override in overrides.items() if override.cancelled)}
-    moved = {day: overrides[day] for day in sorted(overrides) if day not in gone}
-    return Series(parsed, moved, tuple(sorted(gone)))
+    exclusions = {*pattern.exdates, *(day for day, override in overrides.items() if override.cancelled)}
+    shown_overrides = {day: overrides[day] for day in sorted(overrides) if day not in exclusions}
+    return Series(pattern, shown_overrides, tuple(sorted(exclusions)))
 
 
 def _any_left(meeting: Meeting, start: When, series: Series) -> bool:
     """Whether any occurrence is left to show; an object without one is refused or breaks (Nextcloud)."""
-    if series.moved or not (series.gone or series.recurrence.exrules):
+    if series.overrides or not (series.exclusions or series.recurrence.exrules):
         return True
-    left = (day for day in recurrence.days(series.recurrence, start) if day not in series.gone)
-    return next(left, None) is not None or recurrence.last_end(meeting) is None
+    days = (day for day in recurrence.days(series.recurrence, start) if day not in series.exclusions)
+    return next(days, None) is not None or recurrence.last_end(meeting) is None
 
 
 def _from_first(span: Span, first: Day) -> Span:
@@ -143,15 +143,15 @@ def _from_first(span: Span, first: Day) -> Span:
     """
     if isinstance(first, datetime):
         start, zone = first, span.start.zone
-        lasts = span.end.utc - span.start.utc
+        duration = span.end.utc - span.start.utc
     else:
         start, zone = datetime(first.year, first.month, first.day, tzinfo=UTC), "UTC"
-        lasts = recurrence.day_of(span.end) - recurrence.day_of(span.start)
-    return Span(When(start, zone), When(start + lasts, zone), span.all_day)
+        duration = recurrence.day_of(span.end) - recurrence.day_of(span.start)
+    return Span(When(start, zone), When(start + duration, zone), span.all_day)
 
 
 def _moved_span(meeting: Meeting, series: Span, override: Override) -> Span:
-    """When an override takes place. Without an end of its own it lasts as long as the series' occurrences."""
+    """When an override takes place. Without an end of its own it duration as long as the series' occurrences."""
     start = override.start or override.original
     end = override.end or When(start.utc + (series.end.utc - series.start.utc), start.zone)
     all_day = meeting.all_day if override.all_day is None else override.all_day
@@ -181,7 +181,7 @@ def _recurring(series: Series, span: Span) -> Iterator[bytes]:
     for day in series.recurrence.rdates:
         if day != begin:
             yield _day("RDATE", day, span)
-    for day in series.gone:
+    for day in series.exclusions:
         yield _day("EXDATE", day, span)
 
 
@@ -195,7 +195,7 @@ def _day(name: str, day: Day, span: Span) -> bytes:
 def _time(name: str, when: When, *, series: bool = False) -> bytes:
     """A time in its zone; in UTC also where the wall time alone means the hour before (autumn's 2:30).
 
-    A series stays in its zone all the same: it is meant in wall time.
+    A series stays in its zone all the same: it recurs in wall time.
     """
     if not zones.is_utc(when.zone):
         wall = when.utc.astimezone(zones.zone(when.zone))
@@ -225,7 +225,7 @@ def _vtimezones(spans: list[Span], days: tuple[Day, ...]) -> list[bytes]:
 
 
 def _content(meeting: Meeting, override: Override | None, ways: WaysIn, profile: Profile) -> list[bytes]:
-    """What is said of the meeting, whole in every override: links must survive where a program shows only that."""
+    """The properties of a meeting's content, repeated in every override: some programs show only that one."""
     title, about = _texts(meeting, override)
     summary = shorten(one_line(title), _SUMMARY_OCTETS) or words(profile.language).untitled
     result = [line("CREATED", _utc(meeting.created)), line("SUMMARY", text(summary))]

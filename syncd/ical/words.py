@@ -41,5 +41,5 @@ _GERMAN = Words(
 
 
 def words(language: str) -> Words:
-    """The words of a language; English for one that we do not speak."""
+    """The words in a language; English if there is no translation."""
     return _GERMAN if language == "de" else _ENGLISH

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time zones: wall time, and the VTIMEZONE that tells a calendar what we mean by it.
+"""Time zones: wall time, and the VTIMEZONE that defines it for a calendar.
 
 All of it comes from the ``tzdata`` package, never from the host, so that the same meeting gives the same
 bytes on every machine. It must not look at a clock: what a VTIMEZONE covers depends on the meeting alone.
@@ -51,13 +51,13 @@ class Change(NamedTuple):
 
     @property
     def kind(self) -> tuple[timedelta, timedelta, str, bool]:
-        """What changes of different years have in common."""
+        """What the changes of one observance have in common, whatever their year."""
         return self[1:]
 
 
 @cache
 def names() -> frozenset[str]:
-    """Every zone name that we understand, aliases such as Europe/Kiev included."""
+    """Every zone name of tzdata, aliases such as Europe/Kiev included."""
     return frozenset(files("tzdata").joinpath("zones").read_text(encoding="ascii").split())
 
 
@@ -79,7 +79,7 @@ def vtimezone(tzid: str, first_year: int) -> bytes:
     """The VTIMEZONE of a zone, right for every instant from the beginning of ``first_year`` on.
 
     The two yearly changes become RRULEs; whatever is irregular (Ramadan in Casablanca, Cairo's "24:00 of
-    the last Thursday", a law that begins in three years) is listed change by change, up to ``HORIZON``.
+    the last Thursday", a law that begins in three years) is written change by change, up to ``HORIZON``.
     Years from ``FIRST_YEAR`` on share one block, so that the entries of a feed share it too; years before
     1970 get that of 1970. Raises ZoneInfoNotFoundError.
     """
@@ -89,19 +89,19 @@ def vtimezone(tzid: str, first_year: int) -> bytes:
 @cache
 def _vtimezone(tzid: str, first_year: int) -> bytes:
     start = first_year - 1  # a whole year ahead: every yearly rule has had its first onset by then
-    listed = list(_changes(zone(tzid), start, HORIZON))
+    changes = list(_changes(zone(tzid), start, HORIZON))
     rules = _yearly_rules(tzid)
-    regular = _regular_since(rules, listed, start)
+    regular = _regular_since(rules, changes, start)
     lines = ["BEGIN:VTIMEZONE", f"TZID:{tzid}"]
-    if not any(change.wall.year == start for change in listed):
+    if not any(change.wall.year == start for change in changes):
         lines += _observance([_initial(zone(tzid), start)])
-    for kind in dict.fromkeys(change.kind for change in listed):
-        changes = [change for change in listed if change.kind == kind]
-        single = [change for change in changes if change.wall.year < regular]
+    for kind in dict.fromkeys(change.kind for change in changes):
+        same_kind = [change for change in changes if change.kind == kind]
+        single = [change for change in same_kind if change.wall.year < regular]
         if single:
             lines += _observance(single)
-        if len(single) < len(changes):
-            lines += _observance(changes[len(single) :][:1], _rrule(_rule_of(rules, changes[-1])))
+        if len(single) < len(same_kind):
+            lines += _observance(same_kind[len(single) :][:1], _rrule(_rule_of(rules, same_kind[-1])))
     return ("\r\n".join([*lines, "END:VTIMEZONE"]) + "\r\n").encode("ascii")
 
 
@@ -128,7 +128,7 @@ def _offset(offset: timedelta) -> str:
 
 
 def _initial(tz: ZoneInfo, year: int) -> Change:
-    """What holds at the beginning of a year; a zone without changes consists of it."""
+    """The offset and name in force on 1 January; the only observance of a zone without changes."""
     at = datetime(year, 1, 1, tzinfo=tz)
     offset = at.utcoffset() or timedelta()
     return Change(at.replace(tzinfo=None), offset, offset, at.tzname() or "", daylight=False)
@@ -138,25 +138,25 @@ def _changes(tz: ZoneInfo, first: int, last: int) -> Iterator[Change]:
     """Every change of offset or name, in order, found by looking once a week (none undo each other)."""
     week = timedelta(days=7)
     low, end = datetime(first, 1, 1, tzinfo=UTC), datetime(last, 1, 1, tzinfo=UTC)
-    before = _seen(tz, low)
+    before = _offset_and_name(tz, low)
     while low < end:
         high = min(low + week, end)
-        after = _seen(tz, high)
+        after = _offset_and_name(tz, high)
         if after != before:
             yield _bisect(tz, low, high)
         low, before = high, after
 
 
-def _seen(tz: ZoneInfo, at: datetime) -> tuple[timedelta | None, str | None]:
+def _offset_and_name(tz: ZoneInfo, at: datetime) -> tuple[timedelta | None, str | None]:
     local = at.astimezone(tz)
     return local.utcoffset(), local.tzname()
 
 
 def _bisect(tz: ZoneInfo, low: datetime, high: datetime) -> Change:
-    before = _seen(tz, low)
+    before = _offset_and_name(tz, low)
     while high - low > timedelta(seconds=1):
         middle = low + timedelta(seconds=(high - low) // timedelta(seconds=2))
-        low, high = (middle, high) if _seen(tz, middle) == before else (low, middle)
+        low, high = (middle, high) if _offset_and_name(tz, middle) == before else (low, middle)
     old, new = low.astimezone(tz), high.astimezone(tz)
     old_offset, new_offset = old.utcoffset() or timedelta(), new.utcoffset() or timedelta()
     # Dublin and Casablanca have their "daylight saving" in winter, backwards; clients expect the summer's
@@ -197,21 +197,21 @@ def _rule_of(rules: tuple[YearlyChange, ...], change: Change) -> YearlyChange:
     return next(rule for rule in rules if _onset(rule, change.wall.year) == change.wall)
 
 
-def _regular_since(rules: tuple[YearlyChange, ...], listed: list[Change], start: int) -> int:
-    """The first year from which the changes are those of the rules, all of which an RRULE can tell."""
+def _regular_since(rules: tuple[YearlyChange, ...], changes: list[Change], start: int) -> int:
+    """The first year from which the changes are those of the rules, if an RRULE can express all of those."""
     if not all(_rrule(rule) for rule in rules):
         return HORIZON
-    kinds = {change.kind for change in listed[-len(rules) :]} if rules else set()
+    kinds = {change.kind for change in changes[-len(rules) :]} if rules else set()
     for year in range(HORIZON - 1, start - 1, -1):
-        changes = [change for change in listed if change.wall.year == year]
+        of_year = [change for change in changes if change.wall.year == year]
         expected = sorted(_onset(rule, year) for rule in rules)
-        if [change.wall for change in changes] != expected or {change.kind for change in changes} != kinds:
+        if [change.wall for change in of_year] != expected or {change.kind for change in of_year} != kinds:
             return year + 1
     return start
 
 
 def _rrule(rule: YearlyChange) -> str:
-    """An RRULE for a rule, or nothing where RFC 5545 has no words for it.
+    """An RRULE for a rule; empty where RFC 5545 cannot express it.
 
     Times beyond their day move to the day they fall on: Jerusalem's 26:00 of the fourth Thursday is 02:00
     of the Friday between the 23rd and the 29th.

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from syncd.ical.merge import Merged, merge
+from syncd.ical.merge import MergeResult, merge
 from syncd.ical.render import with_revision
 from syncd.model import Meeting
 from tests.support import calendar_servers
@@ -221,18 +221,18 @@ def test_an_alarm_of_ours_that_was_removed_stays_removed_and_one_that_was_change
     changed = WITH_ALARM.replace(b"-PT10M", b"-PT1H")
     for theirs in (SINGLE, changed):
         for base in (WITH_ALARM, b""):
-            assert merge(base, theirs, WITH_ALARM, keep=False) == Merged(theirs, needed=False)
+            assert merge(base, theirs, WITH_ALARM, keep=False) == MergeResult(theirs, needed=False)
 
 
 def test_the_same_alarm_in_another_form_is_ours() -> None:
     theirs = WITH_ALARM.replace(b"TRIGGER:", b"trigger;related=START;X-A=1:").replace(b"ACTION:DISPLAY\r\n", b"")
     theirs = theirs.replace(b"END:VALARM", b"action:DISPLAY\r\nEND:VALARM")
-    assert merge(WITH_ALARM, theirs, WITH_ALARM, keep=False) == Merged(WITH_ALARM, needed=False)
+    assert merge(WITH_ALARM, theirs, WITH_ALARM, keep=False) == MergeResult(WITH_ALARM, needed=False)
 
 
 def test_an_alarm_that_rang_and_was_dismissed_is_not_put_again() -> None:
     rung = WITH_ALARM.replace(b"END:VALARM", b"ACKNOWLEDGED:20261102T075000Z\r\nEND:VALARM")
-    assert merge(WITH_ALARM, rung, WITH_ALARM, keep=False) == Merged(rung, needed=False)
+    assert merge(WITH_ALARM, rung, WITH_ALARM, keep=False) == MergeResult(rung, needed=False)
     assert (
         b"\r\nACKNOWLEDGED:" in merge(WITH_ALARM, rung, edit(WITH_ALARM, put("SUMMARY", "SUMMARY:X")), keep=False).body
     )
@@ -251,7 +251,7 @@ def test_an_occurrence_that_we_move_now_has_the_alarms_of_its_series() -> None:
 
 def test_an_occurrence_that_is_as_the_series_again_loses_its_additions() -> None:
     without = rendered(replace(SERIES, overrides=()), revision=4).body
-    assert merge(WEEKLY, edit(WEEKLY, add("COLOR:red"), 1), without, keep=False) == Merged(without, needed=True)
+    assert merge(WEEKLY, edit(WEEKLY, add("COLOR:red"), 1), without, keep=False) == MergeResult(without, needed=True)
 
 
 def test_what_others_said_of_what_is_not_so_any_more_goes() -> None:
@@ -267,7 +267,7 @@ def test_what_others_said_of_what_is_not_so_any_more_goes() -> None:
 
 def test_nobody_is_ever_added_to_an_entry() -> None:
     people = edit(WEEKLY, add("ORGANIZER:mailto:a@example.org", "ATTENDEE:mailto:b@example.org"), 1)
-    assert merge(WEEKLY, people, WEEKLY, keep=True) == Merged(WEEKLY, needed=False)
+    assert merge(WEEKLY, people, WEEKLY, keep=True) == MergeResult(WEEKLY, needed=False)
 
 
 def test_a_line_break_that_is_none_makes_no_line() -> None:
@@ -278,7 +278,7 @@ def test_a_line_break_that_is_none_makes_no_line() -> None:
 
 
 def test_a_mark_of_byte_order_is_no_edit() -> None:
-    assert merge(SINGLE, b"\xef\xbb\xbf" + SINGLE, SINGLE, keep=False) == Merged(SINGLE, needed=False)
+    assert merge(SINGLE, b"\xef\xbb\xbf" + SINGLE, SINGLE, keep=False) == MergeResult(SINGLE, needed=False)
 
 
 def test_an_end_may_be_written_as_a_duration_or_left_out() -> None:
@@ -296,7 +296,7 @@ def test_an_end_may_be_written_as_a_duration_or_left_out() -> None:
 
 def test_what_is_there_twice_is_made_one() -> None:
     doubled = folded([*unfolded(WEEKLY)[:-1], *blocks(WEEKLY)[1], "END:VCALENDAR"])
-    assert merge(WEEKLY, doubled, WEEKLY, keep=True) == Merged(with_revision(WEEKLY, 4), needed=True)
+    assert merge(WEEKLY, doubled, WEEKLY, keep=True) == MergeResult(with_revision(WEEKLY, 4), needed=True)
 
 
 def test_a_series_in_a_zone_that_goes_other_ways_is_another_one() -> None:
@@ -353,7 +353,7 @@ def moved_by_them(body: bytes) -> bytes:
 def test_an_occurrence_that_they_moved_is_kept_with_our_new_links_or_undone() -> None:
     theirs = moved_by_them(WEEKLY)
     assert not merge(WEEKLY, theirs, WEEKLY, keep=True).needed
-    assert merge(WEEKLY, theirs, WEEKLY, keep=False) == Merged(with_revision(WEEKLY, 4), needed=True)
+    assert merge(WEEKLY, theirs, WEEKLY, keep=False) == MergeResult(with_revision(WEEKLY, 4), needed=True)
     ours = with_revision(edit(WEEKLY, put("LOCATION", "LOCATION:https://neu.example.org/")), 5)
     own = blocks(merge(WEEKLY, theirs, ours, keep=True).body)[-1]
     assert {*OWN, *ALARM, "LOCATION:https://neu.example.org/", "SEQUENCE:5"} <= set(own)
@@ -371,7 +371,7 @@ def test_an_occurrence_that_they_moved_is_kept_with_our_new_links_or_undone() ->
 )
 def test_an_occurrence_that_they_moved_goes_when_it_is_no_more(change: Callable[[list[str]], list[str]]) -> None:
     ours = with_revision(edit(WEEKLY, change), 4)
-    assert merge(WEEKLY, moved_by_them(WEEKLY), ours, keep=True) == Merged(ours, needed=True)
+    assert merge(WEEKLY, moved_by_them(WEEKLY), ours, keep=True) == MergeResult(ours, needed=True)
 
 
 def test_occurrences_that_they_deleted_stay_deleted_beside_those_that_we_cancel() -> None:
@@ -403,7 +403,7 @@ def test_a_series_that_they_moved_stays_so_until_we_change_when_it_is() -> None:
     assert b"\r\nTZID:Asia/Tokyo\r\n" in merged.body
     for change in (put("RRULE", "RRULE:FREQ=DAILY"), put("EXDATE"), put("DTEND", "DTEND:20261102T100000Z")):
         ours = with_revision(edit(WEEKLY, change), 4)
-        assert merge(WEEKLY, theirs, ours, keep=True) == Merged(ours, needed=True)
+        assert merge(WEEKLY, theirs, ours, keep=True) == MergeResult(ours, needed=True)
 
 
 def test_a_zone_that_only_they_know_comes_with_their_times() -> None:

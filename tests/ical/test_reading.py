@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from icalendar.parser import Contentline
 
 from syncd.ical.mark import read_mark
-from syncd.ical.merge import Merged, merge
+from syncd.ical.merge import MergeResult, merge
 from syncd.ical.reading import Property, read_calendar, read_lines, write
 from syncd.ical.render import with_revision
 from tests.support.edited_entries import ALARM, add, edit, folded, put
@@ -78,7 +78,7 @@ def test_what_somebody_wrote_stays_to_the_byte_and_is_no_reason_to_put(line: byt
     assert unfolded(merged.body) == unfolded(CHANGED.replace(b"END:VEVENT", line + b"\r\nEND:VEVENT"))
     assert read_mark(theirs) == read_mark(OURS)
     again = merge(CHANGED, merged.body, CHANGED, keep=keep)
-    assert again == Merged(merged.body, needed=False)
+    assert again == MergeResult(merged.body, needed=False)
 
 
 @pytest.mark.parametrize("line", REFUSED.values(), ids=REFUSED)
@@ -94,7 +94,7 @@ def test_a_refused_line_is_an_edit_of_what_it_begins_with(name: str) -> None:
     line = f'{name};X-A="b:Meine'
     theirs = edit(OURS, put(name, line))
     assert line.encode() in unfolded(merge(OURS, theirs, CHANGED, keep=True).body)
-    assert merge(OURS, theirs, OURS, keep=False) == Merged(with_revision(OURS, 4), needed=True)
+    assert merge(OURS, theirs, OURS, keep=False) == MergeResult(with_revision(OURS, 4), needed=True)
 
 
 def test_excluded_dates_that_are_refused_stay_together() -> None:
@@ -155,7 +155,7 @@ def test_only_a_line_feed_ends_a_line() -> None:
     bare = OURS.replace(b"\r\n", b"\n")
     doubled = OURS.replace(b"\r\n", b"\r\r\n")
     for theirs in (bare, doubled, b"\xef\xbb\xbf" + bare, OURS.replace(b"\r\n", b"\r\n\r\n"), OURS + b"\r\n \r\n"):
-        assert merge(OURS, theirs, OURS, keep=True) == Merged(OURS, needed=False)
+        assert merge(OURS, theirs, OURS, keep=True) == MergeResult(OURS, needed=False)
         assert read_mark(theirs) == read_mark(OURS)
     assert read_calendar(OURS.replace(b"\r\n", b"\r")) is None
     assert read_mark(OURS.replace(b"\r\n", b"\r")) is None
