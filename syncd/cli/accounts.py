@@ -16,7 +16,10 @@ from syncd.ledger.lock import syncing
 @click.argument("account", required=False)
 @pass_context
 def login(context: Context, account: str | None) -> None:
-    """Sign an account in, in any browser: prints an address and a code."""
+    """Sign an account in, in any browser: prints an address and a code.
+
+    ACCOUNT may be left out if there is only one.
+    """
     from syncd.ledger.ledger import Ledger  # noqa: PLC0415
     from syncd.opentalk.login import sign_in, sign_out  # noqa: PLC0415
 
@@ -46,7 +49,10 @@ def login(context: Context, account: str | None) -> None:
 @click.argument("account", required=False)
 @pass_context
 def logout(context: Context, account: str | None) -> None:
-    """Forget an account's sign-in, here and at its identity provider."""
+    """Forget an account's sign-in, here and at its identity provider.
+
+    ACCOUNT may be left out if there is only one.
+    """
     from syncd.ledger.accounts import SignIns  # noqa: PLC0415
     from syncd.opentalk.login import sign_out  # noqa: PLC0415
 

@@ -38,7 +38,9 @@ COMMANDS: Mapping[str, Row] = {
     "login": Row("accounts", "Sign an account in, in any browser: prints an address and a code."),
     "logout": Row("accounts", "Forget an account's sign-in, here and at its identity provider."),
     "run": Row("run", "The daemon, in the foreground."),
-    "status": Row("status", "How each account, calendar and feed stands, and what needs a person."),
+    "status": Row(
+        "status", "How each account, calendar and feed stands, what needs a person, and what syncd itself fails at."
+    ),
     "sync": Row("sync", "Once: pull and push everything now."),
 }
 

@@ -19,7 +19,7 @@ from syncd.model import RunKey, Standing
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @pass_context
 def status(context: Context, *, as_json: bool) -> None:
-    """How each account, calendar and feed stands, and what needs a person."""
+    """How each account, calendar and feed stands, what needs a person, and what syncd itself fails at."""
     config = context.load()
     state = read_status(config)
     if as_json:

@@ -79,7 +79,10 @@ def _titles(ledger: Ledger, config: Config) -> dict[str, str]:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @pass_context
 def sync(context: Context, *, dry_run: bool, as_json: bool) -> None:
-    """Once: pull and push everything now."""
+    """Once: pull and push everything now.
+
+    A daemon that is running does it.
+    """
     from syncd.daemon.client import ControlClient  # noqa: PLC0415
 
     config = context.load()
