@@ -26,11 +26,13 @@ MADE_BY_THE_READER = re.compile(r"^(?:syncd|tests)/(?:jmap|knock)/")
 each_text = pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 
 
-def commands(group: click.Group, prefix: str = "") -> list[str]:
-    found, context = [], click.Context(group)
+def commands(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
+    found: dict[str, click.Command] = {}
+    context = click.Context(group)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
-        found += commands(command, f"{prefix}{name} ") if isinstance(command, click.Group) else [prefix + name]
+        assert command is not None
+        found |= commands(command, f"{prefix}{name} ") if isinstance(command, click.Group) else {prefix + name: command}
     return found
 
 
@@ -70,6 +72,17 @@ def test_what_will_be_run_and_for_how_long_is_said_of_the_cores_there_are() -> N
 def test_every_command_is_in_the_readme() -> None:
     for command in commands(cli):
         assert f"`syncd {command}" in README or f"`{command} NAME`" in README or f"`{command}`" in README, command
+
+
+@pytest.mark.parametrize(("name", "command"), commands(cli).items(), ids=commands(cli))
+def test_a_command_has_the_arguments_and_options_of_its_row(name: str, command: click.Command) -> None:
+    table = README.partition("### Commands")[2].partition("\n### ")[0]
+    (usage,) = re.findall(rf"`syncd {name}((?: [^`]*)?)`", table.partition("\n\n`")[0])
+    options = {option.opts[-1] for option in command.params if isinstance(option, click.Option)}
+    assert set(re.findall(r"--[a-z-]+", usage)) == options
+    arguments = [each for each in command.params if isinstance(each, click.Argument)]
+    words = [each.human_readable_name if each.required else f"[{each.human_readable_name}]" for each in arguments]
+    assert re.sub(r" \[--[^]]*\]", "", usage).split() == words
 
 
 def test_every_link_of_the_readme_leads_somewhere() -> None:
