@@ -75,7 +75,7 @@ def in_steps(simulated: SimulatedDaemon, span: timedelta) -> Iterator[timedelta]
 def assert_heals(simulated: SimulatedDaemon) -> None:
     simulated.go(HEALED)
     assert simulated.troubled() == set()
-    assert simulated.daemon.unsaved() == []
+    assert simulated.daemon.unsaved_runs() == []
     assert_agrees(simulated)
     starts = Counter((ring.name, int(ring.steady // 3600)) for ring in simulated.scheduler.starts)
     assert max(starts.values()) <= 70, starts.most_common(3)

@@ -221,7 +221,7 @@ def _next(destination: Destination, facts: Explanation) -> Iterator[str]:
 def _link_steps(pending: Pending) -> Iterator[str]:
     for missing in pending.links:
         yield f"the {missing.way.link} for {'guests' if missing.whose == GUEST else missing.whose} is asked for"
-    for missing in pending.unasked:
+    for missing in pending.disabled_links:
         yield f"the {missing.way.link} is not asked for: {', '.join(missing.accounts)} disabled"
 
 

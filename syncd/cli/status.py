@@ -58,7 +58,7 @@ def _unsaved(config: Config, daemon: Syncing | None, standings: Mapping[RunKey, 
     from syncd.daemon.client import ControlClient  # noqa: PLC0415
 
     try:
-        runs = ControlClient(config.state).unsaved()
+        runs = ControlClient(config.state).unsaved_runs()
     except LedgerBusy as problem:
         click.echo(str(problem), err=True)
         return {}

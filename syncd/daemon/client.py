@@ -46,7 +46,7 @@ class ControlClient:
         """Let a held deletion pass."""
         return self._ask("/confirm", tuple[int, list[Run]], name)
 
-    def unsaved(self) -> list[Run]:
+    def unsaved_runs(self) -> list[Run]:
         """The runs that the daemon could not save in the ledger."""
         return self._ask("/unsaved", list[Run])
 

@@ -42,7 +42,7 @@ class Commands(Protocol):
     def confirm(self, name: str) -> tuple[int, list[Run]]:
         """Let a held deletion pass: how many entries (0 if none was held), and the runs that carried it out."""
 
-    def unsaved(self) -> list[Run]:
+    def unsaved_runs(self) -> list[Run]:
         """The runs that could not be saved in the ledger, and so are only in the daemon."""
 
 
@@ -101,7 +101,7 @@ class ControlServer:
         return self._answer(lambda: self._commands.confirm(_name(request)))
 
     def _unsaved(self, _request: Request) -> Response:
-        return self._answer(self._commands.unsaved)
+        return self._answer(self._commands.unsaved_runs)
 
     def _answer(self, work: Callable[[], object]) -> Response:
         """Answer when the work is done, or when the daemon ends, whichever is first.

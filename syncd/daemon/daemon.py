@@ -56,7 +56,7 @@ class Daemon:
             lambda _name, _done, _total: stop_request.check(),
             workers=workers,
             jitter=jitter,
-            recovered=self._run_soon,
+            on_recovery=self._run_soon,
         )
         self._runs: dict[RunKey, list[Run]] = {}
         self._full: set[str] = set()  # accounts whose next pull lists the whole window
@@ -135,9 +135,9 @@ class Daemon:
             runs += [run for run in self._run_and_wait([FEEDS]) if run.key == feed]
         return of_calendar + of_feed, runs
 
-    def unsaved(self) -> list[Run]:
+    def unsaved_runs(self) -> list[Run]:
         """The runs that the ledger could not take."""
-        return self._jobs.unsaved
+        return self._jobs.unsaved_runs
 
     def _list_and_wait(self, pulls: Sequence[RunKey]) -> list[Run]:
         """The runs of pulls with a full listing.

@@ -165,9 +165,9 @@ class Process:
         """As the present daemon's."""
         return self.daemon.confirm(name)
 
-    def unsaved(self) -> list[Run]:
+    def unsaved_runs(self) -> list[Run]:
         """As the present daemon's."""
-        return self.daemon.unsaved()
+        return self.daemon.unsaved_runs()
 
     def _begin(self, config: Config) -> tuple[Daemon, Servers]:
         servers = self._connect(config)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an explanation of one event consists of: values, nothing is found out or decided here."""
+"""The values that an explanation of one event consists of."""
 
 from typing import Literal
 
@@ -15,7 +15,7 @@ class SeenBy(Struct, frozen=True):
     """An account that has the event as ``meeting``, or had it.
 
     ``state`` is "disabled", "retired" (not in the configuration any more) or empty. ``unlisted``: listings with a time
-    filter lack it. What is ``unreadable`` at the account's server stays as it was.
+    filter lack it. ``unreadable``: the server's version cannot be read, and ``meeting`` is the last one that could.
     """
 
     account: str
@@ -26,21 +26,21 @@ class SeenBy(Struct, frozen=True):
 
 
 class LinkUse(Struct, frozen=True):
-    """A link, and whether it is the one that is wanted now: "valid", "outdated" or "unused"."""
+    """A link, and whether it is the one that entries need now: "valid", "outdated" or "unused"."""
 
     link: Link
     word: Literal["valid", "outdated", "unused"]
 
 
 class Pending(Struct, frozen=True):
-    """What the next run does: links that are asked for, what is rendered, what is written.
+    """What the next run does: ``links`` that are requested, the ``change`` of the entry, the ``action`` on it.
 
-    ``unasked`` are missing links whose accounts are disabled. ``after`` is the entry when it is rendered,
+    ``disabled_links`` are missing links whose accounts are disabled. ``after`` is the entry once it is rendered,
     ``problem`` why it cannot be. ``window`` is what new entries must touch; feeds show everything.
     """
 
     links: tuple[MissingLink, ...] = ()
-    unasked: tuple[MissingLink, ...] = ()
+    disabled_links: tuple[MissingLink, ...] = ()
     change: Render | Erase | None = None
     after: Entry | None = None
     problem: str = ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The servers of a dry run: what only reads is really asked, what would change something is answered as if done."""
+"""The servers of a dry run: reads go to the real servers, writes succeed and do nothing."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ from syncd.model import Found, Identity, Invite, Meeting, Seen, Snapshot, Stored
 from syncd.sync.ports import Calendar, LinkMaker, Source
 
 
-class _RehearsedSource(Source):
+class _DryRunSource(Source):
     """An account that is read but makes no invites."""
 
     def __init__(self, source: Source) -> None:
@@ -30,7 +30,7 @@ class _RehearsedSource(Source):
         return Invite(f"planned-{meeting.id}", made=True) if meeting.own else None
 
 
-class _RehearsedMaker(LinkMaker):
+class _DryRunMaker(LinkMaker):
     """A link maker whose links are made up."""
 
     def make(self, event: str, title: str, visitor: Visitor) -> str:  # noqa: ARG002
@@ -40,7 +40,7 @@ class _RehearsedMaker(LinkMaker):
         return ""
 
 
-class _RehearsedCalendar(Calendar):
+class _DryRunCalendar(Calendar):
     """A calendar that is read; every write succeeds and does nothing."""
 
     def __init__(self, calendar: Calendar) -> None:
@@ -70,10 +70,10 @@ class _RehearsedCalendar(Calendar):
 
 
 def rehearse(servers: Servers) -> Servers:
-    """Servers for a dry run: what only reads is really asked, what would change something is answered as if done."""
+    """Servers for a dry run: reads go to the real servers, writes succeed and do nothing."""
     return Servers(
-        sources={name: _RehearsedSource(source) for name, source in servers.sources.items()},
-        makers=dict.fromkeys(servers.makers, _RehearsedMaker()),
-        calendars={name: _RehearsedCalendar(each) for name, each in servers.calendars.items()},
+        sources={name: _DryRunSource(source) for name, source in servers.sources.items()},
+        makers=dict.fromkeys(servers.makers, _DryRunMaker()),
+        calendars={name: _DryRunCalendar(each) for name, each in servers.calendars.items()},
         close=servers.close,
     )

@@ -3,7 +3,7 @@
 
 Each job ends in a run that is recorded (``jobs.outcome``), well or not, and never raises for a foreseeable problem; so
 one failing account or calendar never stops another. The command line and the daemon run the same jobs; a dry run
-runs them on a rehearsal.
+runs them on the servers of ``jobs.dryrun``.
 """
 
 import random
@@ -36,14 +36,14 @@ SIDE_BY_SIDE = 8
 LINKS = RunKey("links", "all")
 FEEDS = RunKey("feeds", "all")
 HOUSEKEEPING = RunKey("housekeeping", "ledger")
-"""What syncd itself runs."""
+"""The jobs that belong to no single table of the configuration."""
 
 
 class Jobs:
     """The jobs of one configuration on one ledger. Safe to run from several threads.
 
     ``on_write`` is called with the calendar, the word and the event of every entry that a push has dealt with,
-    ``recovered`` with every job that failed on a host which has just answered another.
+    ``on_recovery`` with every job that failed on a host that has just answered another job.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Jobs:
         workers: int = IN_FLIGHT,
         jitter: Callable[[], float] = random.random,
         *,
-        recovered: Callable[[RunKey], None] = lambda _key: None,
+        on_recovery: Callable[[RunKey], None] = lambda _key: None,
     ) -> None:
         self.config = config
         self._ledger = ledger
@@ -66,14 +66,14 @@ class Jobs:
         self._progress = progress
         self._on_write = on_write
         self._workers = workers
-        self._outcome = Outcome(config, ledger.history, clock, jitter, recovered)
+        self._outcome = Outcome(config, ledger.history, clock, jitter, on_recovery)
         self._installation = ledger.secrets.get("installation")
         self.profiles = {name: calendar_profile(config, self._installation, name) for name in config.calendars}
 
     @property
-    def unsaved(self) -> list[Run]:
-        """The latest runs that the ledger could not take."""
-        return self._outcome.unsaved
+    def unsaved_runs(self) -> list[Run]:
+        """The latest runs that could not be saved in the ledger."""
+        return self._outcome.unsaved_runs
 
     def host(self, key: RunKey) -> str | None:
         """The host that a job asks, ``None`` for one that asks none or several."""
@@ -93,11 +93,14 @@ class Jobs:
             return [each.result() for each in running]
 
     def ask_anyway(self) -> None:
-        """A person wants it now: hosts that wanted to be left alone are asked all the same."""
+        """End all pauses of hosts, because a person wants the jobs to run now."""
         self._outcome.outages.end_pauses()
 
     def pull(self, account: str, *, soon: bool = False) -> Run:
-        """Bring one account's meetings up to date; with ``soon`` only the next days while no more is due."""
+        """List an account and save what changed.
+
+        With ``soon`` only the next days, unless the window or the daily full listing is due.
+        """
         settings = self.config.accounts[account]
         names = tuple(self.config.accounts)
         listing = ListingSettings(
@@ -111,7 +114,7 @@ class Jobs:
         source = self._servers.sources[account]
         return self._run(
             RunKey("pull", account),
-            lambda: pull(account, source, self._ledger, listing, self._clock(), self._outcome.timed, soon=soon),
+            lambda: pull(account, source, self._ledger, listing, self._clock(), self._outcome.with_next_try, soon=soon),
             saved=True,
         )
 
@@ -123,7 +126,7 @@ class Jobs:
         try:
             profiles = self._profiles(only_enabled=True)
             runs = mint(profiles, sources, makers, self._ledger, self._clock, self._progress, outages, workers=workers)
-            runs += self._settled(runs)
+            runs += self._recoveries(runs)
         except Stopped:
             return []
         except SyncdError as error:  # the ledger's: a server's failure is in its run
@@ -131,22 +134,24 @@ class Jobs:
         return [self._link_run(run, paused.get(run.key)) for run in runs]
 
     def _link_run(self, run: Run, paused_before: datetime | None) -> Run:
-        """Record the run of one server, which was not asked if it was paused all the while."""
+        """Record the run of one server; as a wait, if its host was paused from before the run until now."""
         paused = self._outcome.outages.paused_until(run.key)
         if paused and paused == paused_before and run.state != "ok":
             return self._outcome.wait(run.key, paused)
         return self._outcome.finish(run)
 
-    def _settled(self, runs: list[Run]) -> list[Run]:
-        """Runs of servers that failed before and were not asked now: no meeting lacks a link of theirs any more."""
-        asked = {run.key for run in runs}
-        settled = [key for key in sorted(self._failed() - asked) if key.kind in ("mint", "maker", "links")]
-        return [Run(key, self._clock()) for key in settled]
+    def _recoveries(self, runs: list[Run]) -> list[Run]:
+        """Good runs for servers that failed before and are not needed now: no meeting lacks a link of theirs."""
+        already = {run.key for run in runs}
+        keys = [key for key in sorted(self._failing_keys() - already) if key.kind in ("mint", "maker", "links")]
+        return [Run(key, self._clock()) for key in keys]
 
-    def _failed(self) -> set[RunKey]:
-        """What did not go well the last time, or could not be recorded."""
+    def _failing_keys(self) -> set[RunKey]:
+        """The jobs whose last run did not go well, or could not be recorded."""
         standings = self._ledger.history.standings().values()
-        return {each.latest.key for each in standings if each.latest.state != "ok"} | {run.key for run in self.unsaved}
+        return {each.latest.key for each in standings if each.latest.state != "ok"} | {
+            run.key for run in self.unsaved_runs
+        }
 
     def push(self, calendar: str) -> Run:
         """Make one calendar agree with its entries."""
@@ -175,7 +180,7 @@ class Jobs:
         try:
             runs = [run for feed in self._ledger.feeds.all().values() if (run := self._build(feed))]
             self._ledger.entries.sweep(profile.key for profile in self._profiles(only_enabled=False))
-            if FEEDS in self._failed():
+            if FEEDS in self._failing_keys():
                 self._outcome.finish(Run(FEEDS, self._clock()))
         except SyncdError as error:
             return [] if isinstance(error, Stopped) else [self._outcome.fail(FEEDS, error)]
@@ -214,7 +219,7 @@ class Jobs:
         return list({profile.key: profile for profile in (*calendars, *filter(None, feeds))}.values())
 
     def _run(self, key: RunKey, work: Callable[[], Run], *, saved: bool = False) -> Run:
-        """The recorded run of some work, which saves it itself if ``saved``; not begun while its host is paused."""
+        """Do some work and record its run, unless the work has ``saved`` it; while its host is paused, wait instead."""
         if until := self._outcome.outages.paused_until(key):
             return self._outcome.wait(key, until)
         try:

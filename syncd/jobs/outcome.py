@@ -40,8 +40,8 @@ class RunHistory(Protocol):
 class Outcome:
     """What became of the runs of one configuration. Safe to call from several threads.
 
-    ``recovered`` is called with every job that failed on a host which has just answered another. ``jitter`` gives a
-    number in [0, 1).
+    ``on_recovery`` is called with every job that failed on a host that has just answered another job.
+    ``jitter`` gives a number in [0, 1).
     """
 
     def __init__(
@@ -50,37 +50,37 @@ class Outcome:
         history: RunHistory,
         clock: Callable[[], datetime],
         jitter: Callable[[], float],
-        recovered: Callable[[RunKey], None],
+        on_recovery: Callable[[RunKey], None],
     ) -> None:
         self.outages = Outages(hosts(config), clock)
         self._config = config
         self._history = history
         self._clock = clock
         self._jitter = jitter
-        self._recovered = recovered
-        self._unsaved: dict[RunKey, Run] = {}
+        self._on_recovery = on_recovery
+        self._unsaved_runs: dict[RunKey, Run] = {}
         self._troubles: dict[RunKey, datetime] = {}
         self._remarks: dict[RunKey, str | None] = {}
 
     @property
-    def unsaved(self) -> list[Run]:
-        """The latest runs that the ledger could not take: while it is locked or full, these are up to date."""
-        return list(self._unsaved.values())
+    def unsaved_runs(self) -> list[Run]:
+        """The latest runs that could not be saved, because the ledger is locked or full; newer than what it has."""
+        return list(self._unsaved_runs.values())
 
     def finish(self, run: Run, *, saved: bool = False) -> Run:
-        """Record a run that came to its end, well or not; returns it with when it runs again.
+        """Record a run that came to its end, well or not; returns it with its ``next_try``.
 
-        ``saved`` runs are in the ledger already, with ``timed``.
+        A ``saved`` run is in the ledger already, as ``with_next_try`` returned it.
         """
         if run.state in WELL:
             self._log_own(run)
         else:
             self._log_failure(run, outage=_is_outage(run))
-        run = run if saved else self.timed(run)
+        run = run if saved else self.with_next_try(run)
         if _has_answer(run):
             self._log_end_of_outage(run)
         if saved:
-            self._unsaved.pop(run.key, None)
+            self._unsaved_runs.pop(run.key, None)
         else:
             self._save(run)
         return run
@@ -91,7 +91,7 @@ class Outcome:
         if isinstance(error, Unavailable):
             run = replace(run, retry_after=error.retry_after)
         self._log_failure(run, outage=isinstance(error, Unavailable))
-        run = self.timed(run)
+        run = self.with_next_try(run)
         self._save(run)
         return run
 
@@ -111,8 +111,8 @@ class Outcome:
         self._save(run)
         return run
 
-    def timed(self, run: Run) -> Run:
-        """The run with when it is due again, or tried again if it did not go well."""
+    def with_next_try(self, run: Run) -> Run:
+        """The run with its ``next_try``: when it is due again, or tried again if it did not go well."""
         rhythm = _rhythm(self._config, run.key)
         if run.state in WELL:
             return replace(run, next_try=next_run(run, rhythm))
@@ -137,7 +137,7 @@ class Outcome:
 
     def _log_outage(self, run: Run) -> bool:
         """One line when an outage of the job's host begins. False if the job alone is in trouble."""
-        trouble, host = self.outages.failed(run.key), self.outages.host(run.key)
+        trouble, host = self.outages.note_failure(run.key), self.outages.host(run.key)
         if trouble == "begins":
             jobs = self.outages.jobs(host)
             numbers = {word: len({job.name for job in jobs if job.kind == kind}) for kind, word in WAITING.items()}
@@ -149,11 +149,11 @@ class Outcome:
 
     def _log_end_of_outage(self, run: Run) -> None:
         """One line when a host answers again; the jobs that failed meanwhile run again."""
-        if ended := self.outages.answered(run.key):
-            seconds = (self._clock() - ended.begun).total_seconds()
+        if outage := self.outages.note_answer(run.key):
+            seconds = (self._clock() - outage.start).total_seconds()
             log.info("%s answers again after %d s", self.outages.host(run.key), seconds)
-            for job in ended.waiting:
-                self._recovered(job)
+            for job in outage.waiting:
+                self._on_recovery(job)
 
     def _log_own(self, run: Run) -> None:
         """One line when trouble begins that is the job's own, not its host's, and one when it ends."""
@@ -172,11 +172,11 @@ class Outcome:
         try:
             self._history.save(run)
         except SyncdError as error:  # the ledger itself: nothing can be recorded, so it is logged
-            level = logging.DEBUG if run.key in self._unsaved else logging.ERROR
-            self._unsaved[run.key] = run
+            level = logging.DEBUG if run.key in self._unsaved_runs else logging.ERROR
+            self._unsaved_runs[run.key] = run
             log.log(level, "%s could not be noted: %s", run.key, error)
         else:
-            self._unsaved.pop(run.key, None)
+            self._unsaved_runs.pop(run.key, None)
 
 
 def hosts(config: Config) -> dict[RunKey, str]:

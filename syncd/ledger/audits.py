@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Mapping
 
 from syncd.ledger.database import Database, moment_of, text_of
-from syncd.plan.timing import Audited
+from syncd.plan.timing import LastAudit
 
 
 class Audits:
@@ -14,22 +14,22 @@ class Audits:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def last(self, calendar: str) -> Audited | None:
+    def last(self, calendar: str) -> LastAudit | None:
         """The last audit of a calendar."""
         rows = self._database.rows("SELECT at, whole, url, cursor FROM audit WHERE calendar = ?", (calendar,))
         if not rows:
             return None
         row = rows[0]
-        return Audited(moment_of(row["at"]), moment_of(row["whole"]), row["url"], row["cursor"])
+        return LastAudit(moment_of(row["at"]), moment_of(row["whole"]), row["url"], row["cursor"])
 
-    def save(self, calendar: str, audited: Audited, leftovers: Mapping[str, bool]) -> None:
+    def save(self, calendar: str, audit: LastAudit, leftovers: Mapping[str, bool]) -> None:
         """Record an audit, and the objects that look like ours and are not placed: href -> whether they are ours."""
 
         def work(db: sqlite3.Connection) -> None:
             db.execute(
                 "INSERT INTO audit (calendar, at, whole, url, cursor) VALUES (?, ?, ?, ?, ?) ON CONFLICT (calendar) "
                 "DO UPDATE SET at = excluded.at, whole = excluded.whole, url = excluded.url, cursor = excluded.cursor",
-                (calendar, text_of(audited.at), text_of(audited.whole), audited.url, audited.cursor),
+                (calendar, text_of(audit.at), text_of(audit.whole), audit.url, audit.cursor),
             )
             db.execute("DELETE FROM leftover WHERE calendar = ?", (calendar,))
             for href, ours in leftovers.items():

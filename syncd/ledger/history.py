@@ -8,7 +8,7 @@ from datetime import datetime
 
 from syncd.ledger.database import Database, moment_of, text_of, time_of
 from syncd.model import Decision, Run, RunKey, Standing
-from syncd.plan.timing import Listed
+from syncd.plan.timing import LastListings
 
 
 class History:
@@ -45,7 +45,7 @@ class History:
         )
         return int(rows[0]["failures"])
 
-    def last_listed(self, account: str) -> Listed:
+    def last_listings(self, account: str) -> LastListings:
         """When the window and everything of an account were last listed to their ends."""
         rows = self._database.rows(
             "SELECT scope, ended FROM run WHERE id IN (SELECT max(id) FROM run WHERE kind = 'pull' AND name = ? "
@@ -53,7 +53,7 @@ class History:
             (account,),
         )
         last = {row["scope"]: moment_of(row["ended"]) for row in rows}
-        return Listed(window=next(reversed(last.values()), None), everything=last.get("everything"))
+        return LastListings(window=next(reversed(last.values()), None), everything=last.get("everything"))
 
     def decisions(self, event: str) -> list[Decision]:
         """The decisions about an event, oldest first."""

@@ -14,17 +14,17 @@ PREFIX = "syncd-"
 """Begins the hrefs of our objects."""
 
 
-def looks(placed: Mapping[str, Placement], seen: Seen, *, restore: bool, daily: bool) -> list[Look]:
+def looks(placements: Mapping[str, Placement], seen: Seen, *, restore: bool, daily: bool) -> list[Look]:
     """The objects that are not as the ledger has them.
 
     What somebody deleted is put again if ``restore``, or if it is most of what we placed. Somebody else's copies are
     looked at when they change, and ``daily``.
     """
-    ours = {event: place for event, place in placed.items() if place.state == "placed"}
+    ours = {event: place for event, place in placements.items() if place.state == "placed"}
     missing = {event for event, place in ours.items() if _is_missing(place, seen)}
     restore = restore or is_wiped(missing, ours)
     found = [Look(event, restore) for event, place in ours.items() if event in missing or _is_changed(place, seen)]
-    others = (_look_at_other(place, seen, daily=daily) for place in placed.values())
+    others = (_look_at_other(place, seen, daily=daily) for place in placements.values())
     return [*found, *filter(None, others)]
 
 
@@ -52,9 +52,9 @@ def _weak(etag: str) -> str:
     return etag.removeprefix("W/").strip('"')
 
 
-def leftovers(placed: Mapping[str, Placement], seen: Seen) -> list[str]:
+def leftovers(placements: Mapping[str, Placement], seen: Seen) -> list[str]:
     """The hrefs of objects that look like ours and that the ledger does not have."""
-    ours = {place.href for place in placed.values()}
+    ours = {place.href for place in placements.values()}
     return [
         href for href, etag in seen.etags.items() if etag is not None and href.startswith(PREFIX) and href not in ours
     ]

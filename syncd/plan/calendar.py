@@ -43,28 +43,28 @@ CalendarAction = Write | Hold
 
 
 def calendar_actions(
-    wanted: Mapping[str, Entry],
-    placed: Mapping[str, Placement],
+    entries: Mapping[str, Entry],
+    placements: Mapping[str, Placement],
     window: Window,
     now: datetime,
     guard: Guard,
     looks: Sequence[Look] = (),
 ) -> list[CalendarAction]:
-    """Compare a profile's entries (``wanted``) with what we placed in a calendar: at most one action for each event.
+    """Compare a profile's ``entries`` with what we placed in a calendar: at most one action for each event.
 
     Deletions come first, then the nearest meeting. An entry is new if it overlaps the window; what is placed stays when
     the window has passed it, and when an edit of the configuration does not want it any more. What somebody deleted is
     put again when the meeting changes. Too many deletions are held (see ``plan.deletions``). ``looks`` are an audit's.
     """
-    puts = (_put(entry, placed.get(event), window) for event, entry in wanted.items() if entry.digest)
-    losses = calendar_deletions(wanted, placed, now, guard)
+    puts = (_put(entry, placements.get(event), window) for event, entry in entries.items() if entry.digest)
+    losses = calendar_deletions(entries, placements, now, guard)
     writes: list[Write] = [put for put in puts if put]
     writes += [loss for loss in losses if not isinstance(loss, Hold)]
     holds = [loss for loss in losses if isinstance(loss, Hold)]
-    held = {event for hold in holds for event in hold.events}
-    looked = _looks(looks, wanted, writes, held)
-    work = [*looked.values(), *(write for write in writes if write.event not in looked)]
-    return [*sorted(work, key=lambda write: _turn(write, wanted, window, now)), *holds]
+    held_events = {event for hold in holds for event in hold.events}
+    looks_by_event = _looks(looks, entries, writes, held_events)
+    work = [*looks_by_event.values(), *(write for write in writes if write.event not in looks_by_event)]
+    return [*sorted(work, key=lambda write: _turn(write, entries, window, now)), *holds]
 
 
 def _put(entry: Entry, there: Placement | None, window: Window) -> Create | Update | None:
@@ -78,24 +78,24 @@ def _put(entry: Entry, there: Placement | None, window: Window) -> Create | Upda
 
 
 def _looks(
-    looks: Iterable[Look], wanted: Mapping[str, Entry], writes: Iterable[Write], held: Collection[str]
+    looks: Iterable[Look], entries: Mapping[str, Entry], writes: Iterable[Write], held_events: Collection[str]
 ) -> dict[str, Look]:
     """The looks to carry out, by event: a look replaces an update, because it writes what is needed, and nothing else.
 
     What somebody deleted is put again if the entry changed as well.
     """
-    planned = {write.event: write for write in writes}
+    writes_by_event = {write.event: write for write in writes}
     found = {}
     for look in looks:
-        entry, write = wanted.get(look.event), planned.get(look.event)
-        if entry and entry.digest and look.event not in held and (write is None or isinstance(write, Update)):
+        entry, write = entries.get(look.event), writes_by_event.get(look.event)
+        if entry and entry.digest and look.event not in held_events and (write is None or isinstance(write, Update)):
             found[look.event] = Look(look.event, look.restore or write is not None)
     return found
 
 
-def _turn(write: Write, wanted: Mapping[str, Entry], window: Window, now: datetime) -> datetime:
+def _turn(write: Write, entries: Mapping[str, Entry], window: Window, now: datetime) -> datetime:
     """Deletions before all, then the nearest meeting."""
-    return window.since if isinstance(write, Delete | Forget) else max(wanted[write.event].start, now)
+    return window.since if isinstance(write, Delete | Forget) else max(entries[write.event].start, now)
 
 
 class Adopt(Struct, frozen=True):

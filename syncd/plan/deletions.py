@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What may be deleted, and what waits for a person: all that stands between a mistake and somebody's calendar. Pure.
 
-Calendars and feeds are judged alike: first what they have lost, then how much of that may go within a day.
+Calendars and feeds are judged alike: first what is to go, then how much of that may go within a day.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -16,8 +16,8 @@ HELD_SHARE = 0.2
 HELD_COUNT = 5
 EMPTIED = 3
 LATELY = timedelta(days=1)
-"""More than this share of the coming entries, and more than this count, need a confirmation if they go within
-``LATELY``; of an account that has no meetings left, so many."""
+"""Deletions need a confirmation if they are more than ``HELD_SHARE`` of the coming entries and more than
+``HELD_COUNT`` within ``LATELY``; of an account that has no meetings left, if they are ``EMPTIED`` or more."""
 
 FEED_HOLDS = "feed/"
 """Begins the names under which the deletions of feeds are held and counted."""
@@ -73,18 +73,18 @@ def allowance_start(now: datetime) -> datetime:
 
 
 def calendar_deletions(
-    wanted: Mapping[str, Entry], placed: Mapping[str, Placement], now: datetime, guard: Guard
+    entries: Mapping[str, Entry], placements: Mapping[str, Placement], now: datetime, guard: Guard
 ) -> list[Delete | Forget | Hold]:
-    """What a calendar lets go: entries without a content, and those whose meeting a server has said to be gone.
+    """The deletions in a calendar: entries without content, and those whose meeting a server has said to be gone.
 
     An edit of the configuration alone deletes nothing: what no account has any more, and no server has said to be
     gone, stays.
     """
-    unwanted = [place for event, place in placed.items() if _is_unwanted(event, wanted.get(event), guard)]
+    unwanted = [place for event, place in placements.items() if _is_unwanted(event, entries.get(event), guard)]
     others = [Forget(place.event) for place in unwanted if place.state in ("left", "removed")]
-    lost = {place.event: place.end for place in unwanted if place.state in ("placed", "placing")}
-    there = {event: place.end for event, place in placed.items() if place.state == "placed"}
-    return [*others, *_judged(lost, there, now, guard)]
+    losses = {place.event: place.end for place in unwanted if place.state in ("placed", "placing")}
+    ends = {event: place.end for event, place in placements.items() if place.state == "placed"}
+    return [*others, *_judge(losses, ends, now, guard)]
 
 
 def _is_unwanted(event: str, entry: Entry | None, guard: Guard) -> bool:
@@ -93,29 +93,29 @@ def _is_unwanted(event: str, entry: Entry | None, guard: Guard) -> bool:
     return event in guard.gone
 
 
-def feed_deletions(shown: Ends, stays: Ends, now: datetime, guard: Guard) -> list[Delete | Hold]:
-    """What a feed lets go: what it shows and is not among what ``stays`` or comes."""
-    lost = {event: end for event, end in shown.items() if event not in stays}
-    return _judged(lost, {**shown, **stays}, now, guard)
+def feed_deletions(content: Ends, next_content: Ends, now: datetime, guard: Guard) -> list[Delete | Hold]:
+    """The deletions in a feed: of what it shows now (``content``) and not after its next build (``next_content``)."""
+    losses = {event: end for event, end in content.items() if event not in next_content}
+    return _judge(losses, {**content, **next_content}, now, guard)
 
 
-def _judged(lost: Ends, there: Ends, now: datetime, guard: Guard) -> list[Delete | Hold]:
-    """Delete what is lost, but hold what is coming if it is too much within a day, or all that an account had.
+def _judge(losses: Ends, ends: Ends, now: datetime, guard: Guard) -> list[Delete | Hold]:
+    """Delete ``losses``, but hold those that are coming if they are too many within a day, or all that an account had.
 
-    ``there`` is all that is there now. What was held stays held until a person confirms it, though it may be
-    over by then.
+    ``ends`` are those of all entries that are there now. What was held stays held until a person confirms it, though
+    it may be over by then.
     """
-    coming = sum(_is_coming(end, now) for end in there.values())
+    coming = sum(_is_coming(end, now) for end in ends.values())
     doubtful = {
         event
-        for event, end in lost.items()
+        for event, end in losses.items()
         if event not in guard.confirmed and (_is_coming(end, now) or event in guard.held)
     }
     emptied = len(doubtful & guard.emptied) >= EMPTIED
     if not (emptied or doubtful & guard.held or _is_too_much(len(doubtful) + guard.lately, coming + guard.lately)):
-        return [Delete(event, event in doubtful) for event in lost]
-    free: list[Delete | Hold] = [Delete(event, counts=False) for event in lost if event not in doubtful]
-    held = tuple(event for event in lost if event in doubtful)
+        return [Delete(event, event in doubtful) for event in losses]
+    free: list[Delete | Hold] = [Delete(event, counts=False) for event in losses if event not in doubtful]
+    held = tuple(event for event in losses if event in doubtful)
     return [*free, Hold(held, coming)] if held else free
 
 
@@ -124,14 +124,14 @@ def _is_coming(end: datetime | None, now: datetime) -> bool:
     return end is None or end >= now
 
 
-def _is_too_much(lost: int, coming: int) -> bool:
-    """Whether losing ``lost`` of ``coming`` entries within a day needs a confirmation."""
-    return lost > max(HELD_COUNT, HELD_SHARE * coming)
+def _is_too_much(count: int, coming: int) -> bool:
+    """Whether losing ``count`` of ``coming`` entries within a day needs a confirmation."""
+    return count > max(HELD_COUNT, HELD_SHARE * coming)
 
 
-def is_carried_out(guard: Guard, placed: Iterable[str]) -> bool:
-    """Whether nothing that was confirmed is still ``placed``; until then a confirmation remains."""
-    return not any(event in guard.confirmed and event in guard.gone for event in placed)
+def is_carried_out(guard: Guard, placements: Iterable[str]) -> bool:
+    """Whether no entry whose deletion was confirmed is among ``placements`` any more; until then the hold remains."""
+    return not any(event in guard.confirmed and event in guard.gone for event in placements)
 
 
 def may_delete(place: Placement, mark: Mark | None) -> bool:
@@ -145,9 +145,9 @@ def may_delete(place: Placement, mark: Mark | None) -> bool:
     return mark.digest is not None or place.state == "placed"
 
 
-def is_wiped(missing: Collection[object], placed: Collection[object]) -> bool:
+def is_wiped(missing: Collection[object], placements: Collection[object]) -> bool:
     """Whether so many of our entries are missing that nobody has deleted them one by one.
 
     A calendar that was emptied, or restored from an old backup, gets them back.
     """
-    return len(missing) == len(placed) >= EMPTIED or len(missing) > max(HELD_COUNT, len(placed) / 2)
+    return len(missing) == len(placements) >= EMPTIED or len(missing) > max(HELD_COUNT, len(placements) / 2)

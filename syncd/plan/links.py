@@ -80,7 +80,7 @@ def link_key(way: Way, event: str, origin: Origin, profile: Profile) -> LinkKey:
 
 
 def once_each(links: Iterable[MissingLink]) -> list[MissingLink]:
-    """Each link once, nearest meeting first; it is asked of all accounts that any of the same has, in their order."""
+    """Each link once, nearest meeting first. Those of one key become one, with the accounts of all, in their order."""
     found: dict[LinkKey, MissingLink] = {}
     for link in links:
         first = found.get(link.key, link)
@@ -98,21 +98,21 @@ def missing_links(
 ) -> list[MissingLink]:
     """The links that a profile's coming meetings lack, nearest meeting first.
 
-    Meetings that are over get none. A link that could not be had is asked for again after a day.
+    Meetings that are over get none. A link that could not be had is requested again after a day.
     """
     missing: list[MissingLink] = []
     for event, origin in origins.items():
         if origin.end is not None and origin.end < now:
             continue
-        for wanted in _wanted(event, origin, profile, max(origin.start, now)):
-            link = links.get(wanted.key)
-            if link is None or link.depends != wanted.depends or link_due(link, now):
-                missing.append(wanted)
+        for needed in _needed_links(event, origin, profile, max(origin.start, now)):
+            link = links.get(needed.key)
+            if link is None or link.depends != needed.depends or link_due(link, now):
+                missing.append(needed)
     return sorted(missing, key=_by_start)
 
 
-def _wanted(event: str, origin: Origin, profile: Profile, start: datetime) -> Iterable[MissingLink]:
-    """The links with which the readers of a profile enter a meeting, whether they are there or not."""
+def _needed_links(event: str, origin: Origin, profile: Profile, start: datetime) -> Iterable[MissingLink]:
+    """The links with which the readers of a profile enter a meeting, whether they exist or not."""
     for way in profile.ways_in:
         _, _, whose = link_key(way, event, origin, profile)
         if way.maker is None:

@@ -70,8 +70,8 @@ def with_overrides_outside(meeting: Meeting, before: Meeting, window: Window) ->
     """
     if (meeting.start, meeting.recurrence) != (before.start, before.recurrence):
         return meeting
-    listed = {override.original for override in meeting.overrides}
-    outside = [each for each in before.overrides if each.original not in listed and _is_outside(each, window)]
+    originals = {override.original for override in meeting.overrides}
+    outside = [each for each in before.overrides if each.original not in originals and _is_outside(each, window)]
     if not outside:
         return meeting
     return with_overrides(meeting, sorted((*meeting.overrides, *outside), key=_by_original))
@@ -87,7 +87,7 @@ def _by_original(override: Override) -> datetime:
 
 
 def publishes(meeting: Meeting, *, adhoc: bool, declined: bool) -> bool:
-    """Whether the account wants this meeting at all."""
+    """Whether this meeting is published: instant and declined ones only where the account's settings say so."""
     return (adhoc or not meeting.adhoc) and (declined or meeting.invite_status != "declined")
 
 
@@ -109,7 +109,7 @@ def ledger_changes(
     """
     changes: list[Keep | Ask | Drop] = []
     asks: list[Keep | Ask | Drop] = []
-    seen: set[str] = set()
+    matches: set[str] = set()
     for event, row in rows:
         if event in snapshot.same:
             continue
@@ -118,18 +118,20 @@ def ledger_changes(
             if event not in snapshot.unreadable and len(asks) < ASKS and _is_expected(row, snapshot, window):
                 asks.append(Ask(event))
             continue
-        seen.add(meeting.id)
+        matches.add(meeting.id)
         if row.digest != meeting_digest(meeting):
             changes.append(_keep_or_drop(meeting, adhoc=adhoc, declined=declined))
         elif row.unlisted and snapshot.window:
             changes.append(Keep(meeting, row_of(meeting)))
-    return [*changes, *_new_meetings(snapshot, seen, window, adhoc=adhoc, declined=declined), *asks]
+    return [*changes, *_new_meetings(snapshot, matches, window, adhoc=adhoc, declined=declined), *asks]
 
 
-def _new_meetings(snapshot: Snapshot, seen: set[str], window: Window, *, adhoc: bool, declined: bool) -> Iterator[Keep]:
-    """Meetings that the ledger does not have yet, but for those whose time is not in the window."""
+def _new_meetings(
+    snapshot: Snapshot, matches: set[str], window: Window, *, adhoc: bool, declined: bool
+) -> Iterator[Keep]:
+    """The meetings of the listing that the ledger does not have yet, except those whose time is not in the window."""
     for event, meeting in snapshot.meetings.items():
-        if event not in seen and publishes(meeting, adhoc=adhoc, declined=declined):
+        if event not in matches and publishes(meeting, adhoc=adhoc, declined=declined):
             row = row_of(meeting)
             if row.start is None or overlaps(row.start, row.end, window):
                 yield Keep(meeting, row, fresh=True)
@@ -160,13 +162,13 @@ def _keep_or_drop(meeting: Meeting, *, unlisted: bool = False, adhoc: bool, decl
 
 def unreadable_after(snapshot: Snapshot, before: Iterable[Unreadable]) -> tuple[Unreadable, ...]:
     """The events of an account that cannot be read after a listing; those ``before`` that it lacks remain."""
-    listed = snapshot.meetings.keys() | snapshot.same | snapshot.unreadable.keys()
-    return *snapshot.unreadable.values(), *(each for each in before if each.event not in listed)
+    events = snapshot.meetings.keys() | snapshot.same | snapshot.unreadable.keys()
+    return *snapshot.unreadable.values(), *(each for each in before if each.event not in events)
 
 
-def is_emptied(changes: Iterable[Keep | Drop], listed: int) -> bool:
-    """Whether a short listing came back empty although the ledger had meetings there.
+def is_emptied(changes: Iterable[Keep | Drop], size: int) -> bool:
+    """Whether a short listing of this ``size`` came back empty although the ledger had meetings there.
 
     The caller then lists everything, so that the guard of deletions can tell an empty account from an empty day.
     """
-    return listed == 0 and any(isinstance(change, Drop) for change in changes)
+    return size == 0 and any(isinstance(change, Drop) for change in changes)

@@ -22,7 +22,7 @@ class Place(Struct, frozen=True):
 class Unplace(Struct, frozen=True):
     """A calendar has no object of ours for an event any more, or never had.
 
-    ``lost_at`` is when it was deleted if that uses up what may go within a day.
+    ``lost_at`` is when it was deleted, if that uses up what may go within a day.
     """
 
     event: str

@@ -16,7 +16,7 @@ FULL_AUDIT = timedelta(days=1)
 """How often all of a calendar is listed: some servers forget changes since a sync token."""
 
 LINK_RETRY = timedelta(days=1)
-"""How long nobody is asked for a link that was not to be had."""
+"""How long a link that could not be had is not requested again."""
 
 HOUSEKEEPING_EVERY = timedelta(days=1)
 FIRST_HOUSEKEEPING = timedelta(hours=1)
@@ -29,15 +29,18 @@ LONGEST_WAIT = timedelta(minutes=15)
 """The longest wait after a failure, unless the interval or a Retry-After is longer."""
 
 
-class Listed(Struct, frozen=True):
-    """When an account's window was last listed completely, and when everything was."""
+class LastListings(Struct, frozen=True):
+    """When an account's window was last listed completely, and when all of its events were."""
 
     window: datetime | None
     everything: datetime | None
 
 
-class Audited(Struct, frozen=True):
-    """When a calendar was last looked at, and when at all of it; ``cursor`` is the calendar's at ``url``."""
+class LastAudit(Struct, frozen=True):
+    """The last audit of a calendar: ``at`` is when; ``whole`` is when all of the calendar was last listed.
+
+    ``cursor`` is the sync token that the calendar at ``url`` gave.
+    """
 
     at: datetime
     whole: datetime
@@ -53,33 +56,33 @@ def is_due(last: datetime | None, interval: timedelta, now: datetime) -> bool:
     return last is None or not timedelta(0) <= now - last < interval
 
 
-def listing_due(listed: Listed, now: datetime, every: timedelta, *, soon: bool) -> Scope:
+def listing_due(last: LastListings, now: datetime, every: timedelta, *, soon: bool) -> Scope:
     """What of an account is to be listed: everything at first and then daily, the window at its interval.
 
     In between the next days are enough if ``soon``, else the window is listed all the same.
     """
-    if is_due(listed.everything, FULL_LISTING, now):
+    if is_due(last.everything, FULL_LISTING, now):
         return "everything"
-    return "soon" if soon and not is_due(listed.window, every, now) else "window"
+    return "soon" if soon and not is_due(last.window, every, now) else "window"
 
 
-def audit_due(audited: Audited | None, every: timedelta, now: datetime) -> bool:
+def audit_due(last: LastAudit | None, every: timedelta, now: datetime) -> bool:
     """Whether a calendar is to be audited."""
-    return is_due(audited.at if audited else None, every, now)
+    return is_due(last.at if last else None, every, now)
 
 
-def full_audit_due(audited: Audited | None, url: str, now: datetime) -> bool:
+def full_audit_due(last: LastAudit | None, url: str, now: datetime) -> bool:
     """Whether all of a calendar is to be listed: at first, then daily, and where ``url`` is another calendar."""
-    return audited is None or audited.url != url or is_due(audited.whole, FULL_AUDIT, now)
+    return last is None or last.url != url or is_due(last.whole, FULL_AUDIT, now)
 
 
 def link_due(link: Link, now: datetime) -> bool:
-    """Whether a link that was not to be had is to be asked for again."""
+    """Whether a link that could not be had is to be requested again."""
     return link.code is None and is_due(link.at, LINK_RETRY, now)
 
 
 def link_retry(link: Link) -> datetime:
-    """When a link that was not to be had is asked for again."""
+    """When a link that could not be had is requested again."""
     return link.at + LINK_RETRY
 
 

@@ -16,7 +16,7 @@ from syncd.sync.render import Rendering, render_entries, summary
 
 
 def build_feed(feed: Feed, profile: Profile, ledger: FeedLedger, now: datetime, progress: Progress) -> Run | None:
-    """Render the entries that a feed lacks, and let go those of meetings that are gone, unless a person must confirm.
+    """Render the entries that a feed lacks, and delete those of meetings that are gone, unless a person must confirm.
 
     The feed shows its former profile until all of the new one is rendered. ``None`` before all of its accounts have
     been listed completely. Counts: ``changed`` entries, ``held`` deletions.
@@ -33,14 +33,14 @@ def build_feed(feed: Feed, profile: Profile, ledger: FeedLedger, now: datetime, 
 def _carry_out(actions: Sequence[FeedAction], feed: Feed, profile: Profile, ledger: FeedLedger, now: datetime) -> None:
     if feed.built != profile.key:
         ledger.feeds.build(feed, profile.key, [each for each in actions if isinstance(each, Carry)])
-    released = [each for each in actions if isinstance(each, Delete)]
-    if released:
-        ledger.feeds.release(feed, released, now)
+    deletions = [each for each in actions if isinstance(each, Delete)]
+    if deletions:
+        ledger.feeds.release(feed, deletions, now)
     ledger.deletions.save_hold(hold_name(feed.name), _hold(actions), now)
 
 
 def _run(feed: Feed, rendering: Rendering, actions: Sequence[FeedAction], now: datetime) -> Run:
-    """How the building went."""
+    """The run of a build: its state, counts and message."""
     hold = _hold(actions)
     state, message = "ok", summary(rendering.problems)
     if message:

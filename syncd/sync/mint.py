@@ -32,7 +32,7 @@ SIDE_BY_SIDE = 8
 """How many accounts of one host are asked for links side by side."""
 
 BUDGET = timedelta(seconds=30)
-"""How long a server makes links in one run, before what is there goes out."""
+"""How long links are made on one server in one run; then calendars are pushed with what there is."""
 
 
 def mint(
@@ -48,53 +48,55 @@ def mint(
 ) -> list[Run]:
     """Make the links that coming meetings lack; one run for every server that was needed.
 
-    Servers work side by side, each for ``BUDGET``; the rest waits for the next run, which is wanted at once. One
-    that fails is left alone for the rest of this run; the others go on. Counts: of each way in the ``links`` that
-    were made, ``none`` that could not be had. Raises what the ledger does and Stopped.
+    Servers work side by side, each for ``BUDGET``; the rest waits for the next run, which follows at once. One
+    that fails is left alone for the rest of this run; the others go on. Counts: for each way in, by its word
+    (``Way.links``), how many links were made; ``none``: how many could not be had. Raises what the ledger raises, and
+    Stopped.
     """
-    begun, links = clock(), ledger.links.all()
-    wanted = once_each(
+    start, links = clock(), ledger.links.all()
+    missing = once_each(
         link
         for profile in profiles
-        for link in missing_links(ledger.meetings.origins(profile.accounts), links, profile, begun)
+        for link in missing_links(ledger.meetings.origins(profile.accounts), links, profile, start)
     )
     minting = _LinkRun(sources, makers, ledger, clock, progress, outages or Outages({}, clock))
-    minting.make(wanted, workers)
+    minting.make(missing, workers)
     return minting.runs()
 
 
 class _LinkRequest(Struct, order=True):
     """A request for one link, passed from account to account until one can create it.
 
-    It waits in one queue at a time, so that no link is created twice.
+    It waits in one queue at a time, so that no link is created twice. ``position`` is the index of the account that is
+    asked next. ``incomplete``: an account that has the meeting could not be asked, so the link may still be had.
     """
 
     later: bool
     turn: int
     link: MissingLink
-    stop: int = 0
-    unasked: bool = False
+    position: int = 0
+    incomplete: bool = False
 
     @property
     def account(self) -> str:
         """The account that is asked next."""
-        return self.link.accounts[self.stop]
+        return self.link.accounts[self.position]
 
 
 class _ServerQueue:
-    """What one server, an account's or a link maker's, is to be asked for; one thread at a time works it off."""
+    """The requests that wait for one server, an account's or a link maker's; one thread at a time works them off."""
 
     def __init__(self, key: RunKey) -> None:
         self.key = key
         self.account = key.name if key.kind == "mint" else None
         self.requests: list[_LinkRequest] = []
         self.busy = False
-        self.begun: datetime | None = None
-        self.cut = False
-        self.known: bool | None = None
+        self.start: datetime | None = None
+        self.cut_short = False
+        self.same_owner: bool | None = None
         self.stranger = False
         self.counts: Counter[str] = Counter()
-        self.failed: SyncdError | None = None
+        self.failure: SyncdError | None = None
 
 
 class _LinkRun:
@@ -121,22 +123,22 @@ class _LinkRun:
         self._ended = False
         self._done = self._total = 0
 
-    def make(self, wanted: Sequence[MissingLink], workers: int) -> None:
+    def make(self, missing: Sequence[MissingLink], workers: int) -> None:
         """Work all queues off, side by side or, with one worker, one after the other in this thread."""
-        self._total = len(wanted)
-        if any(self._may_be_made(link) for link in wanted):
-            self._ledger.links.probe()  # what it could not note, every run would make again
+        self._total = len(missing)
+        if any(self._may_be_made(link) for link in missing):
+            self._ledger.links.probe()  # else every run would make again what it cannot record
         if workers == 1:
             works: list[Callable[[], None]] = []
             self._start = lambda _server, work: works.append(work)
-            self._begin(wanted)
+            self._begin(missing)
             for work in works:
                 work()
             return
         with HostPools(workers) as pools:
             running: list[Future[None]] = []
             self._start = lambda server, work: running.append(pools.submit(self._outages.host(server) or "", work))
-            self._begin(wanted)
+            self._begin(missing)
             for each in running:  # it grows meanwhile
                 each.exception()
         for each in running:
@@ -145,19 +147,21 @@ class _LinkRun:
     def _may_be_made(self, link: MissingLink) -> bool:
         return link.way.maker in self._makers if link.way.maker else bool(self._sources.keys() & {*link.accounts})
 
-    def _begin(self, wanted: Sequence[MissingLink]) -> None:
-        requests = [_LinkRequest(link.way.maker is None, turn, link) for turn, link in enumerate(wanted)]
-        none: list[MissingLink] = []
-        for request in sorted(requests):  # link makers' first: personal ones wait only to hear who the account is
+    def _begin(self, missing: Sequence[MissingLink]) -> None:
+        requests = [_LinkRequest(link.way.maker is None, turn, link) for turn, link in enumerate(missing)]
+        hopeless: list[MissingLink] = []
+        for request in sorted(
+            requests
+        ):  # link makers' first: personal links wait in an account's queue only until its owner is checked
             if request.link.way.maker is None:
-                none += [] if self._can_be_had(request) else [request.link]
+                hopeless += [] if self._enqueue_next(request) else [request.link]
             elif request.link.whose != GUEST and request.account in self._sources:
-                self._put(_account_key(request.account), request)
+                self._enqueue(_account_key(request.account), request)
             else:
-                self._put(_maker_key(request.link), request)
-        self._save(map(_none, none), self._clock())
+                self._enqueue(_maker_key(request.link), request)
+        self._save_results(map(_no_link, hopeless), self._clock())
 
-    def _put(self, key: RunKey, request: _LinkRequest) -> None:
+    def _enqueue(self, key: RunKey, request: _LinkRequest) -> None:
         with self._lock:
             queue = self._queue(key)
             heappush(queue.requests, request)
@@ -183,12 +187,12 @@ class _LinkRun:
             return heappop(queue.requests) if queue.busy else None
 
     def _step(self, queue: _ServerQueue, request: _LinkRequest, now: datetime) -> None:
-        queue.begun = queue.begun or now
+        queue.start = queue.start or now
         if queue.account and request.link.way.maker:
-            if self._is_known(queue, queue.account) or not queue.stranger:  # an outage is no word about a person
-                self._put(_maker_key(request.link), request)
-        elif now - queue.begun > BUDGET:
-            queue.cut = True
+            if self._is_same_owner(queue, queue.account) or not queue.stranger:  # an outage says nothing about a person
+                self._enqueue(_maker_key(request.link), request)
+        elif now - queue.start > BUDGET:
+            queue.cut_short = True
         elif queue.account:
             self._invite(queue, queue.account, request, now)
         else:
@@ -200,32 +204,32 @@ class _LinkRun:
         if meeting is None:
             self._pass_on(request)
             return
-        known = self._is_known(queue, account)
-        asked, made = self._asked(queue, lambda: source.invite(meeting)) if known else (False, None)
-        if made is not None:
-            self._save([(request.link, made, queue.key)], now)
-            self._count(queue.key, request.link.way.links, made=made.made)
+        same_owner = self._is_same_owner(queue, account)
+        has_answer, invite = self._call_server(queue, lambda: source.invite(meeting)) if same_owner else (False, None)
+        if invite is not None:
+            self._save_results([(request.link, invite, queue.key)], now)
+            self._count(queue.key, request.link.way.links, int(invite.made))
             return
-        if asked:
+        if has_answer:
             self._count(queue.key, "none")
-        request.unasked |= not asked
+        request.incomplete |= not has_answer
         self._pass_on(request)
 
     def _pass_on(self, request: _LinkRequest) -> None:
         """Ask the next account; after the last one record that there is no link to be had."""
-        request.stop += 1
-        if not self._can_be_had(request):
-            self._save([_none(request.link)], self._clock())
+        request.position += 1
+        if not self._enqueue_next(request):
+            self._save_results([_no_link(request.link)], self._clock())
 
-    def _can_be_had(self, request: _LinkRequest) -> bool:
+    def _enqueue_next(self, request: _LinkRequest) -> bool:
         """Put a request into the queue of its next account. False if none is left and every one was asked."""
-        while request.stop < len(request.link.accounts):
+        while request.position < len(request.link.accounts):
             if request.account in self._sources:
-                self._put(_account_key(request.account), request)
+                self._enqueue(_account_key(request.account), request)
                 return True
-            request.unasked |= self._ledger.meetings.get(request.account, request.link.event) is not None
-            request.stop += 1
-        return request.unasked
+            request.incomplete |= self._ledger.meetings.get(request.account, request.link.event) is not None
+            request.position += 1
+        return request.incomplete
 
     def _make(self, queue: _ServerQueue, request: _LinkRequest, now: datetime) -> None:
         """Let a link maker make a link for the holder of an account, or for guests."""
@@ -235,77 +239,80 @@ class _LinkRun:
         if meeting is None or maker is None or (link.whose != GUEST and person is None):
             return
         title, visitor = meeting.title, _visitor(link, person)
-        asked, made = self._asked(queue, lambda: Invite(maker.make(link.event, title, visitor), made=True))
-        if asked:
-            self._save([(link, made, queue.key)], now)
-            self._count(queue.key, link.way.links if made else "none")
-            if made:
+        has_answer, invite = self._call_server(queue, lambda: Invite(maker.make(link.event, title, visitor), made=True))
+        if has_answer:
+            self._save_results([(link, invite, queue.key)], now)
+            self._count(queue.key, link.way.links if invite else "none")
+            if invite:
                 self._count(_account_key(account), link.way.links)
 
-    def _is_known(self, queue: _ServerQueue, account: str) -> bool:
+    def _is_same_owner(self, queue: _ServerQueue, account: str) -> bool:
         """Whether the person behind an account is the one whose meetings the ledger has."""
-        if queue.known is None:
+        if queue.same_owner is None:
             before = self._ledger.accounts.identity(account)
-            asked, person = self._asked(queue, self._sources[account].identity)
-            queue.known = person is not None and before is not None and _same(before, person)
-            queue.stranger = asked and not queue.known
+            has_answer, person = self._call_server(queue, self._sources[account].identity)
+            queue.same_owner = person is not None and before is not None and _is_same_person(before, person)
+            queue.stranger = has_answer and not queue.same_owner
             if queue.stranger:
                 who = "another person than before is" if before else "nobody is known to be"
-                queue.failed = NeedsYou(f"opentalk.{account}: {who} behind this login; no link is made with it")
-        return queue.known
+                queue.failure = NeedsYou(f"opentalk.{account}: {who} behind this login; no link is made with it")
+        return queue.same_owner
 
-    def _asked(self, queue: _ServerQueue, ask: Callable[[], T | None]) -> tuple[bool, T | None]:
-        """Whether a server was asked, and what it gave."""
+    def _call_server(self, queue: _ServerQueue, call: Callable[[], T | None]) -> tuple[bool, T | None]:
+        """Ask a server with ``call``. Returns whether it answered, and the result of the call.
+
+        Not asked, (False, None), while its host is paused, and once it has failed in this run.
+        """
         job = queue.key
         if self._outages.paused_until(job):
-            queue.failed = queue.failed or Unavailable(self._outages.pause_message(job))
-        if queue.failed is not None:
+            queue.failure = queue.failure or Unavailable(self._outages.pause_message(job))
+        if queue.failure is not None:
             return False, None
         try:
-            return True, ask()
-        except Refused as error:  # this meeting's alone: the others go on
+            return True, call()
+        except Refused as error:  # for this meeting alone: the others go on
             log.warning("%s: %s", queue.key.name, error)
             return True, None
         except SyncdError as error:
-            queue.failed = error
+            queue.failure = error
             if isinstance(error, Unavailable) and error.retry_after:
                 self._outages.pause(job, pause_end(error.retry_after, self._clock()))
             return False, None
 
-    def _save(self, made: Iterable["_Made"], now: datetime) -> None:
+    def _save_results(self, results: Iterable["_LinkResult"], now: datetime) -> None:
         """Record links, or that there are none to be had, in one transaction."""
-        links = [(_link(wanted, invite, now), run) for wanted, invite, run in made]
+        links = [(_link(missing, invite, now), server) for missing, invite, server in results]
         self._ledger.links.save(links)
         with self._lock:
             self._done += len(links)
 
-    def _count(self, key: RunKey, word: str, *, made: bool = True) -> None:
+    def _count(self, key: RunKey, word: str, number: int = 1) -> None:
         with self._lock:
-            self._queue(key).counts[word] += made
+            self._queue(key).counts[word] += number
 
     def runs(self) -> list[Run]:
-        """One for every server that was asked, or that could not be."""
+        """One run for every server that was asked, or that could not be asked."""
         now = self._clock()
         return [
             Run(
                 key=queue.key,
                 ended=now,
-                state=queue.failed.state if queue.failed else "ok",
+                state=queue.failure.state if queue.failure else "ok",
                 counts=dict(queue.counts),
-                message=str(queue.failed) if queue.failed else None,
-                cut_short=queue.cut,
+                message=str(queue.failure) if queue.failure else None,
+                cut_short=queue.cut_short,
             )
             for queue in sorted(self._queues.values(), key=lambda queue: queue.key.name)
-            if queue.counts or queue.failed or queue.cut
+            if queue.counts or queue.failure or queue.cut_short
         ]
 
 
-def _same(known: Identity, person: Identity) -> bool:
-    return (known.issuer, known.subject) == (person.issuer, person.subject)
+def _is_same_person(before: Identity, person: Identity) -> bool:
+    return (before.issuer, before.subject) == (person.issuer, person.subject)
 
 
-_Made = tuple[MissingLink, Invite | None, RunKey]
-"""A link that was asked for, what there was, and who was asked."""
+_LinkResult = tuple[MissingLink, Invite | None, RunKey]
+"""A missing link, the invite (``None`` if there is none to be had), and the server that gave this answer."""
 
 
 def _account_key(account: str) -> RunKey:
@@ -317,12 +324,12 @@ def _maker_key(link: MissingLink) -> RunKey:
     return RunKey("maker", link.way.maker)
 
 
-def _none(link: MissingLink) -> _Made:
+def _no_link(link: MissingLink) -> _LinkResult:
     return link, None, _account_key(", ".join(link.accounts))
 
 
-def _link(link: MissingLink, made: Invite | None, now: datetime) -> Link:
-    code, fresh = (made.code, made.made) if made else (None, False)
+def _link(link: MissingLink, invite: Invite | None, now: datetime) -> Link:
+    code, fresh = (invite.code, invite.made) if invite else (None, False)
     return Link(link.way.kind, link.event, link.whose, code, link.depends, fresh, now)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which hosts do not answer, since when, and which jobs wait for them; and which want not to be asked for a while.
+"""Which hosts do not answer, since when, and which jobs wait for them; and which are not to be asked for a while.
 
 An outage of a host is one outage, however many accounts and calendars are there. No host is asked here and nothing is
 logged; threads may share it.
@@ -28,17 +28,19 @@ def host_of(url: str) -> str:
     return f"{parts.scheme}://{name}" + ("" if usual else f":{parts.port}")
 
 
-class Ended(Struct, frozen=True):
-    """An outage that has ended: when it began, and which jobs failed meanwhile and are to run again."""
+class EndedOutage(Struct, frozen=True):
+    """An outage that is over: its start, and the jobs that failed meanwhile and are to run again."""
 
-    begun: datetime
+    start: datetime
     waiting: tuple[RunKey, ...]
 
 
 class _Outage(Struct):
-    begun: datetime
+    """``failures`` by job; ``pauses`` are the ends of the pauses during which a job's latest failure was counted."""
+
+    start: datetime
     failures: Counter[RunKey]
-    counted: dict[RunKey, datetime | None]
+    pauses: dict[RunKey, datetime | None]
 
 
 class Outages:
@@ -64,7 +66,7 @@ class Outages:
         """All jobs on a host."""
         return [job for job, its in self._hosts.items() if its == host]
 
-    def failed(self, job: RunKey) -> Literal["begins", "lasts", "alone"]:
+    def note_failure(self, job: RunKey) -> Literal["begins", "lasts", "alone"]:
         """Note that a job failed: an outage of its host begins or lasts, or the job alone is in trouble."""
         with self._lock:
             host = self._hosts.get(job)
@@ -73,13 +75,13 @@ class Outages:
                 return "alone"
             outage = self._outages.setdefault(host, _Outage(self._clock(), Counter(), {}))
             until = self._paused_until(host)
-            if until is None or outage.counted.get(job) != until:  # during a pause nobody is asked: it is one failure
+            if until is None or outage.pauses.get(job) != until:  # a pause counts once: nothing is asked meanwhile
                 outage.failures[job] += 1
-                outage.counted[job] = until
+                outage.pauses[job] = until
             return "lasts" if lasts else "begins"
 
-    def answered(self, job: RunKey) -> Ended | None:
-        """Note that a job had an answer; returns the outage that ended with it, if there was one."""
+    def note_answer(self, job: RunKey) -> EndedOutage | None:
+        """Note that a job's host answered; returns the outage that is over now, if there was one."""
         with self._lock:
             self._alone.discard(job)
             host = self._hosts.get(job)
@@ -88,7 +90,7 @@ class Outages:
             outage = self._outages.pop(host)
             waiting = tuple(each for each in outage.failures if each != job)
             self._alone.update(waiting)
-            return Ended(outage.begun, waiting)
+            return EndedOutage(outage.start, waiting)
 
     def failures(self, job: RunKey) -> int:
         """How often the host of a job has failed in a row; 0 without an outage.
@@ -100,7 +102,7 @@ class Outages:
             return max(outage.failures.values(), default=0) if outage else 0
 
     def pause(self, job: RunKey, until: datetime) -> None:
-        """Let no job ask the host of this one before a moment, as it wished by Retry-After (RFC 9110, 10.2.3)."""
+        """Let no job ask the host of this one before a moment, as its Retry-After says (RFC 9110, 10.2.3)."""
         with self._lock:
             host = self._hosts.get(job)
             if host is not None:
@@ -122,7 +124,7 @@ class Outages:
         return f"{self.host(job)} wants to be left alone for a while; nothing was asked"
 
     def end_pauses(self) -> None:
-        """Let every host be asked again, as a person wants it now."""
+        """Let every host be asked again, because a person wants it now."""
         with self._lock:
             self._pauses.clear()
 

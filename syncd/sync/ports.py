@@ -29,7 +29,7 @@ from syncd.plan.feed import Carry
 from syncd.plan.links import LinkKey, Origin
 from syncd.plan.pull import Drop, Keep, KnownMeeting
 from syncd.plan.records import Record
-from syncd.plan.timing import Audited, Listed
+from syncd.plan.timing import LastAudit, LastListings
 
 Progress = Callable[[str, int, int], None]
 """Called before every step: with what is being done, how many are done, and of how many. May raise Stopped."""
@@ -129,7 +129,7 @@ class PulledMeetings(Protocol):
 class PullHistory(Protocol):
     """When an account was listed before."""
 
-    def last_listed(self, account: str) -> Listed: ...
+    def last_listings(self, account: str) -> LastListings: ...
 
 
 class MintLedger(Protocol):
@@ -221,8 +221,8 @@ class Placements(Protocol):
 class Audits(Protocol):
     """When calendars were looked at, and what was found there that is not placed."""
 
-    def last(self, calendar: str) -> Audited | None: ...
-    def save(self, calendar: str, audited: Audited, leftovers: Mapping[str, bool]) -> None: ...
+    def last(self, calendar: str) -> LastAudit | None: ...
+    def save(self, calendar: str, audit: LastAudit, leftovers: Mapping[str, bool]) -> None: ...
     def leftovers(self, calendar: str) -> dict[str, bool]: ...
 
 
@@ -247,7 +247,7 @@ class FeedLedger(RenderLedger, Protocol):
 class Feeds(Protocol):
     """What each feed shows."""
 
-    def build(self, feed: Feed, profile: str, carried: Iterable[Carry]) -> None: ...
+    def build(self, feed: Feed, profile: str, carries: Iterable[Carry]) -> None: ...
     def content(self, feed: Feed) -> dict[str, datetime | None]: ...
     def release(self, feed: Feed, deletions: Iterable[Delete], at: datetime) -> None: ...
 

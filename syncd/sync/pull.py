@@ -48,7 +48,7 @@ class ListingSettings(Struct, frozen=True):
     every: timedelta = timedelta(minutes=5)
 
     @property
-    def wishes(self) -> dict[str, bool]:
+    def filters(self) -> dict[str, bool]:
         """Which meetings are wanted, as arguments for ``plan.pull``."""
         return {"adhoc": self.adhoc, "declined": self.declined}
 
@@ -78,24 +78,24 @@ def pull(
     ledger: PullLedger,
     listing: ListingSettings,
     now: datetime,
-    timed: Callable[[Run], Run] = lambda run: run,
+    with_next_try: Callable[[Run], Run] = lambda run: run,
     *,
     soon: bool = False,
 ) -> Run:
     """Bring the ledger's meetings of an account up to date, all of them or, if the listing fails, none.
 
-    With ``soon`` the next days alone are listed while the window is not due. ``timed`` adds to the run when it is due
-    again, before both are saved. Counts: ``meetings`` in the ledger afterwards, ``changed``, ``gone``, ``asked`` for by
-    id, ``unreadable``.
+    With ``soon`` only the next days are listed, unless the window or the daily full listing is due. ``with_next_try``
+    returns the run with the moment when it is due again; the ledger saves it together with the changes.
+    Counts: ``meetings`` in the ledger afterwards, ``changed``, ``gone``, ``asked`` for by id, ``unreadable``.
     """
     ledger.accounts.identify(account, source.identity(), listing.names)
-    listed = ledger.history.last_listed(account)
-    scope = listing_due(listed, now, listing.every, soon=soon)
+    last = ledger.history.last_listings(account)
+    scope = listing_due(last, now, listing.every, soon=soon)
     changes, summary = _list(account, source, ledger, listing, now, scope)
-    if scope == "soon" and is_emptied(changes, summary.listed):  # look at the rest before any of it is let go
+    if scope == "soon" and is_emptied(changes, summary.size):  # look at the rest before any of it is let go
         scope = "everything"
         changes, summary = _list(account, source, ledger, listing, now, scope)
-    run = timed(_run(account, scope, now, changes, summary, listed.window if scope == "soon" else now))
+    run = with_next_try(_run(account, scope, now, changes, summary, last.window if scope == "soon" else now))
     ledger.meetings.save_pull(account, changes, run, summary.unreadable)
     return run
 
@@ -103,14 +103,15 @@ def pull(
 class _ListingSummary(Struct, frozen=True):
     """What a pull reports of a listing besides its changes.
 
-    How many events were ``listed``, how many meetings the ledger had ``before``, how many events were ``asked`` for by
-    id; why the rest was ``unanswered``, empty if none was; and which events are ``unreadable``.
+    ``size`` is how many events the listing had, ``before`` how many meetings the ledger had, ``requests`` how many
+    events were asked for by id; ``failure`` is why the others could not be, empty if all were. ``unreadable`` are the
+    events that cannot be read.
     """
 
-    listed: int
+    size: int
     before: int
-    asked: int
-    unanswered: str
+    requests: int
+    failure: str
     unreadable: tuple[Unreadable, ...]
 
 
@@ -120,24 +121,24 @@ def _run(
     now: datetime,
     changes: Sequence[Keep | Drop],
     summary: _ListingSummary,
-    window_listed: datetime | None,
+    window_listing: datetime | None,
 ) -> Run:
-    written = [change for change in changes if isinstance(change, Keep)]
-    gone = len(changes) - len(written)
+    keeps = [change for change in changes if isinstance(change, Keep)]
+    gone = len(changes) - len(keeps)
     return Run(
         key=RunKey("pull", account),
         ended=now,
-        state="retrying" if summary.unanswered else "ok",
+        state="retrying" if summary.failure else "ok",
         scope=scope,
         counts={
-            "meetings": summary.before + sum(change.fresh for change in written) - gone,
-            "changed": len(written),
+            "meetings": summary.before + sum(change.fresh for change in keeps) - gone,
+            "changed": len(keeps),
             "gone": gone,
-            "asked": summary.asked,
+            "asked": summary.requests,
             "unreadable": len(summary.unreadable),
         },
-        message=summary.unanswered or _message(summary.unreadable),
-        last_look=window_listed,
+        message=summary.failure or _message(summary.unreadable),
+        last_look=window_listing,
     )
 
 
@@ -147,16 +148,16 @@ def _list(
     """List an account's meetings. Returns what has changed, and a summary."""
     window = listing.window(now)
     snapshot = source.snapshot({"soon": _soon(now), "window": window}.get(scope), ledger.meetings.digests(account))
-    before = count()  # how many the ledger has: counting them apart would read them all again
+    before = count()  # counts the ledger's meetings while they are read, so that they are read once
     rows = (row for row, _ in zip(ledger.meetings.of(account), before, strict=False))
-    planned = ledger_changes(snapshot, rows, window, **listing.wishes)
-    planned = list(_with_overrides_outside(planned, account, ledger, snapshot.window))
-    changes, asked, unanswered = _ask(planned, source, listing, windowed=scope != "everything")
+    plan = ledger_changes(snapshot, rows, window, **listing.filters)
+    plan = list(_with_overrides_outside(plan, account, ledger, snapshot.window))
+    changes, requests, failure = _ask(plan, source, listing, windowed=scope != "everything")
     for each in snapshot.unreadable.values():
         log.debug("opentalk.%s: event %s is left as it was: %s", account, each.event, each.reason)
     unreadable = unreadable_after(snapshot, ledger.meetings.unreadable(account) if scope == "soon" else ())
     there = len(snapshot.meetings) + len(snapshot.same) + len(snapshot.unreadable)
-    return changes, _ListingSummary(there, next(before), asked, unanswered, unreadable)
+    return changes, _ListingSummary(there, next(before), requests, failure, unreadable)
 
 
 def _soon(now: datetime) -> Window:
@@ -169,10 +170,10 @@ def _soon(now: datetime) -> Window:
 
 
 def _with_overrides_outside(
-    planned: Iterable[Keep | Ask | Drop], account: str, ledger: PullLedger, window: Window | None
+    plan: Iterable[Keep | Ask | Drop], account: str, ledger: PullLedger, window: Window | None
 ) -> Iterator[Keep | Ask | Drop]:
     """The plan of a windowed listing, without series that only seem to have changed: the window hides overrides."""
-    for change in planned:
+    for change in plan:
         if window and isinstance(change, Keep) and not change.fresh and change.meeting.recurrence:
             before = ledger.meetings.get(account, change.meeting.id)
             if before:
@@ -185,7 +186,7 @@ def _with_overrides_outside(
 
 
 def _ask(
-    planned: Iterable[Keep | Ask | Drop], source: Source, listing: ListingSettings, *, windowed: bool
+    plan: Iterable[Keep | Ask | Drop], source: Source, listing: ListingSettings, *, windowed: bool
 ) -> tuple[list[Keep | Drop], int, str]:
     """Ask for every event that the plan wants asked for.
 
@@ -193,22 +194,22 @@ def _ask(
     an answer stays as it is: an outage says nothing about an event.
     """
     changes: list[Keep | Drop] = []
-    asked, unanswered = 0, ""
-    for change in planned:
+    requests, failure = 0, ""
+    for change in plan:
         if not isinstance(change, Ask):
             changes.append(change)
-        elif not unanswered:
-            asked += 1
+        elif not failure:
+            requests += 1
             try:
                 meeting = source.event(change.event)
             except BadEvent as error:  # it is there, and cannot be read
                 log.warning("%s", error)
                 continue
             except Unavailable as error:
-                unanswered = str(error)
+                failure = str(error)
                 continue
-            changes.append(after_ask(change, meeting, windowed=windowed, **listing.wishes))
-    return changes, asked, unanswered
+            changes.append(after_ask(change, meeting, windowed=windowed, **listing.filters))
+    return changes, requests, failure
 
 
 def _message(unreadable: Sequence[Unreadable]) -> str | None:

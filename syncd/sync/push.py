@@ -50,7 +50,7 @@ def push(
     is stopped has what was done before.
     """
     facts = _gather(target, progress, audit_every)
-    actions = calendar_actions(facts.wanted, facts.placed, window, target.now, facts.guard, facts.audit.looks)
+    actions = calendar_actions(facts.entries, facts.placements, window, target.now, facts.guard, facts.audit.looks)
     writes = [action for action in actions if not isinstance(action, Hold)]
     tally = Tally(target.name, len(writes), progress, on_write)
     _do(target, writes, facts, tally, workers)
@@ -60,9 +60,9 @@ def push(
 class _Facts(Struct, frozen=True):
     """What a push decides by: the entries and what could not be rendered, the placements, the guard, an audit."""
 
-    wanted: Mapping[str, Entry]
+    entries: Mapping[str, Entry]
     problems: tuple[str, ...]
-    placed: Mapping[str, Placement]
+    placements: Mapping[str, Placement]
     guard: Guard
     audit: Audit
 
@@ -70,10 +70,10 @@ class _Facts(Struct, frozen=True):
 def _gather(target: Target, progress: Progress, audit_every: timedelta) -> _Facts:
     ledger, profile = target.ledger, target.profile
     rendering = render_entries(ledger, profile, target.now, progress)
-    placed = ledger.placements.of(target.name)
-    audit = audit_calendar(target, placed, audit_every)
+    placements = ledger.placements.of(target.name)
+    audit = audit_calendar(target, placements, audit_every)
     guard = ledger.deletions.guard(target.name, profile.accounts, allowance_start(target.now))
-    return _Facts(rendering.entries, rendering.problems, placed, guard, audit)
+    return _Facts(rendering.entries, rendering.problems, placements, guard, audit)
 
 
 def _do(target: Target, writes: Sequence[Write], facts: _Facts, tally: Tally, workers: int) -> None:
@@ -85,8 +85,8 @@ def _do(target: Target, writes: Sequence[Write], facts: _Facts, tally: Tally, wo
             _do_batch(target, writes[first : first + BATCH], facts, tally, workers)
 
 
-class _Done(Struct, frozen=True):
-    """What became of one action: what is to be recorded, its word or why it failed; neither if it was not begun."""
+class _Result(Struct, frozen=True):
+    """What became of one action: what is to be recorded, and its word or why it failed; neither if it was not begun."""
 
     event: str
     record: Record | None = None
@@ -96,25 +96,25 @@ class _Done(Struct, frozen=True):
 
 def _do_batch(target: Target, writes: Sequence[Write], facts: _Facts, tally: Tally, workers: int) -> None:
     """Record what is about to be put, carry the actions out, and record what became of them as they end."""
-    ledger, wanted, placed = target.ledger, facts.wanted, facts.placed
+    ledger, entries, placements = target.ledger, facts.entries, facts.placements
     bodies = ledger.entries.bodies(target.profile.key, [write.event for write in writes])
-    new = [wanted[write.event] for write in writes if isinstance(write, Create)]
+    new = [entries[write.event] for write in writes if isinstance(write, Create)]
     ledger.placements.record(target.name, [intent(target.name, entry, new_href(entry.event)) for entry in new])
 
-    def do(write: Write) -> _Done:
+    def do(write: Write) -> _Result:
         if not tally.goes_on():
-            return _Done(write.event, without_intent(write.event, placed) if isinstance(write, Create) else None)
+            return _Result(write.event, without_intent(write.event, placements) if isinstance(write, Create) else None)
         try:
-            entry, there = wanted.get(write.event), placed.get(write.event)
-            written = apply(target, write, entry, there, bodies.get(write.event, b""))
+            entry, there = entries.get(write.event), placements.get(write.event)
+            result = apply(target, write, entry, there, bodies.get(write.event, b""))
         except SyncdError as error:
-            return _Done(write.event, error=error)
-        return _Done(write.event, written.record, written.word)
+            return _Result(write.event, error=error)
+        return _Result(write.event, result.record, result.word)
 
     with closing(in_parallel(writes, do, workers)) as results:
-        for ended in results:
-            ledger.placements.record(target.name, [each.record for each in ended if each.record])
-            for each in ended:
+        for batch in results:
+            ledger.placements.record(target.name, [each.record for each in batch if each.record])
+            for each in batch:
                 if each.word:
                     tally.succeed(each.event, each.word)
                 elif each.error:
@@ -125,24 +125,29 @@ def _conclude(target: Target, actions: Sequence[CalendarAction], facts: _Facts, 
     """Record what remains to be done by a person and by the next audit; the run that says how it went."""
     ledger, name = target.ledger, target.name
     is_written = any(not isinstance(action, Hold) for action in actions)
-    after = ledger.placements.of(name) if is_written else facts.placed
+    after = ledger.placements.of(name) if is_written else facts.placements
     hold = next((action for action in actions if isinstance(action, Hold)), None)
     if is_carried_out(facts.guard, after):
         ledger.deletions.save_hold(name, hold, target.now)
     if tally.state == "ok" and not tally.troubles:  # else the calendar is listed again with the next try
         save_audit(target, facts.audit, after, clean=_is_clean(facts.audit, actions, tally))
-    audited = ledger.audits.last(name)
+    last_audit = ledger.audits.last(name)
     leftovers = sum(ledger.audits.leftovers(name).values())
     state, message = _state(tally, facts, hold, name, leftovers)
-    placed = sum(place.state == "placed" for place in after.values())
+    in_calendar = sum(place.state == "placed" for place in after.values())
     return Run(
         key=RunKey("push", name),
         ended=target.now,
         state=state,
         scope="audit" if facts.audit.seen else "",
-        counts={**tally.counts, "held": len(hold.events) if hold else 0, "entries": placed, "leftovers": leftovers},
+        counts={
+            **tally.counts,
+            "held": len(hold.events) if hold else 0,
+            "entries": in_calendar,
+            "leftovers": leftovers,
+        },
         message=message,
-        last_look=audited.at if audited else None,
+        last_look=last_audit.at if last_audit else None,
         retry_after=tally.retry_after,
     )
 

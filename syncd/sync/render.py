@@ -55,8 +55,8 @@ def render_entries(ledger: RenderLedger, profile: Profile, now: datetime, progre
                     rendered.append(render_one(change, meeting, origin, links, versions, profile))
                 except BadEvent as error:
                     problems.append(str(error))
-        erased = [change.event for change in changes[first : first + BATCH] if isinstance(change, Erase)]
-        ledger.entries.save(profile.key, rendered, erased, now)
+        erasures = [change.event for change in changes[first : first + BATCH] if isinstance(change, Erase)]
+        ledger.entries.save(profile.key, rendered, erasures, now)
         progress("entries", first + len(rendered), len(changes))
     entries = ledger.entries.of(profile.key) if changes else entries
     return Rendering(len(changes) - len(problems), tuple(problems), entries, origins.keys())
@@ -76,8 +76,8 @@ def render_one(
     """
     if meeting is None:
         raise BadEvent(change.event, "it left the ledger while it was rendered; it is looked at again")
-    drawn = render(meeting, ways_in(meeting, origin, profile, links), profile, 0)
-    digest = drawn.digest if drawn else ""
+    content = render(meeting, ways_in(meeting, origin, profile, links), profile, 0)
+    digest = content.digest if content else ""
     revision = revision_of(digest, versions)
     entry = Entry(change.event, change.inputs, digest, revision, origin.start, origin.end)
-    return entry, with_revision(drawn.body, revision) if drawn else b""
+    return entry, with_revision(content.body, revision) if content else b""

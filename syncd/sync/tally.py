@@ -14,10 +14,10 @@ TROUBLES = 3
 """A server that failed so often is not asked again in this run."""
 
 REFUSALS = 20
-"""Nor is one that refused so many objects, one after another."""
+"""A server that refused so many objects, one after another, is not asked again in this run either."""
 
 WORDS = ("created", "updated", "deleted", "adopted", "left", "failed")
-"""What is counted, and is 0 in a run without it."""
+"""The words that every run counts, if only as 0."""
 
 OnWrite = Callable[[str, str], None]
 """Called after each action that was carried out: with its word in ``syncd sync``, and the event."""

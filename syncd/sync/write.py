@@ -23,7 +23,7 @@ from syncd.sync.ports import Calendar, PushLedger
 log = logging.getLogger(__name__)
 
 ROUNDS = 3
-"""How often an object that changes under our hands is looked at again."""
+"""How often an object is looked at that somebody else changes meanwhile."""
 
 
 class Target(Struct, frozen=True):
@@ -41,7 +41,7 @@ class Target(Struct, frozen=True):
     restore: bool = False
 
 
-class Written(Struct, frozen=True):
+class WriteResult(Struct, frozen=True):
     """What was done: its word in ``syncd sync``, and what the ledger is to record of it, if anything.
 
     Besides the words that are counted there are ``removed`` for what somebody deleted and that remains so, and
@@ -52,8 +52,8 @@ class Written(Struct, frozen=True):
     record: Record | None = None
 
 
-class _Put(Struct, frozen=True):
-    """One entry on its way: its bytes, and the placement that the ledger has of it."""
+class _PutRequest(Struct, frozen=True):
+    """One entry to put: its bytes, and the placement that the ledger has of it (``there``)."""
 
     target: Target
     entry: Entry
@@ -66,126 +66,126 @@ def new_href(event: str) -> str:
     return f"syncd-{event}.ics"
 
 
-def apply(target: Target, action: Write, entry: Entry | None, there: Placement | None, body: bytes) -> Written:
+def apply(target: Target, action: Write, entry: Entry | None, there: Placement | None, body: bytes) -> WriteResult:
     """Carry out one action.
 
     ``entry`` with its ``body`` is what is put, ``there`` the placement that the ledger has; deletions have no entry,
     creations may have no placement. Raises what the calendar raises, and Changed for an object that keeps changing.
     """
     if isinstance(action, Forget):
-        return Written("forgotten", Unplace(action.event))
+        return WriteResult("forgotten", Unplace(action.event))
     if isinstance(action, Delete):
         assert there is not None  # noqa: S101 -- only what is placed is deleted
         return _delete(target, there, counts=action.counts)
     if entry is None or not body:
         raise Changed("its entry went while it was about to be put")
-    put = _Put(target, entry, body, there)
+    request = _PutRequest(target, entry, body, there)
     match action:
         case Create():
-            return _create(put)
+            return _create(request)
         case Update():
-            return _update(put)
+            return _update(request)
         case Look(restore=restore):
-            return _resolve(put, restore=restore)
+            return _resolve(request, restore=restore)
 
 
-def _create(put: _Put) -> Written:
-    put = replace(put, there=None)  # what the ledger had was no object of ours
-    href = new_href(put.entry.event)
+def _create(request: _PutRequest) -> WriteResult:
+    request = replace(request, there=None)  # the ledger's placement is not of an object of ours
+    href = new_href(request.entry.event)
     try:
-        stored = put.target.calendar.create(href, put.body)
+        answer = request.target.calendar.create(href, request.body)
     except UidTaken as error:
-        return _leave(put, href, str(error))
+        return _leave(request, href, str(error))
     except Changed:
-        return _resolve(put)
-    return _placed(put, stored, "created", "it was not there")
+        return _resolve(request)
+    return _placed(request, answer, "created", "it was not there")
 
 
-def _update(put: _Put) -> Written:
+def _update(request: _PutRequest) -> WriteResult:
     # Cyrus and sabre give no ETag where they add to an object: look before writing over it
-    if put.there is None or put.there.etag is None or put.there.edited:
-        return _resolve(put)
+    if request.there is None or request.there.etag is None or request.there.edited:
+        return _resolve(request)
     try:
-        stored = put.target.calendar.update(put.there.href, put.body, put.there.etag)
+        answer = request.target.calendar.update(request.there.href, request.body, request.there.etag)
     except Changed:
-        return _resolve(put)
-    return _placed(put, stored, "updated", "its content changed")
+        return _resolve(request)
+    return _placed(request, answer, "updated", "its content changed")
 
 
-def _resolve(put: _Put, *, restore: bool = True) -> Written:
+def _resolve(request: _PutRequest, *, restore: bool = True) -> WriteResult:
     """Look at what lies there: put it if it is gone, merge what is ours, leave what is somebody else's."""
-    href = put.there.href if put.there else new_href(put.entry.event)
+    href = request.there.href if request.there else new_href(request.entry.event)
     for _ in range(ROUNDS):
-        found = put.target.calendar.fetch(href)
+        found = request.target.calendar.fetch(href)
         try:
             if found:
-                return _meet(put, found)
-            if put.there and not restore:
-                return _removed(put.target, put.entry, put.there)
-            return _put_again(put, href)
+                return _meet(request, found)
+            if request.there and not restore:
+                return _removed(request.target, request.entry, request.there)
+            return _put_again(request, href)
         except UidTaken as error:
-            return _leave(put, href, str(error))
+            return _leave(request, href, str(error))
         except Changed:
             continue
     raise Changed("somebody keeps changing it; it is tried again with the next run")
 
 
-def _put_again(put: _Put, href: str) -> Written:
-    stored = put.target.calendar.create(href, put.body)
-    deleted = put.there is not None and put.there.state == "placed"
-    return _placed(put, stored, "created", "somebody deleted it" if deleted else "it was not there")
+def _put_again(request: _PutRequest, href: str) -> WriteResult:
+    answer = request.target.calendar.create(href, request.body)
+    deleted = request.there is not None and request.there.state == "placed"
+    return _placed(request, answer, "created", "somebody deleted it" if deleted else "it was not there")
 
 
-def _meet(put: _Put, found: Found) -> Written:
+def _meet(request: _PutRequest, found: Found) -> WriteResult:
     """Merge with the object that lies there, or leave it."""
-    placed = put.there is not None and put.there.state in ("placed", "removed")
-    verdict = after_conflict(put.entry, read_mark(found.body), placed=placed)
+    placed = request.there is not None and request.there.state in ("placed", "removed")
+    verdict = after_conflict(request.entry, read_mark(found.body), placed=placed)
     if isinstance(verdict, Leave):
-        return _leave(put, found.href, verdict.why, found.etag)
-    revision = max(put.entry.revision, verdict.revision)
-    return _merge(replace(put, entry=replace(put.entry, revision=revision)), found)
+        return _leave(request, found.href, verdict.why, found.etag)
+    revision = max(request.entry.revision, verdict.revision)
+    return _merge(replace(request, entry=replace(request.entry, revision=revision)), found)
 
 
-def _merge(put: _Put, found: Found) -> Written:
+def _merge(request: _PutRequest, found: Found) -> WriteResult:
     """Put our entry with what a user added to the object, unless it says all that already."""
-    target = put.target
-    base = target.ledger.placements.body(target.name, put.entry.event)
-    merged = merge(base, found.body, put.body, keep=target.keep)
-    edited = merged.body != put.body
-    if not merged.needed:
-        there = placement(target.name, put.entry, found.href, found.etag, edited=edited)
-        if put.there is not None and put.there.state == "placed":
-            return Written("noted", Place(there, put.body))
-        adopted = decision(target.name, put.entry.event, target.now, "adopted", "it was there already")
-        return Written("adopted", Place(there, put.body, adopted))
-    stored = target.calendar.update(found.href, merged.body, found.etag)
-    mark = read_mark(merged.body)  # its SEQUENCE is above theirs
-    entry = replace(put.entry, revision=mark.revision if mark else put.entry.revision)
+    target = request.target
+    base = target.ledger.placements.body(target.name, request.entry.event)
+    result = merge(base, found.body, request.body, keep=target.keep)
+    edited = result.body != request.body
+    if not result.needed:
+        there = placement(target.name, request.entry, found.href, found.etag, edited=edited)
+        if request.there is not None and request.there.state == "placed":
+            return WriteResult("noted", Place(there, request.body))
+        note = decision(target.name, request.entry.event, target.now, "adopted", "it was there already")
+        return WriteResult("adopted", Place(there, request.body, note))
+    answer = target.calendar.update(found.href, result.body, found.etag)
+    mark = read_mark(result.body)  # its SEQUENCE is above theirs
+    entry = replace(request.entry, revision=mark.revision if mark else request.entry.revision)
     why = "it was not as it should be; what somebody added stays" if edited else "it was not as it should be"
-    return _placed(replace(put, entry=entry), stored, "updated", why, edited=edited)
+    return _placed(replace(request, entry=entry), answer, "updated", why, edited=edited)
 
 
-def _placed(put: _Put, stored: Stored, word: str, why: str, *, edited: bool = False) -> Written:
-    target, event = put.target, put.entry.event
-    there = placement(target.name, put.entry, stored.href, stored.etag, edited=edited)
-    return Written(word, Place(there, put.body, decision(target.name, event, target.now, word, why)))
+def _placed(request: _PutRequest, answer: Stored, word: str, why: str, *, edited: bool = False) -> WriteResult:
+    target, event = request.target, request.entry.event
+    there = placement(target.name, request.entry, answer.href, answer.etag, edited=edited)
+    return WriteResult(word, Place(there, request.body, decision(target.name, event, target.now, word, why)))
 
 
-def _removed(target: Target, entry: Entry, there: Placement) -> Written:
-    return Written("removed", removed(entry, there, target.now) if there.state != "removed" else None)
+def _removed(target: Target, entry: Entry, there: Placement) -> WriteResult:
+    return WriteResult("removed", removed(entry, there, target.now) if there.state != "removed" else None)
 
 
-def _leave(put: _Put, href: str, why: str, etag: str | None = None) -> Written:
+def _leave(request: _PutRequest, href: str, why: str, etag: str | None = None) -> WriteResult:
     """Leave somebody else's copy alone; it is not looked at until it changes, or our entry does."""
-    target, entry = put.target, put.entry
-    left = placement(target.name, entry, href, etag, state="left")
-    if put.there and put.there.state == "left":
-        return Written("noted", Place(left))
+    target, entry = request.target, request.entry
+    theirs = placement(target.name, entry, href, etag, state="left")
+    if request.there and request.there.state == "left":
+        return WriteResult("noted", Place(theirs))
     log.info("caldav.%s: event %s is left alone: %s", target.name, entry.event, why)
-    return Written("left", Place(left, decision=decision(target.name, entry.event, target.now, "left", why)))
+    return WriteResult("left", Place(theirs, decision=decision(target.name, entry.event, target.now, "left", why)))
 
 
-def _delete(target: Target, there: Placement, *, counts: bool) -> Written:
+def _delete(target: Target, there: Placement, *, counts: bool) -> WriteResult:
     word, why = "deleted", "the meeting is gone"
     try:
         if there.etag is None:
@@ -194,8 +194,8 @@ def _delete(target: Target, there: Placement, *, counts: bool) -> Written:
     except Changed:
         if not _delete_ours(target, there):
             word, why = "left", "the meeting is gone, but its entry is not ours alone any more"
-    decided = decision(target.name, there.event, target.now, word, why)
-    return Written(word, Unplace(there.event, decided, target.now if counts and word == "deleted" else None))
+    note = decision(target.name, there.event, target.now, word, why)
+    return WriteResult(word, Unplace(there.event, note, target.now if counts and word == "deleted" else None))
 
 
 def _delete_ours(target: Target, there: Placement) -> bool:

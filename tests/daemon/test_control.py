@@ -89,7 +89,7 @@ class MemoryCommands:
         self.requests.append(f"confirm {name}")
         return 30, [PUSH]
 
-    def unsaved(self) -> list[Run]:
+    def unsaved_runs(self) -> list[Run]:
         return [PULL]
 
 
@@ -133,7 +133,7 @@ def test_every_question_reaches_the_daemon_and_its_answer_who_asked(tmp_path: Pa
         assert line.sync() == [PULL, PUSH]
         assert line.pull("work") == [PULL]
         assert line.confirm("team") == (30, [PUSH])
-        assert line.unsaved() == [PULL]
+        assert line.unsaved_runs() == [PULL]
     assert commands.requests == ["sync", "pull work", "confirm team"]
 
 
@@ -307,7 +307,7 @@ def test_a_connection_without_a_request_does_not_keep_the_daemon_from_ending(
                 client.connect(str(tmp_path / FILE))
                 client.settimeout(PATIENCE)
             half.sendall(b"POST /sync HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")
-            assert ControlClient(tmp_path).unsaved() == [PULL]
+            assert ControlClient(tmp_path).unsaved_runs() == [PULL]
         assert silent.recv(1) == b""
         while half.recv(1000):
             pass

@@ -279,10 +279,10 @@ def test_what_a_locked_ledger_could_not_record_of_the_links_is_not_reported_for_
         rig.jobs.pull("a0")
         database.locked = True
         assert [run.state for run in rig.jobs.mint()] == ["retrying"]
-        assert [run.key for run in rig.jobs.unsaved] == [("links", "all")]
+        assert [run.key for run in rig.jobs.unsaved_runs] == [("links", "all")]
         database.locked = False
         rig.jobs.mint()
-        assert rig.jobs.unsaved == []
+        assert rig.jobs.unsaved_runs == []
 
 
 class Waiting(MemorySource):

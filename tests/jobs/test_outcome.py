@@ -92,7 +92,7 @@ def test_what_goes_well_runs_again_by_its_own_interval(recorder: Recorder) -> No
 
 
 def test_a_run_that_is_saved_with_its_meetings_is_not_saved_again_and_keeps_its_next_try(recorder: Recorder) -> None:
-    run = recorder.outcome.timed(Run(PULL, NOW, "retrying", message="an event was not answered"))
+    run = recorder.outcome.with_next_try(Run(PULL, NOW, "retrying", message="an event was not answered"))
     assert run.next_try == NOW + 8 * MINUTE
     recorder.save(run)
     assert recorder.outcome.finish(run, saved=True) == run
@@ -126,8 +126,8 @@ def test_what_a_ledger_could_not_take_is_up_to_date_beside_it_until_it_can(
     for _ in range(2):
         failed = recorder.outcome.fail(LINKS, recorder.broken).next_try
     assert failed == NOW + 4 * MINUTE
-    assert [run.key for run in recorder.outcome.unsaved] == [LINKS]
+    assert [run.key for run in recorder.outcome.unsaved_runs] == [LINKS]
     assert lines() == ["W links all: locked", "E links all could not be noted: locked"]
     recorder.broken = None
     recorder.outcome.finish(Run(LINKS, NOW))
-    assert recorder.outcome.unsaved == []
+    assert recorder.outcome.unsaved_runs == []

@@ -24,7 +24,7 @@ from syncd.model import Entry, EntryInputs, Feed, Identity, Link, Meeting, Place
 from syncd.plan.deletions import Hold
 from syncd.plan.pull import Drop, Keep, row_of
 from syncd.plan.records import Place, Unplace
-from syncd.plan.timing import Listed
+from syncd.plan.timing import LastListings
 from tests.support.meetings import NOW, meeting
 from tests.support.tables import full_disk, rows
 
@@ -199,7 +199,7 @@ def test_housekeeping_forgets_old_runs_but_the_last_good_ones_and_what_is_gone_w
         ledger.meetings.save_pull("work", [Drop("e1"), Drop("e2")], run())
         ledger.sweep(NOW)
         assert len(rows(ledger, "SELECT id FROM run WHERE kind = 'push'")) == 1, "the last good one is kept"
-        assert ledger.history.last_listed("work").everything == NOW - timedelta(days=40)
+        assert ledger.history.last_listings("work").everything == NOW - timedelta(days=40)
         assert ledger.deletions.guard("team", ("work",), NOW).gone == {"e1"}
 
 
@@ -276,7 +276,7 @@ def test_a_ledger_of_the_first_version_is_brought_up_and_keeps_its_runs(tmp_path
     with pytest.raises(LedgerError, match="older syncd's"):
         Ledger.open(tmp_path, read_only=True)
     with Ledger.open(tmp_path) as ledger:
-        assert ledger.history.last_listed("work") == Listed(NOW, NOW)
+        assert ledger.history.last_listings("work") == LastListings(NOW, NOW)
         assert ledger.history.standings()[RunKey("pull", "work")].latest.scope == "everything"
 
 
@@ -354,5 +354,5 @@ def test_runs_of_a_clock_that_was_wrong_count_until_the_next(tmp_path: Path) -> 
     with Ledger.open(tmp_path) as ledger:
         ledger.meetings.save_pull("work", [], run(ended=later, scope="everything"))
         ledger.meetings.save_pull("work", [], run(scope="everything", counts={"changed": 1}))
-        assert ledger.history.last_listed("work") == Listed(NOW, NOW)
+        assert ledger.history.last_listings("work") == LastListings(NOW, NOW)
         assert ledger.history.standings()[RunKey("pull", "work")].last_success == NOW

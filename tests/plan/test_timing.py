@@ -11,8 +11,8 @@ import syncd
 from syncd.model import Link, Run, RunKey, RunKind
 from syncd.plan.timing import (
     LONGEST_WAIT,
-    Audited,
-    Listed,
+    LastAudit,
+    LastListings,
     Rhythm,
     audit_due,
     backoff,
@@ -33,18 +33,18 @@ URL = "https://dav.example.org/calendar/"
 
 
 def test_the_next_days_are_listed_between_two_windows_and_a_wrong_clock_counts_for_nothing() -> None:
-    every, listed = timedelta(minutes=5), Listed(NOW, NOW)
+    every, listed = timedelta(minutes=5), LastListings(NOW, NOW)
     for seconds, scope in ((60, "soon"), (299, "soon"), (300, "window"), (86400, "everything")):
         assert listing_due(listed, NOW + timedelta(seconds=seconds), every, soon=True) == scope
     assert listing_due(listed, NOW + timedelta(seconds=60), every, soon=False) == "window"
-    assert listing_due(Listed(None, None), NOW, every, soon=True) == "everything"
+    assert listing_due(LastListings(None, None), NOW, every, soon=True) == "everything"
     assert listing_due(listed, NOW - timedelta(days=400), every, soon=True) == "everything"
 
 
 def test_an_audit_is_due_by_its_interval_and_full_once_a_day_or_at_another_address() -> None:
     assert audit_due(None, HOUR, NOW)
     assert full_audit_due(None, URL, NOW)
-    before = Audited(NOW, NOW, URL, "cursor")
+    before = LastAudit(NOW, NOW, URL, "cursor")
     assert not audit_due(before, HOUR, NOW + HOUR / 2)
     assert audit_due(before, HOUR, NOW + HOUR)
     assert audit_due(before, HOUR, NOW - HOUR), "a clock that was wrong counts for nothing"

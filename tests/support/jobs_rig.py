@@ -46,7 +46,7 @@ class JobsRig:
             self.clock,
             workers=workers,
             jitter=lambda: 0.0,
-            recovered=self.recovered.append,
+            on_recovery=self.recovered.append,
         )
 
     def __enter__(self) -> Self:

@@ -271,7 +271,7 @@ class SimulatedDaemon:
     def status(self) -> report.Json:
         """``syncd status --json``."""
         standings = self.ledger.history.standings()
-        for run in self.daemon.unsaved():
+        for run in self.daemon.unsaved_runs():
             noted = standings.get(run.key)
             standings[run.key] = Standing(run, noted.last_success if noted else None)
         installation = self.ledger.secrets.get("installation")

@@ -45,32 +45,32 @@ def test_a_host_is_scheme_name_and_unusual_port_and_nothing_else(url: str, host:
 
 
 def test_an_outage_begins_once_and_ends_once_and_names_who_waits(rig: OutagesRig) -> None:
-    assert [rig.outages.failed(job) for job in TEAM] == ["begins", *["lasts"] * 4]
+    assert [rig.outages.note_failure(job) for job in TEAM] == ["begins", *["lasts"] * 4]
     rig.now += HOUR
-    ended = rig.outages.answered(TEAM[2])
+    ended = rig.outages.note_answer(TEAM[2])
     assert ended is not None
-    assert ended.begun == NOW
+    assert ended.start == NOW
     assert {*ended.waiting} == {*TEAM} - {TEAM[2]}
-    assert [rig.outages.answered(job) for job in TEAM] == [None] * 5
+    assert [rig.outages.note_answer(job) for job in TEAM] == [None] * 5
 
 
 def test_what_all_jobs_of_a_host_do_once_is_one_round(rig: OutagesRig) -> None:
     for rounds in range(1, 4):
         for job in TEAM:
-            rig.outages.failed(job)
+            rig.outages.note_failure(job)
             assert rig.outages.failures(job) == rounds
     assert rig.outages.failures(LINKS) == 0
 
 
 def test_a_job_that_fails_while_others_are_answered_is_alone_with_that(rig: OutagesRig) -> None:
     first, second, *_ = TEAM
-    assert rig.outages.failed(first) == "begins"
-    assert rig.outages.answered(second) is not None
-    assert [rig.outages.failed(first) for _ in range(3)] == ["alone"] * 3
-    assert rig.outages.failed(second) == "begins"
-    assert rig.outages.failed(first) == "lasts"
-    rig.outages.answered(first)
-    assert rig.outages.failed(first) == "begins"
+    assert rig.outages.note_failure(first) == "begins"
+    assert rig.outages.note_answer(second) is not None
+    assert [rig.outages.note_failure(first) for _ in range(3)] == ["alone"] * 3
+    assert rig.outages.note_failure(second) == "begins"
+    assert rig.outages.note_failure(first) == "lasts"
+    rig.outages.note_answer(first)
+    assert rig.outages.note_failure(first) == "begins"
 
 
 def test_a_host_that_asked_for_time_is_held_for_all_until_then_or_until_a_person_asks(rig: OutagesRig) -> None:
@@ -87,21 +87,21 @@ def test_a_host_that_asked_for_time_is_held_for_all_until_then_or_until_a_person
 
 def test_an_answer_to_what_was_asked_before_does_not_end_a_hold(rig: OutagesRig) -> None:
     rig.outages.pause(TEAM[0], NOW + HOUR)
-    rig.outages.failed(TEAM[0])
-    assert rig.outages.answered(TEAM[1]) is None
+    rig.outages.note_failure(TEAM[0])
+    assert rig.outages.note_answer(TEAM[1]) is None
     assert rig.outages.paused_until(TEAM[1]) == NOW + HOUR
     rig.now += HOUR
-    assert rig.outages.answered(TEAM[1]) is not None
+    assert rig.outages.note_answer(TEAM[1]) is not None
 
 
 def test_who_is_not_asked_has_not_failed_once_more(rig: OutagesRig) -> None:
     rig.outages.pause(TEAM[0], NOW + HOUR)
     for _ in range(5):
         for job in TEAM:
-            rig.outages.failed(job)
+            rig.outages.note_failure(job)
     assert rig.outages.failures(TEAM[0]) == 1
     rig.now += HOUR
-    rig.outages.failed(TEAM[0])
+    rig.outages.note_failure(TEAM[0])
     assert rig.outages.failures(TEAM[0]) == 2
 
 
@@ -115,8 +115,8 @@ def test_a_hold_of_a_clock_that_was_wrong_counts_for_nothing(rig: OutagesRig) ->
 def test_a_job_without_a_host_is_always_alone(rig: OutagesRig) -> None:
     rig.outages.pause(FEED, NOW + HOUR)
     assert rig.outages.paused_until(FEED) is None
-    assert [rig.outages.failed(FEED) for _ in range(2)] == ["alone", "alone"]
-    assert (rig.outages.failures(FEED), rig.outages.answered(FEED)) == (0, None)
+    assert [rig.outages.note_failure(FEED) for _ in range(2)] == ["alone", "alone"]
+    assert (rig.outages.failures(FEED), rig.outages.note_answer(FEED)) == (0, None)
 
 
 class Weather(RuleBasedStateMachine):
@@ -130,7 +130,7 @@ class Weather(RuleBasedStateMachine):
     @rule(job=JOBS)
     def fail(self, job: RunKey) -> None:
         host, held = self.rig.outages.host(job), self.rig.outages.paused_until(job)
-        match self.rig.outages.failed(job):
+        match self.rig.outages.note_failure(job):
             case "begins":
                 assert host not in self.out
                 self.out[host] = {job}
@@ -144,7 +144,7 @@ class Weather(RuleBasedStateMachine):
     @rule(job=JOBS)
     def answer(self, job: RunKey) -> None:
         host, held = self.rig.outages.host(job), self.rig.outages.paused_until(job)
-        ended = self.rig.outages.answered(job)
+        ended = self.rig.outages.note_answer(job)
         assert (ended is not None) == (host in self.out and held is None)
         if ended is not None:
             assert {*ended.waiting} == self.out.pop(host) - {job}
