@@ -17,7 +17,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from syncd.demo.openmeetings import CONTEXT
-from syncd.demo.serve import Served
+from syncd.demo.serve import RunningServer
 from syncd.ledger.ledger import Ledger
 from tests.support.calendar_objects import digest_in, revision_of
 from tests.support.calendar_servers import Server, radicale
@@ -54,7 +54,7 @@ class Trial:
         self._feed = self._make_feed()
 
     def _gated(self, name: str, app: ASGIApp) -> str:
-        return self._stack.enter_context(Served(KillPoint(name, app, self.killer))).url
+        return self._stack.enter_context(RunningServer(KillPoint(name, app, self.killer))).url
 
     def __enter__(self) -> Self:
         return self

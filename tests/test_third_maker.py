@@ -28,7 +28,7 @@ from syncd.cli.status import status
 from syncd.cli.sync import sync
 from syncd.config import Config, Secret, load
 from syncd.config.keys import Key, secret
-from syncd.demo.serve import Served
+from syncd.demo.serve import RunningServer
 from syncd.demo.stage import Stage
 from syncd.errors import LoginRefused
 from syncd.jobs.servers import BUILDERS, Clock, Servers, connect
@@ -138,7 +138,7 @@ class KnockRig:
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[KnockRig]:
     knock = KnockServer()
-    with Stage(lambda: datetime.now(UTC)) as stage, Served(knock.app) as served:
+    with Stage(lambda: datetime.now(UTC)) as stage, RunningServer(knock.app) as served:
         rig = KnockRig(tmp_path, stage, knock, served.url)
         assert rig.run(sync).exit_code == 0
         yield rig

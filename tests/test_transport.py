@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse
 
 from syncd.errors import BadAnswer, Unavailable
 from syncd.transport import Answer, HttpClient, _context, decode, unavailable
-from syncd.web.server import Served, unix_socket
+from syncd.web.server import RunningServer, unix_socket
 from tests.support.stub_server import Call, Certificate, StubServer
 
 NOW = datetime(2026, 11, 22, 8, tzinfo=UTC)
@@ -266,7 +266,7 @@ def test_a_unix_socket_is_asked_directly_whatever_the_address_and_the_proxies(
     path = tmp_path / "s"
     with (
         StubServer(lambda call: call.answer(502)) as proxy,
-        Served(PlainTextResponse("here"), unix_socket(path, 0o600)),
+        RunningServer(PlainTextResponse("here"), unix_socket(path, 0o600)),
     ):
         monkeypatch.setenv("http_proxy", proxy.url)
         monkeypatch.setenv("all_proxy", proxy.url)

@@ -19,14 +19,14 @@ from syncd.plan.deletions import hold_name
 def confirm(context: Context, name: str) -> None:
     """Let the held deletion of a calendar or feed that `status` showed pass."""
     config = context.load()
-    stored = _names_of_holds(config, name)
+    hold_names = _names_of_holds(config, name)
     runs: list[Run] = []
     if (daemon := syncing(config.state)) and daemon.daemon:
         from syncd.daemon.client import ControlClient  # noqa: PLC0415
 
         count, runs = ControlClient(config.state).confirm(name)
     else:
-        count = _confirmed(config, stored)
+        count = _confirm_holds(config, hold_names)
     if not count:
         raise NeedsYou(f"{name}: no deletion is held; see `syncd status`")
     if not runs:
@@ -51,7 +51,7 @@ def _names_of_holds(config: Config, name: str) -> list[str]:
     return names
 
 
-def _confirmed(config: Config, names: list[str]) -> int:
+def _confirm_holds(config: Config, names: list[str]) -> int:
     """Confirm the holds of these names and return the number of deletions."""
     from syncd.ledger.ledger import Ledger  # noqa: PLC0415
 

@@ -41,28 +41,28 @@ def feed_add(
         raise ConfigError([f"{config.path}: feeds: there is no such table (example: [feeds] with public_url)"])
     if not re.fullmatch(r"[a-z0-9-]+", name):
         raise click.UsageError(f"a feed's name is [a-z0-9-]+, not {name}")
-    wanted = _accounts(config, accounts)
-    if audience == "owner" and len(wanted) > 1:
+    account_names = _accounts(config, accounts)
+    if audience == "owner" and len(account_names) > 1:
         raise click.UsageError("a feed of several accounts is for guests: an owner's links are one person's")
-    readers = audience or ("owner" if len(wanted) == 1 else "guests")
+    readers = audience or ("owner" if len(account_names) == 1 else "guests")
     token = secrets.token_urlsafe(32)
     with Ledger.open(config.state) as ledger, TerminalProgress() as progress:
-        made = Feed(name, token_key(token), wanted, readers, passwords, label, clock())  # type: ignore[arg-type]
-        if not ledger.feeds.add(made):
+        new_feed = Feed(name, token_key(token), account_names, readers, passwords, label, clock())  # type: ignore[arg-type]
+        if not ledger.feeds.add(new_feed):
             raise click.UsageError(f"there is a feed {name}: give another name, or `syncd feed revoke {name}` first")
-        profile = feed_profile(config, ledger.secrets.get("installation"), made)
-        if profile and (run := build_feed(made, profile, ledger, clock(), progress.show)):
+        profile = feed_profile(config, ledger.secrets.get("installation"), new_feed)
+        if profile and (run := build_feed(new_feed, profile, ledger, clock(), progress.show)):
             ledger.history.save(run)
     click.echo(feed_address(config.feeds.public_url, token))
 
 
-def _accounts(config: Config, named: tuple[str, ...]) -> tuple[str, ...]:
+def _accounts(config: Config, names: tuple[str, ...]) -> tuple[str, ...]:
     """The accounts that are named, or the only one of the configuration. Raises UsageError."""
-    if not named and len(config.accounts) > 1:
+    if not names and len(config.accounts) > 1:
         raise click.UsageError(f"say whose meetings: --account {' --account '.join(config.accounts)}")
-    if unknown := [account for account in named if account not in config.accounts]:
+    if unknown := [account for account in names if account not in config.accounts]:
         raise click.UsageError(f"there is no account {unknown[0]}; there is {', '.join(config.accounts)}")
-    return named or tuple(config.accounts)
+    return names or tuple(config.accounts)
 
 
 @feed.command("list")

@@ -56,12 +56,12 @@ def sync_json(config: Config, runs: Iterable[Run]) -> Json:
     by_key = {run.key: run for run in runs}
     accounts: Json = {}
     for name in config.accounts:
-        pulled, minted = by_key.get(RunKey("pull", name)), by_key.get(RunKey("mint", name))
-        if pulled:
+        pull, mint = by_key.get(RunKey("pull", name)), by_key.get(RunKey("mint", name))
+        if pull:
             accounts[name] = {
-                "state": worst([pulled, minted]),
-                "meetings": pulled.counts.get("meetings", 0),
-                **{way.links: minted.counts.get(way.links, 0) if minted else 0 for way in config.ways},
+                "state": worst([pull, mint]),
+                "meetings": pull.counts.get("meetings", 0),
+                **{way.links: mint.counts.get(way.links, 0) if mint else 0 for way in config.ways},
             }
     calendars: Json = {
         name: {"state": run.state, **{word: run.counts.get(word, 0) for word in (*WRITES, "left", "failed")}}
@@ -147,16 +147,14 @@ def _account(
     meetings: int,
     running: bool,
 ) -> Json:
-    pulled, minted = standings.get(RunKey("pull", name)), standings.get(RunKey("mint", name))
-    state = (
-        "disabled" if not config.accounts[name].enabled else worst([s.latest if s else None for s in (pulled, minted)])
-    )
-    message = next((s.latest.message for s in (pulled, minted) if s and s.latest.message), None)
-    next_try = pulled.latest.next_try if pulled and running and state != "disabled" else None
+    pull, mint = standings.get(RunKey("pull", name)), standings.get(RunKey("mint", name))
+    state = "disabled" if not config.accounts[name].enabled else worst([s.latest if s else None for s in (pull, mint)])
+    message = next((s.latest.message for s in (pull, mint) if s and s.latest.message), None)
+    next_try = pull.latest.next_try if pull and running and state != "disabled" else None
     return {
         "state": state,
         "meetings": meetings,
-        "last_success": _time(pulled.last_success) if pulled else None,
+        "last_success": _time(pull.last_success) if pull else None,
         "next_try": _time(next_try),
         "message": message,
     }
@@ -169,15 +167,15 @@ def _calendar(
     entries: int,
     running: bool,
 ) -> Json:
-    pushed = standings.get(RunKey("push", name))
-    state = "disabled" if not config.calendars[name].enabled else pushed.latest.state if pushed else "new"
-    next_try = pushed.latest.next_try if pushed and running and state not in ("disabled", "held") else None
+    push = standings.get(RunKey("push", name))
+    state = "disabled" if not config.calendars[name].enabled else push.latest.state if push else "new"
+    next_try = push.latest.next_try if push and running and state not in ("disabled", "held") else None
     return {
         "state": state,
         "entries": entries,
-        "last_success": _time(pushed.last_success) if pushed else None,
+        "last_success": _time(push.last_success) if push else None,
         "next_try": _time(next_try),
-        "message": pushed.latest.message if pushed else None,
+        "message": push.latest.message if push else None,
     }
 
 
@@ -187,11 +185,11 @@ def maker_labels(config: Config) -> dict[str, str]:
 
 
 def _maker(name: str, standings: Mapping[RunKey, Standing]) -> Json:
-    minted = standings.get(RunKey("maker", name))
+    mint = standings.get(RunKey("maker", name))
     return {
-        "state": minted.latest.state if minted else "new",
-        "last_success": _time(minted.last_success) if minted else None,
-        "message": minted.latest.message if minted else None,
+        "state": mint.latest.state if mint else "new",
+        "last_success": _time(mint.last_success) if mint else None,
+        "message": mint.latest.message if mint else None,
     }
 
 
@@ -201,8 +199,8 @@ def _feed(
     standings: Mapping[RunKey, Standing],
     entries: int,
 ) -> Json:
-    built = standings.get(RunKey("feed", name))
-    state, message = (built.latest.state, built.latest.message) if built else ("ok", None)
+    build = standings.get(RunKey("feed", name))
+    state, message = (build.latest.state, build.latest.message) if build else ("ok", None)
     if accounts is None:
         state, message = "retired", "one of its accounts is not in the configuration any more"
     elif not are_listed(accounts, standings):
@@ -210,7 +208,7 @@ def _feed(
     return {
         "state": state,
         "entries": entries,
-        "last_built": _time(built.last_success) if built else None,
+        "last_built": _time(build.last_success) if build else None,
         "message": message,
     }
 

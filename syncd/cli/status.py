@@ -64,6 +64,6 @@ def _unsaved(config: Config, daemon: Syncing | None, standings: Mapping[RunKey, 
         return {}
     found = {}
     for run in runs:
-        noted = standings.get(run.key)
-        found[run.key] = Standing(run, noted.last_success if noted else None)
+        standing = standings.get(run.key)
+        found[run.key] = Standing(run, standing.last_success if standing else None)
     return found

@@ -301,8 +301,8 @@ def _settle_ways(values: dict[str, Any], path: str, draft: Draft, ways: Iterable
     needed = {way.key: way.maker for way in ways}
     for word in values.get("ways_in", ()):
         if word not in needed:
-            meant = closest(word, needed)
-            hint = f'did you mean "{meant}"?' if meant else f"there are {', '.join(needed)}"
+            suggestion = closest(word, needed)
+            hint = f'did you mean "{suggestion}"?' if suggestion else f"there are {', '.join(needed)}"
             draft.problem(key, f"there is no way in {word}, {hint}", example)
         elif word not in available:
             draft.problem(key, f"names {word}, but there is no table [{needed[word]}]", example)
@@ -326,14 +326,14 @@ def _settle_accounts(values: dict[str, Any], path: str, draft: Draft, accounts: 
             draft.problem(key, f"is missing: there are several accounts, {', '.join(accounts)}", example)
     for name in values.get("accounts", ()) if accounts else ():
         if name not in accounts:
-            meant = closest(name, accounts)
-            hint = f'did you mean "{meant}"?' if meant else f"there are {', '.join(accounts)}"
+            suggestion = closest(name, accounts)
+            hint = f'did you mean "{suggestion}"?' if suggestion else f"there are {', '.join(accounts)}"
             draft.problem(key, f"there is no account {name}, {hint}", example)
 
 
 def _xdg(environ: Mapping[str, str], variable: str, below_home: str) -> Path | None:
     """A base directory of the XDG specification, or ``None`` without a home; a relative one is ignored, as it says."""
-    if (given := environ.get(variable, "")) and Path(given).is_absolute():
-        return Path(given)
+    if (folder := environ.get(variable, "")) and Path(folder).is_absolute():
+        return Path(folder)
     home = environ.get("HOME", "")
     return Path(home) / below_home if home else None

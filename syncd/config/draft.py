@@ -170,8 +170,8 @@ def closest(word: str, words: Collection[str]) -> str | None:
 
 
 def _unknown(what: str, word: str, words: Collection[str]) -> str:
-    meant = closest(word, words)
-    return f"unknown {what}, " + (f'did you mean "{meant}"?' if meant else f"known are {', '.join(words)}")
+    suggestion = closest(word, words)
+    return f"unknown {what}, " + (f'did you mean "{suggestion}"?' if suggestion else f"known are {', '.join(words)}")
 
 
 def _dotted(*steps: str) -> str:

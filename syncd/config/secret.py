@@ -77,12 +77,12 @@ class Secret:
 
         ``LoadCredential=syncd:DIRECTORY`` calls a file NAME of that directory ``syncd_NAME``.
         """
-        given = self._environ.get("CREDENTIALS_DIRECTORY")
-        folder = Path(given) if given else RUN_SECRETS
+        credentials = self._environ.get("CREDENTIALS_DIRECTORY")
+        folder = Path(credentials) if credentials else RUN_SECRETS
         for candidate in (folder / name, folder / f"syncd_{name}"):
             if _is_there(candidate):
                 return self._read(candidate)
-        whence = "$CREDENTIALS_DIRECTORY" if given else "$CREDENTIALS_DIRECTORY is not set, and"
+        whence = "$CREDENTIALS_DIRECTORY" if credentials else "$CREDENTIALS_DIRECTORY is not set, and"
         return self._fail(
             f"{whence} {folder} has no {name}: put the secret into /etc/syncd/secrets/{name} and restart the "
             "unit, which hands it over; outside the unit use file, command or env"

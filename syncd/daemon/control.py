@@ -23,7 +23,7 @@ from starlette.routing import Route
 from syncd.daemon.wire import ENDING, FILE, TROUBLE, WireError, socket_address
 from syncd.errors import LedgerError, Stopped, SyncdError
 from syncd.model import Run
-from syncd.web.server import Served, unix_socket
+from syncd.web.server import RunningServer, unix_socket
 
 log = logging.getLogger(__name__)
 
@@ -72,14 +72,14 @@ class ControlServer:
                 f"{self._path}: the control socket cannot be made: {error.strerror}; look at the folder's owner, "
                 "rights and file system"
             ) from None
-        self._served = Served(Starlette(routes=routes), listening)
+        self._server = RunningServer(Starlette(routes=routes), listening)
 
     def close(self) -> None:
         """Stop listening; clients that wait for an answer get one: the daemon is ending. Takes a second at most."""
         if not self._closing.done():
             self._path.unlink(missing_ok=True)
             self._closing.set_result(Response(status_code=ENDING))
-        self._served.close()
+        self._server.close()
 
     def __enter__(self) -> Self:
         return self

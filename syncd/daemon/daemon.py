@@ -60,7 +60,7 @@ class Daemon:
         )
         self._runs: dict[RunKey, list[Run]] = {}
         self._full: set[str] = set()  # accounts whose next pull lists the whole window
-        self._awaited: list[str] = []  # accounts for which a command waits, as often as there are commands
+        self._command_pulls: list[str] = []  # accounts for which a command waits, as often as there are commands
         self._pulls = [RunKey("pull", name) for name in servers.sources]
         self._pushes = [RunKey("push", name) for name in servers.calendars]
         jobs: dict[RunKey, Callable[[], list[Run]]] = {
@@ -146,12 +146,12 @@ class Daemon:
         that is waited for, could take the request for a full listing.
         """
         names = [key.name for key in pulls]
-        self._awaited += names
+        self._command_pulls += names
         try:
             return self._run_and_wait(pulls)
         finally:
             for name in names:
-                self._awaited.remove(name)
+                self._command_pulls.remove(name)
 
     def _run_and_wait(self, keys: Sequence[RunKey]) -> list[Run]:
         """The runs of tasks that are run now. Raises Stopped if the daemon ends meanwhile."""
@@ -165,7 +165,7 @@ class Daemon:
         self._tasks.get(key, self._tasks[LINKS]).run_soon()
 
     def _pull(self, account: str) -> list[Run]:
-        full = account in self._full or account in self._awaited
+        full = account in self._full or account in self._command_pulls
         self._full.discard(account)
         run = self._jobs.pull(account, soon=not full)
         if run.counts.get("changed") or run.counts.get("gone") or run.scope == "everything":

@@ -20,7 +20,7 @@ from syncd.ledger.lock import sync_lock
 from syncd.model import Run
 from syncd.web.feeds import feed_app
 from syncd.web.published import PublishedFeeds
-from syncd.web.server import Served
+from syncd.web.server import RunningServer
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Process:
         self._connect = connect
         self._ledger = ledger
         self._feeds = PublishedFeeds(config, ledger)
-        self._served = self._serve(config)
+        self._feed_server = self._serve(config)
         self._config = config
         self.daemon, self._servers = self._begin(config)
 
@@ -134,10 +134,10 @@ class Process:
         if config.state != self._config.state:
             raise NeedsYou("syncd.state: the ledger's folder cannot change while syncd runs; restart it")
         if _listening(config) != _listening(self._config):
-            served = self._serve(config)
-            if self._served:
-                self._served.close()
-            self._served = served
+            feed_server = self._serve(config)
+            if self._feed_server:
+                self._feed_server.close()
+            self._feed_server = feed_server
         self._feeds.configure(config)
         self._end()
         self._config = config
@@ -146,8 +146,8 @@ class Process:
     def close(self) -> None:
         """End everything."""
         self._end()
-        if self._served:
-            self._served.close()
+        if self._feed_server:
+            self._feed_server.close()
 
     def wake(self) -> None:
         """As the present daemon's."""
@@ -179,10 +179,10 @@ class Process:
         self.daemon.stop()
         self._servers.close()
 
-    def _serve(self, config: Config) -> Served | None:
+    def _serve(self, config: Config) -> RunningServer | None:
         if config.feeds is None:
             return None
-        return Served(feed_app(self._feeds), config.feeds.listen, trusted_proxies=config.feeds.trusted_proxies)
+        return RunningServer(feed_app(self._feeds), config.feeds.listen, trusted_proxies=config.feeds.trusted_proxies)
 
 
 def _listening(config: Config) -> tuple[str, tuple[str, ...]] | None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records the requests to an embedded server and makes answers fail: ``Traffic`` wraps its application.
 
-``Served`` is the one of ``web``: it serves an application on a real socket of this machine.
+``RunningServer`` is the one of ``web``: it serves an application on a real socket of this machine.
 """
 
 import threading
@@ -13,9 +13,9 @@ from msgspec.structs import replace
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from syncd.web.server import Served
+from syncd.web.server import RunningServer
 
-__all__ = ["Request", "Served", "Traffic"]
+__all__ = ["Request", "RunningServer", "Traffic"]
 
 
 class Request(Struct, frozen=True):

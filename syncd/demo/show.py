@@ -28,7 +28,7 @@ from syncd.transport import HttpClient
 from syncd.web.addresses import feed_address, token_key
 from syncd.web.feeds import feed_app
 from syncd.web.published import PublishedFeeds
-from syncd.web.server import Served
+from syncd.web.server import RunningServer
 
 CHANGE_SECONDS = 15.0
 
@@ -63,7 +63,10 @@ def show(*, once: bool, clock: Clock, language: str) -> None:
 
 def _once(config: Config, clock: Clock, server: CalendarServer, feed: str) -> None:
     assert config.feeds  # noqa: S101 -- the stage wrote it
-    with Ledger.open(config.state) as ledger, Served(feed_app(PublishedFeeds(config, ledger)), config.feeds.listen):
+    with (
+        Ledger.open(config.state) as ledger,
+        RunningServer(feed_app(PublishedFeeds(config, ledger)), config.feeds.listen),
+    ):
         servers = connect(config, clock)
         runs = Jobs(config, ledger, servers, clock).run_all()
         servers.close()

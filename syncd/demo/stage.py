@@ -11,7 +11,7 @@ from typing import Self
 from syncd.demo.identity import IdentityProvider
 from syncd.demo.openmeetings import CONTEXT, OpenMeetings
 from syncd.demo.opentalk import OpenTalk
-from syncd.demo.serve import Served
+from syncd.demo.serve import RunningServer
 from syncd.demo.signin import Version
 
 PASSWORDS = {"alice": "alice-pw", "bob": "bob-pw", "syncd": "syncd-pw"}
@@ -32,9 +32,9 @@ class Stage:
         self.identity.add_user("alice", PASSWORDS["alice"], "Alice", "Adams", "alice@example.org")
         self.identity.add_user("bob", PASSWORDS["bob"], "Bob", "Burton", "bob@example.org")
         self.openmeetings.add_user("syncd", PASSWORDS["syncd"])
-        self.identity.url = self._stack.enter_context(Served(self.identity.app)).url
-        self.web = self._stack.enter_context(Served(self.opentalk.app)).url
-        self.meetings = self._stack.enter_context(Served(self.openmeetings.app)).url + CONTEXT
+        self.identity.url = self._stack.enter_context(RunningServer(self.identity.app)).url
+        self.web = self._stack.enter_context(RunningServer(self.opentalk.app)).url
+        self.meetings = self._stack.enter_context(RunningServer(self.openmeetings.app)).url + CONTEXT
 
     def close(self) -> None:
         """Stop serving."""

@@ -151,7 +151,7 @@ def _from_first(span: Span, first: Day) -> Span:
 
 
 def _moved_span(meeting: Meeting, series: Span, override: Override) -> Span:
-    """When an override takes place. Without an end of its own it duration as long as the series' occurrences."""
+    """When an override takes place. Without an end of its own it lasts as long as the series' occurrences."""
     start = override.start or override.original
     end = override.end or When(start.utc + (series.end.utc - series.start.utc), start.zone)
     all_day = meeting.all_day if override.all_day is None else override.all_day

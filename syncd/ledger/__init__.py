@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ledger: what is known, in one SQLite file; all SQL is here."""
+"""The ledger: all that syncd remembers, in one SQLite file; all SQL is here."""

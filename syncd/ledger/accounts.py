@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ledger's tables of accounts: the person behind each name, and what sign-ins in a browser gave."""
+"""The ledger's tables of accounts: the person behind each name, and the refresh tokens of sign-ins in a browser."""
 
 import json
 import sqlite3
@@ -27,8 +27,8 @@ class Accounts:
     def identify(self, name: str, identity: Identity, names: Collection[str]) -> None:
         """Record the person behind an account's name; ``names`` are all of the configuration.
 
-        A person whose former name is none of them any more was renamed, and takes everything along. Raises
-        NeedsYou if another person was behind the name before.
+        If the person's former name is none of them any more, the account was renamed: all its rows get the new name.
+        Raises NeedsYou if another person was behind the name before.
         """
         before = self.identity(name)
         if before == identity:
@@ -59,7 +59,7 @@ class Accounts:
         return str(rows[0]["refresh_token"]) if rows else None
 
     def save_refresh_token(self, account: str, token: str | None) -> None:
-        """Keep the refresh token of an account, or forget it."""
+        """Store the refresh token of an account; ``None`` deletes it."""
 
         def work(db: sqlite3.Connection) -> None:
             db.execute("DELETE FROM login WHERE account = ?", (account,))
@@ -70,7 +70,7 @@ class Accounts:
 
 
 def _rename(db: sqlite3.Connection, former: str, name: str) -> None:
-    """Give all that an account has to its new name; of two rows for one event the former account's stays."""
+    """Move all rows of an account to its new name; of two rows for one event the former name's stays."""
     for table in ("meeting", "gone", "unreadable"):
         db.execute(
             f"DELETE FROM {table} WHERE account = ? AND event IN (SELECT event FROM {table} WHERE account = ?)",
@@ -101,6 +101,6 @@ class SignIns:
             return Accounts(database).refresh_token(account)
 
     def save_refresh_token(self, account: str, token: str | None) -> None:
-        """Keep the refresh token of an account, or forget it."""
+        """Store the refresh token of an account; ``None`` deletes it."""
         with Database(self._folder) as database:
             Accounts(database).save_refresh_token(account, token)

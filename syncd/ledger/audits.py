@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ledger's tables of audits: when each calendar was last looked at, and what was found there that is not placed."""
+"""The ledger's tables of audits: when each calendar was last looked at, and the leftovers that were found there."""
 
 import sqlite3
 from collections.abc import Mapping

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ledger's file: a connection for each thread that reads, one for the thread that writes.
 
-All that SQLite alone understands stands here and in ``schema``: files, PRAGMA, codes of errors. The rest of the
-ledger is statements that SQLite and PostgreSQL both take.
+What only SQLite has is here and in ``schema``: files, PRAGMA, codes of errors. The rest of the ledger
+is statements that SQLite and PostgreSQL both take.
 """
 
 import os
@@ -53,8 +53,8 @@ class Database:
         self._patience = patience
         self._read_only = read_only
         self._local = threading.local()
-        self._opened: list[tuple[threading.Thread, sqlite3.Connection]] = []
-        self._opening = threading.Lock()
+        self._connections: list[tuple[threading.Thread, sqlite3.Connection]] = []
+        self._connections_lock = threading.Lock()
         with ledger_errors(folder):
             if read_only:
                 self._check_readable()
@@ -69,14 +69,14 @@ class Database:
             return self._reader().execute(sql, parameters).fetchall()
 
     def stream(self, sql: str, parameters: Sequence[object] = ()) -> Iterator[sqlite3.Row]:
-        """The same row by row, for long answers: they are never in memory as a whole."""
+        """The rows of a query one by one: a long result is never in memory as a whole."""
         with ledger_errors(self.folder):
             yield from self._reader().execute(sql, parameters)
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do ``work`` in a transaction of its own, all or nothing; its result, once that is on the disk.
 
-        ``work`` runs in the thread that writes. What is asked for by other threads meanwhile is committed with it.
+        ``work`` runs in the thread that writes. Writes of other threads meanwhile are committed with it.
         """
         with ledger_errors(self.folder):
             if self._read_only:
@@ -98,10 +98,10 @@ class Database:
     def close(self) -> None:
         """End the thread that writes when its work is done, and close the connections of all threads."""
         self._writer.close()
-        with self._opening:
-            for _, connection in self._opened:
+        with self._connections_lock:
+            for _, connection in self._connections:
                 connection.close()
-            self._opened.clear()
+            self._connections.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -154,17 +154,17 @@ class Database:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = self._local.connection = self._connect()
-            with self._opening:
+            with self._connections_lock:
                 self._close_orphans()
-                self._opened.append((threading.current_thread(), connection))
+                self._connections.append((threading.current_thread(), connection))
         return connection
 
     def _close_orphans(self) -> None:
         """Close the connections of threads that have ended: each push and each feed request may bring new ones."""
-        for thread, connection in self._opened:
+        for thread, connection in self._connections:
             if not thread.is_alive():
                 connection.close()
-        self._opened = [(thread, connection) for thread, connection in self._opened if thread.is_alive()]
+        self._connections = [(thread, connection) for thread, connection in self._connections if thread.is_alive()]
 
     def _check_place(self) -> None:
         """Whoever moves the ledger away under a process that writes it would lose all that comes after."""
@@ -263,7 +263,7 @@ def moment_of(text: str) -> datetime:
 
 
 def time_of(text: str | None) -> datetime | None:
-    """The same where there may be none."""
+    """A moment as the ledger wrote it, if there is one."""
     return None if text is None else datetime.fromisoformat(text)
 
 

@@ -23,7 +23,7 @@ class Deletions:
 
     def save_hold(self, name: str, hold: Hold | None, at: datetime) -> None:
         """Record which deletions wait for a person; ``None``: none do."""
-        rows = [(row["events"], row["coming"]) for row in self._database.rows(f"{HELD} WHERE name = ?", (name,))]
+        rows = [(row["events"], row["coming"]) for row in self._database.rows(f"{SELECT_HOLD} WHERE name = ?", (name,))]
         new = [(json.dumps(sorted(hold.events)), hold.coming)] if hold else []
         if rows == new:
             return
@@ -45,7 +45,7 @@ class Deletions:
         """Let the deletion that is held, and only that, pass; the number of events it names, 0 if none is held."""
 
         def work(db: sqlite3.Connection) -> int:
-            row = db.execute(f"{HELD} WHERE name = ?", (name,)).fetchone()
+            row = db.execute(f"{SELECT_HOLD} WHERE name = ?", (name,)).fetchone()
             db.execute("UPDATE hold SET confirmed = 1 WHERE name = ?", (name,))
             return len(json.loads(row["events"])) if row else 0
 
@@ -64,7 +64,7 @@ class Deletions:
             gone[row["account"]].add(row["event"])
         empty = [account for account in accounts if not self._has_meetings(account)]
         holds = self._database.rows("SELECT events, confirmed FROM hold WHERE name = ?", (name,))
-        held = {row["confirmed"]: frozenset(json.loads(row["events"])) for row in holds}
+        events = {row["confirmed"]: frozenset(json.loads(row["events"])) for row in holds}
         lately = self._database.rows(
             "SELECT count(*) AS lost FROM lost WHERE name = ? AND at >= ?", (name, text_of(since))
         )
@@ -72,15 +72,15 @@ class Deletions:
             gone=frozenset().union(*gone.values()),
             emptied=frozenset().union(*(gone[each] for each in empty)),
             lately=int(lately[0]["lost"]),
-            held=held.get(0, frozenset()),
-            confirmed=held.get(1, frozenset()),
+            held=events.get(0, frozenset()),
+            confirmed=events.get(1, frozenset()),
         )
 
     def _has_meetings(self, account: str) -> bool:
         return bool(self._database.rows("SELECT 1 FROM meeting WHERE account = ? LIMIT 1", (account,)))
 
 
-HELD = "SELECT events, coming FROM hold"
+SELECT_HOLD = "SELECT events, coming FROM hold"
 
 
 def _run_of(name: str) -> RunKey:
@@ -99,6 +99,6 @@ def insert_lost(db: sqlite3.Connection, name: str, event: str, at: datetime) -> 
 
 
 def forget_deletions(db: sqlite3.Connection, name: str) -> None:
-    """Forget what is held and lost of what is no more, in a transaction that is open."""
+    """Forget the holds and the deletions of a name that is no more, in a transaction that is open."""
     db.execute("DELETE FROM hold WHERE name = ?", (name,))
     db.execute("DELETE FROM lost WHERE name = ?", (name,))

@@ -49,36 +49,36 @@ class Entries:
         return [(row["revision"], row["digest"]) for row in rows]
 
     def save(
-        self, profile: str, entries: Iterable[tuple[Entry, bytes]], erased: Iterable[str], changed: datetime
+        self, profile: str, entries: Iterable[tuple[Entry, bytes]], erased_events: Iterable[str], changed: datetime
     ) -> None:
         """Record entries of a profile with their bytes, and erase others."""
-        rendered, unwanted = list(entries), list(erased)
+        entries, erased_events = list(entries), list(erased_events)
 
         def work(db: sqlite3.Connection) -> None:
-            for entry, body in rendered:
+            for entry, body in entries:
                 if entry.digest or not _erase(db, profile, entry.event, _text_of(entry.inputs)):
                     _save(db, profile, entry, body, changed)
-            for event in unwanted:
+            for event in erased_events:
                 _erase(db, profile, event, "")
 
         self._database.write(work)
 
-    def sweep(self, used: Iterable[str]) -> None:
-        """Drop what is erased and shown by no feed, and all profiles but these and those that feeds show."""
+    def sweep(self, used_profiles: Iterable[str]) -> None:
+        """Delete erased entries that no feed shows, and all of profiles that are neither used nor shown by a feed."""
         profiles = {row["profile"] for row in self._database.rows("SELECT DISTINCT profile FROM entry")}
-        built = {row["built"] for row in self._database.rows("SELECT built FROM feed")}
-        unused = profiles - {*used} - built
-        erased = self._database.rows(
+        feed_profiles = {row["built"] for row in self._database.rows("SELECT built FROM feed")}
+        unused_profiles = profiles - {*used_profiles} - feed_profiles
+        erased_entries = self._database.rows(
             "SELECT profile, event, inputs FROM entry WHERE erased = 1 AND NOT EXISTS (SELECT 1 FROM feed WHERE built "
             "= entry.profile AND NOT EXISTS (SELECT 1 FROM released WHERE feed = feed.name AND event = entry.event))"
         )
-        if not (unused or erased):
+        if not (unused_profiles or erased_entries):
             return
 
         def work(db: sqlite3.Connection) -> None:
-            for profile in unused:
+            for profile in unused_profiles:
                 db.execute("DELETE FROM entry WHERE profile = ?", (profile,))
-            for row in erased:
+            for row in erased_entries:
                 sql = "UPDATE entry SET digest = '', body = ?, erased = 0" if row["inputs"] else "DELETE FROM entry"
                 db.execute(
                     f"{sql} WHERE profile = ? AND event = ? AND inputs = ?", (*([b""] if row["inputs"] else []), *row)

@@ -21,7 +21,7 @@ CONTENT = (
 
 
 class Feeds:
-    """Feeds by name. An entry that is erased stays in a feed until the feed has released it."""
+    """Feeds by name. A feed shows an erased entry until it is released from the feed."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -78,19 +78,19 @@ class Feeds:
 
         return self._database.write(work)
 
-    def build(self, feed: Feed, profile: str, carried: Iterable[Carry]) -> None:
-        """Let a feed show another profile, and ``carried`` entries of its former one.
+    def build(self, feed: Feed, profile: str, carried_entries: Iterable[Carry]) -> None:
+        """Let a feed show another profile, and ``carried_entries`` of its former one.
 
         What is erased in the other profile is not shown unless the feed showed it before.
         """
-        shown, copied = self.content(feed), list(carried)
+        content, carried_entries = self.content(feed), list(carried_entries)
 
         def work(db: sqlite3.Connection) -> None:
             sql = "SELECT event FROM entry WHERE profile = ? AND digest != '' AND erased = 1"
             for row in db.execute(sql, (profile,)).fetchall():
-                if row["event"] not in shown:
+                if row["event"] not in content:
                     _release(db, feed, row["event"])
-            for each in copied:
+            for each in carried_entries:
                 db.execute(
                     "INSERT INTO entry (profile, event, inputs, digest, revision, starts, ends, changed, body, "
                     "erased) SELECT ?, event, '', digest, revision, starts, ends, changed, body, ? FROM entry "
@@ -108,10 +108,10 @@ class Feeds:
 
     def release(self, feed: Feed, deletions: Iterable[Delete], at: datetime) -> None:
         """Let a feed show these events no more."""
-        released = list(deletions)
+        deletions = list(deletions)
 
         def work(db: sqlite3.Connection) -> None:
-            for each in released:
+            for each in deletions:
                 _release(db, feed, each.event)
                 run = RunKey("feed", feed.name)
                 insert_decision(db, Decision(each.event, at, run, "deleted", "the meeting is gone"))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ledger's tables of runs and decisions: what was done when, how it went, and how everything stands now."""
+"""The ledger's tables of runs and decisions: what was done when, how it went, and the state of everything now."""
 
 import json
 import sqlite3
@@ -12,7 +12,7 @@ from syncd.plan.timing import LastListings
 
 
 class History:
-    """Runs by their key, and decisions by their event."""
+    """Reads and writes runs, by RunKey, and decisions, by event id."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -22,7 +22,7 @@ class History:
         self._database.write(lambda db: insert_run(db, run))
 
     def standings(self) -> dict[RunKey, Standing]:
-        """How everything stands that ever ran."""
+        """The standing of everything that ever ran: its latest run, and when it last succeeded."""
         # the latest by id: a clock that was wrong may have dated an earlier run later
         latest = self._database.rows(
             "SELECT kind, name, ended, state, scope, counts, message, next_try FROM run WHERE id IN "
@@ -46,7 +46,7 @@ class History:
         return int(rows[0]["failures"])
 
     def last_listings(self, account: str) -> LastListings:
-        """When the window and everything of an account were last listed to their ends."""
+        """When the window, and when everything of an account was last listed completely."""
         rows = self._database.rows(
             "SELECT scope, ended FROM run WHERE id IN (SELECT max(id) FROM run WHERE kind = 'pull' AND name = ? "
             "AND state = 'ok' AND scope IN ('window', 'everything') GROUP BY scope) ORDER BY id",
@@ -88,7 +88,7 @@ def insert_run(db: sqlite3.Connection, run: Run) -> None:
 
 
 def forget_runs(db: sqlite3.Connection, key: RunKey) -> None:
-    """Forget the runs of what is no more, in a transaction that is open."""
+    """Forget all runs of a key, in a transaction that is open."""
     db.execute("DELETE FROM run WHERE kind = ? AND name = ?", key)
 
 
@@ -115,7 +115,7 @@ def insert_decisions(db: sqlite3.Connection, decisions: Iterable[Decision]) -> N
 
 
 def sweep_decisions(db: sqlite3.Connection, before: datetime) -> None:
-    """Forget decisions from before a moment, but the latest of each run while anything else mentions their event."""
+    """Forget decisions from before a moment, but not the latest of a run on an event that another table mentions."""
     db.execute(
         "DELETE FROM decision AS old WHERE at < ? AND (EXISTS (SELECT 1 FROM decision WHERE event = old.event "
         "AND kind = old.kind AND name = old.name AND id > old.id) OR NOT ("

@@ -78,7 +78,7 @@ class Ledger:
         self.database.close()
 
     def sweep(self, now: datetime) -> None:
-        """Forget old runs and decisions, and which events are gone where nothing of them is left."""
+        """Forget old runs and decisions, and gone events of which nothing is left."""
 
         def work(db: sqlite3.Connection) -> None:
             sweep_runs(db, now - HISTORY)

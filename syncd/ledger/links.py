@@ -34,20 +34,20 @@ class Links:
         return _by_key(rows)
 
     def save(self, links: Iterable[tuple[Link, RunKey]]) -> None:
-        """Record links at once, each with the run that asked for it: what was made must never be forgotten."""
-        saved = list(links)
+        """Record links in one transaction, each with the run that asked for it."""
+        links = list(links)
 
         def work(db: sqlite3.Connection) -> None:
-            for link, run in saved:
+            for link, run in links:
                 _save(db, link, run)
 
-        if saved:
+        if links:
             self._database.write(work)
 
     def probe(self) -> None:
-        """Raise what would keep the ledger from taking a few links: they are made where nobody takes them back.
+        """Raise LedgerError if the ledger could not save a few links now: those made on other servers cannot be undone.
 
-        The pages that it fills are free again afterwards, and written all the same.
+        It writes some pages and frees them again.
         """
 
         def work(db: sqlite3.Connection) -> None:

@@ -26,7 +26,7 @@ class Meetings:
         return decode(rows[0]["content"], Meeting) if rows else None
 
     def digests(self, account: str) -> dict[str, str]:
-        """The digests by event of what need not be read again while it has them; not of what listings lacked."""
+        """The digests of the events in listings: one whose digest has not changed need not be read again."""
         rows = self._database.stream("SELECT event, digest FROM meeting WHERE account = ? AND unlisted = 0", (account,))
         return {row["event"]: row["digest"] for row in rows}
 
@@ -37,7 +37,7 @@ class Meetings:
             yield event, KnownMeeting(digest, time_of(starts), time_of(ends), bool(unlisted))
 
     def origins(self, accounts: Sequence[str]) -> dict[str, Origin]:
-        """All meetings with a time of these accounts: event -> the first account that has it, and what it sees."""
+        """All meetings with a time, by event, as the first of these accounts that has it sees it."""
         found: dict[str, Origin] = {}
         for account in accounts:
             alone = (account,)
@@ -71,17 +71,17 @@ class Meetings:
 
         ``unreadable`` are all events of the account that cannot be read now.
         """
-        wrong = [(account, each.event, each.reason) for each in unreadable]
-        planned = list(changes)
+        rows = [(account, each.event, each.reason) for each in unreadable]
+        changes = list(changes)
 
         def work(db: sqlite3.Connection) -> None:
-            for change in planned:
+            for change in changes:
                 if isinstance(change, Drop):
                     _drop(db, account, change, run)
                 else:
                     _keep(db, account, change, run)
             db.execute("DELETE FROM unreadable WHERE account = ?", (account,))
-            db.executemany("INSERT INTO unreadable (account, event, reason) VALUES (?, ?, ?)", wrong)
+            db.executemany("INSERT INTO unreadable (account, event, reason) VALUES (?, ?, ?)", rows)
             insert_run(db, run)
 
         self._database.write(work)
@@ -124,8 +124,8 @@ def _changed_fields(db: sqlite3.Connection, account: str, meeting: Meeting) -> s
     sql = "SELECT content FROM meeting WHERE account = ? AND event = ?"
     row = db.execute(sql, (account, meeting.id)).fetchone()
     before = decode(row["content"], Meeting) if row else None
-    published = [name for name in Meeting.__struct_fields__ if name != "updated"]
-    return ", ".join(name for name in published if before and getattr(before, name) != getattr(meeting, name))
+    names = [name for name in Meeting.__struct_fields__ if name != "updated"]
+    return ", ".join(name for name in names if before and getattr(before, name) != getattr(meeting, name))
 
 
 def sweep_gone(db: sqlite3.Connection) -> None:

@@ -46,19 +46,19 @@ class Placements:
     def record(self, calendar: str, records: Iterable[Record]) -> None:
         """Record what was just put, found, left or deleted in a calendar, and why, in one transaction."""
         changes = list(records)
-        placed = [each for each in changes if isinstance(each, Place)]
-        unplaced = [each for each in changes if isinstance(each, Unplace)]
+        places = [each for each in changes if isinstance(each, Place)]
+        removals = [each for each in changes if isinstance(each, Unplace)]
         decisions = [each.decision for each in changes if each.decision]
-        new = any(each.placement.state == "placing" for each in placed) or any(
+        new = any(each.placement.state == "placing" for each in places) or any(
             each.word == "created" for each in decisions
         )
 
         def work(db: sqlite3.Connection) -> None:
-            db.executemany(INSERT, [_row(calendar, each) for each in placed])
+            db.executemany(INSERT, [_row(calendar, each) for each in places])
             db.executemany(
-                "DELETE FROM placement WHERE calendar = ? AND event = ?", [(calendar, each.event) for each in unplaced]
+                "DELETE FROM placement WHERE calendar = ? AND event = ?", [(calendar, each.event) for each in removals]
             )
-            for each in unplaced:
+            for each in removals:
                 if each.lost_at:
                     insert_lost(db, calendar, each.event, each.lost_at)
             if new:

@@ -23,14 +23,14 @@ GROUP = 256
 
 
 class _Write(Struct):
-    """A write that waits: what it does, and where its result is waited for."""
+    """A write in the queue: what it does, and the future of its result."""
 
     work: Callable[[sqlite3.Connection], Any]
-    done: Future[Any]
+    future: Future[Any]
 
 
 class _Result(Struct):
-    """What a write returned or raised; it holds when the group is committed."""
+    """What a write returned or raised; valid once the group is committed."""
 
     value: Any = None
     error: Exception | None = None
@@ -48,18 +48,18 @@ class Writer:
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do ``work`` all or nothing; its result when it is committed. Raises what it raises, or why it is not."""
-        done: Future[T] = Future()
+        future: Future[T] = Future()
         with self._lock:
             if self._closed:
                 raise LedgerError("the ledger is closed")
             if self._thread is None:
                 self._thread = Thread(target=self._loop, name="ledger", daemon=True)
                 self._thread.start()
-            self._queue.put(_Write(work, done))
-        return done.result()
+            self._queue.put(_Write(work, future))
+        return future.result()
 
     def close(self) -> None:
-        """Finish what was asked for, and end the thread."""
+        """Finish the writes in the queue, and end the thread."""
         with self._lock:
             self._closed = True
             thread, self._thread = self._thread, None
@@ -75,12 +75,12 @@ class Writer:
                 _commit(connection, group)
             except BaseException as error:  # noqa: BLE001 -- it belongs to those who wait; the thread goes on
                 for write in group:
-                    write.done.set_exception(error)
+                    write.future.set_exception(error)
         if connection is not None:
             connection.close()
 
     def _next_group(self) -> list[_Write]:
-        """Wait for a write; it, and what has queued up behind it. Empty at the end."""
+        """Wait for a write; return it and those queued behind it. Empty at the end."""
         group: list[_Write] = []
         while not group or (len(group) < GROUP and not self._queue.empty()):
             write = self._queue.get()
@@ -94,14 +94,14 @@ class Writer:
 def _commit(connection: sqlite3.Connection, group: list[_Write]) -> None:
     """Commit a group. Raises what keeps all of it from the disk; nobody has a result before."""
     if len(group) == 1:
-        group[0].done.set_result(transaction(connection, group[0].work))
+        group[0].future.set_result(transaction(connection, group[0].work))
         return
     results = transaction(connection, lambda _: [_attempt(connection, write) for write in group])
     for write, result in zip(group, results, strict=True):
         if result.error is None:
-            write.done.set_result(result.value)
+            write.future.set_result(result.value)
         else:
-            write.done.set_exception(result.error)
+            write.future.set_exception(result.error)
 
 
 def transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:

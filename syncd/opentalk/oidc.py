@@ -45,7 +45,7 @@ class Grant(httpx.Auth):
     access token is used, and never accepts a token that it refused for this reason. Once a server has answered so,
     id tokens are posted.
 
-    Tokens of another person than before are not used: their account would lack the meetings, which would be deleted.
+    Tokens of another person are refused: their listing would lack the meetings, which would then be deleted.
     """
 
     requires_response_body = True
@@ -200,21 +200,21 @@ class RefreshGrant(Grant):
 
     def _new_tokens(self) -> TokenFlow:
         """Refresh. Where another process used the same token first, ours is refused and its new one is tried."""
-        while (stored := self._stored_token()) != self._refused:
-            fresh = yield from self._refresh(stored)
+        while (token := self._stored_token()) != self._refused:
+            fresh = yield from self._refresh(token)
             if fresh and fresh.refresh_token:
-                self._unsaved = (stored, fresh.refresh_token)
+                self._unsaved = (token, fresh.refresh_token)
                 self._save()
                 return fresh
-            self._refused = stored
+            self._refused = token
         raise LoginRefused(f"{self._client.name}: the sign-in has ended; run `syncd login {self._account}`")
 
     def _stored_token(self) -> str:
         self._save()  # a token that could not be stored the last time, because the disk was full
-        stored = self._logins.refresh_token(self._account)
-        if stored is None:
+        token = self._logins.refresh_token(self._account)
+        if token is None:
             raise LoginRefused(f"{self._client.name}: nobody is signed in; run `syncd login {self._account}`")
-        return stored
+        return token
 
     def _save(self) -> None:
         """Store a token that is not stored yet, unless there was a login or logout in between."""

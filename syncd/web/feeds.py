@@ -8,7 +8,6 @@ compressed, rendered or fetched here.
 
 import logging
 import re
-import sqlite3
 from typing import Protocol
 
 from msgspec import Struct
@@ -43,8 +42,8 @@ class FeedState(Struct, frozen=True):
     ready: bool
 
 
-class Published(Protocol):
-    """The feeds that are served. Both methods may raise SyncdError and sqlite3.Error; threads call them."""
+class FeedSource(Protocol):
+    """The feeds to serve. Both methods may raise SyncdError; several threads call them."""
 
     def feed(self, token_sha256: str) -> FeedState | None:
         """The feed whose token has this SHA-256 (hex); ``None`` for an unknown one. Called with every request."""
@@ -61,15 +60,15 @@ class _Body(Struct, frozen=True):
 class _Feeds:
     """The endpoint of all feeds; remembers the last good body of each."""
 
-    def __init__(self, published: Published) -> None:
-        self._published = published
+    def __init__(self, source: FeedSource) -> None:
+        self._source = source
         self._last: dict[str, _Body] = {}  # SHA-256 of the token -> the body that was sent last
 
     def get(self, request: Request) -> Response:
         """GET and HEAD of a feed. A sync function: Starlette runs it in its thread pool."""
         key = token_key(request.path_params["token"])
         try:
-            state = self._published.feed(key)
+            state = self._source.feed(key)
             if state is None:
                 self._last.pop(key, None)
                 raise HTTPException(404)
@@ -78,16 +77,16 @@ class _Feeds:
             if _has(request, state.version):
                 return _unchanged(state.version, {})
             return _whole(self._body(key, state), {})
-        except (SyncdError, sqlite3.Error) as error:
+        except SyncdError as error:
             return self._last_good(request, key, error)
 
     def _body(self, key: str, state: FeedState) -> _Body:
         last = self._last.get(key)
         if last is None or last.version != state.version:
-            last = self._last[key] = _Body(*self._published.body(state.name))
+            last = self._last[key] = _Body(*self._source.body(state.name))
         return last
 
-    def _last_good(self, request: Request, key: str, error: Exception) -> Response:
+    def _last_good(self, request: Request, key: str, error: SyncdError) -> Response:
         last = self._last.get(key)
         log.warning(
             "a feed cannot be read from the ledger (%s): answered with %s",
@@ -101,11 +100,11 @@ class _Feeds:
         return _whole(last, STALE)
 
 
-def feed_app(published: Published) -> Starlette:
+def feed_app(source: FeedSource) -> Starlette:
     """The application that serves ``/feed/TOKEN.ics``; every other path is a plain 404."""
     app = Starlette(
         routes=[
-            Route("/feed/{token}.ics", _Feeds(published).get, methods=["GET", "HEAD"]),
+            Route("/feed/{token}.ics", _Feeds(source).get, methods=["GET", "HEAD"]),
             Route("/robots.txt", _robots, methods=["GET", "HEAD"]),
         ]
     )
@@ -119,7 +118,7 @@ def _robots(_: Request) -> Response:
 
 
 def _has(request: Request, version: str) -> bool:
-    """Whether the client has this version (RFC 9110, 13.1.2: weak comparison, for proxies weaken tags)."""
+    """Whether If-None-Match names this version (RFC 9110, 13.1.2); W/ is ignored, as proxies add it."""
     tags = ",".join(request.headers.getlist("if-none-match"))
     return tags.strip() == "*" or version in re.findall(r'"([^"]*)"', tags)
 

@@ -20,7 +20,7 @@ LAST_ANSWERS = 1.0
 """Seconds that answers which have begun get to finish when the server is closed."""
 
 
-class Served:
+class RunningServer:
     """An application that is served from construction until ``close()``.
 
     ``listen`` is ``HOST:PORT`` (port 0 is any free one), ``unix:PATH``, or a socket that listens already. ``url`` is

@@ -36,7 +36,7 @@ from syncd.errors import (
     Unavailable,
 )
 from syncd.model import Run, RunKey, RunKind
-from syncd.web.server import Served, unix_socket
+from syncd.web.server import RunningServer, unix_socket
 
 NOW = datetime(2026, 11, 22, 8, tzinfo=UTC)
 PULL = Run(RunKey("pull", "work"), NOW, counts={"changed": 3})
@@ -117,7 +117,7 @@ def stranger(folder: Path, answer: Response) -> Iterator[ControlClient]:
         return answer
 
     app = Starlette(routes=[Route("/", here), Route("/sync", asked, methods=["POST"])])
-    with Served(app, unix_socket(folder / FILE, 0o600)):
+    with RunningServer(app, unix_socket(folder / FILE, 0o600)):
         yield ControlClient(folder)
 
 

@@ -22,7 +22,7 @@ from syncd.dav.answers import problem
 from syncd.dav.calendar import PAGES, CalDAVCalendar, _may_have_password
 from syncd.dav.listing import NO_ETAG, href_of, read_listing
 from syncd.demo.calendar_server import CalendarServer
-from syncd.demo.serve import Served, Traffic
+from syncd.demo.serve import RunningServer, Traffic
 from syncd.errors import (
     BadAnswer,
     Changed,
@@ -111,7 +111,7 @@ class OddServerRig:
 def rig() -> Iterator[OddServerRig]:
     odd = OddServer()
     traffic = Traffic(odd)
-    with Served(traffic) as served:
+    with RunningServer(traffic) as served:
         rig = OddServerRig(served.url, odd, traffic)
         with closing(rig.calendar):
             yield rig
@@ -398,7 +398,7 @@ def test_a_redirect_of_the_calendar_is_followed_and_kept(rig: OddServerRig) -> N
 
 def test_a_redirect_to_another_host_gets_no_password(rig: OddServerRig) -> None:
     elsewhere = OddServer()
-    with Served(elsewhere) as other:
+    with RunningServer(elsewhere) as other:
         rig.traffic.fail(COLLECTION, method="PROPFIND", status=301, headers={"location": other.url + COLLECTION})
         with pytest.raises(BadAnswer, match="not followed"):
             rig.calendar.check()
@@ -553,7 +553,7 @@ def lister() -> Lister:
 @pytest.fixture
 def listed(lister: Lister) -> Iterator[OddServerRig]:
     traffic = Traffic(lister)
-    with Served(traffic) as served:
+    with RunningServer(traffic) as served:
         rig = OddServerRig(served.url, lister, traffic)
         with closing(rig.calendar):
             yield rig
@@ -642,7 +642,10 @@ def test_changes_are_asked_for_as_the_rfc_says(listed: OddServerRig, lister: Lis
 def test_all_and_then_every_change_is_all(steps: list[tuple[str, str | None]], asks: set[int], page: int) -> None:
     lister = Lister()
     lister.page = page
-    with Served(lister) as served, closing(OddServerRig(served.url, lister, Traffic(lister)).calendar) as calendar:
+    with (
+        RunningServer(lister) as served,
+        closing(OddServerRig(served.url, lister, Traffic(lister)).calendar) as calendar,
+    ):
         seen = calendar.seen(None)
         known = dict(seen.etags)
         for number, (name, etag) in enumerate([*steps, ("a", '"9"')]):

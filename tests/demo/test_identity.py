@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from syncd.demo.identity import IdentityProvider
-from syncd.demo.serve import Served
+from syncd.demo.serve import RunningServer
 from tests.support.replay import Replay, recorded
 
 NOW = datetime(2026, 11, 22, 4, 40, 46, tzinfo=UTC)
@@ -26,7 +26,7 @@ class Realm:
         self.clock = Clock()
         self.identity = IdentityProvider(self.clock, **options)
         self.identity.add_user("alice", "alice-pw", "Alice", "Adams", "alice@example.org")
-        self.served = Served(self.identity.app)
+        self.served = RunningServer(self.identity.app)
         self.identity.url = self.served.url
         self.http = httpx.Client()
 

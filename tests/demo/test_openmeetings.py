@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from syncd.demo.openmeetings import CONTEXT, Guest, OpenMeetings
-from syncd.demo.serve import Served
+from syncd.demo.serve import RunningServer
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 START = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
@@ -66,7 +66,7 @@ def visit() -> Iterator[Visit]:
     clock = Clock()
     server = OpenMeetings(clock)
     server.add_user("alice", "s3cret", rights={"LOGIN", "SOAP", "ROOM"})
-    with Served(server.app) as served, httpx.Client(base_url=served.url + CONTEXT) as client:
+    with RunningServer(server.app) as served, httpx.Client(base_url=served.url + CONTEXT) as client:
         yield Visit(server, clock, client)
 
 
@@ -77,7 +77,7 @@ def test_answers_what_the_recorded_server_answered(version: str) -> None:
     recorded = (RECORDINGS / f"openmeetings-{version}.jsonl").read_text(encoding="utf-8").splitlines()
     ours: dict[str, str] = {}  # their session ids and hashes -> ours
     by_note: dict[str, str] = {}
-    with Served(server.app) as served, httpx.Client(base_url=served.url + CONTEXT) as client:
+    with RunningServer(server.app) as served, httpx.Client(base_url=served.url + CONTEXT) as client:
         for line in recorded:
             record = json.loads(line)
             path, _, query = record["request"]["url"].partition("?")

@@ -245,7 +245,16 @@ def test_the_connections_of_threads_that_ended_are_closed(tmp_path: Path) -> Non
             thread = threading.Thread(target=ledger.meetings.counts)
             thread.start()
             thread.join()
-        assert len(ledger.database._opened) <= 3
+        assert len(ledger.database._connections) <= 3
+
+
+def test_an_error_of_sqlite_while_reading_is_a_ledger_error(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path) as ledger:
+        (tmp_path / FILE).write_bytes(b"\xa5" * 8192)
+        with pytest.raises(LedgerError, match="damaged"):
+            ledger.feeds.all()
+        with pytest.raises(LedgerError, match="damaged"):
+            list(ledger.meetings.of("work"))
 
 
 def test_several_accounts_are_one_source_and_the_first_provides_it(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from syncd.demo.openmeetings import CONTEXT, Room
 from syncd.demo.openmeetings import OpenMeetings as Server
-from syncd.demo.serve import Served, Traffic
+from syncd.demo.serve import RunningServer, Traffic
 from syncd.errors import BadAnswer, LoginRefused, NeedsYou, Refused, SyncdError, Unavailable
 from syncd.model import Visitor
 from syncd.openmeetings.client import OpenMeetings
@@ -79,7 +79,7 @@ class ServerRig:
 @contextmanager
 def _rig(version: str) -> Iterator[ServerRig]:
     rig = ServerRig(version)
-    with Served(rig.traffic) as served:
+    with RunningServer(rig.traffic) as served:
         rig.url = served.url + CONTEXT
         yield rig
 

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from syncd.demo.identity import DEVICE_GRANT
-from syncd.demo.serve import Served, Traffic
+from syncd.demo.serve import RunningServer, Traffic
 from syncd.demo.signin import Version
 from syncd.errors import BadAnswer, BadEvent, LoginRefused, NeedsYou, Unavailable
 from syncd.model import Invite, Meeting, Window
@@ -406,7 +406,7 @@ API = "/.well-known/opentalk/api"
 
 
 def refusal_of(server: ServedOpenTalk, *routes: Route, **options: Any) -> str:
-    url = server.stack.enter_context(Served(site(*routes))).url
+    url = server.stack.enter_context(RunningServer(site(*routes))).url
     with pytest.raises(NeedsYou) as caught:
         server.account(url=url, **options).identity()
     return str(caught.value)
@@ -414,14 +414,14 @@ def refusal_of(server: ServedOpenTalk, *routes: Route, **options: Any) -> str:
 
 def test_the_web_app_leads_to_the_controller(server: ServedOpenTalk) -> None:
     base = {"opentalk_controller": {"base_url": server.url + "/"}}
-    web = server.stack.enter_context(Served(site(says(CLIENT, base))))
+    web = server.stack.enter_context(RunningServer(site(says(CLIENT, base))))
     assert server.account(url=web.url + "/").identity().firstname == "Alice"
 
 
 def test_an_old_web_app_answers_everything_with_its_first_page(server: ServedOpenTalk) -> None:
     first_page = says("/{path:path}", "<!doctype html>")
     assert "set opentalk.work.controller" in refusal_of(server, first_page)
-    web = server.stack.enter_context(Served(site(first_page)))
+    web = server.stack.enter_context(RunningServer(site(first_page)))
     assert server.account(url=web.url, controller=server.url).identity().firstname == "Alice"
 
 
@@ -433,7 +433,7 @@ def test_an_old_controller_does_not_tell_its_versions(server: ServedOpenTalk) ->
 
 def test_the_api_may_be_anywhere(server: ServedOpenTalk) -> None:
     elsewhere = {"opentalk_api": {"v1": {"base_url": f"{server.url}/v1/"}}}
-    web = server.stack.enter_context(Served(site(says(API, elsewhere))))
+    web = server.stack.enter_context(RunningServer(site(says(API, elsewhere))))
     assert server.account(url=web.url).identity().firstname == "Alice"
 
 

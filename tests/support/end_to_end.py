@@ -12,7 +12,7 @@ from typing import Self
 
 from starlette.types import ASGIApp
 
-from syncd.demo.serve import Served, Traffic
+from syncd.demo.serve import RunningServer, Traffic
 from syncd.demo.stage import Stage
 from syncd.demo.week import Week
 from syncd.transport import HttpClient
@@ -41,7 +41,7 @@ class EndToEnd:
         self.server = server or radicale()
         self.calendar_url = self.server.fresh_calendar()
         self.folder = folder
-        self._served = Served(before) if before else None
+        self._served = RunningServer(before) if before else None
         self.url = self.calendar_url
         if self._served:
             self.url = self._served.url + self.calendar_url.removeprefix(self.server.url.rstrip("/"))

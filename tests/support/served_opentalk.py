@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 
 from syncd.demo.identity import IdentityProvider
 from syncd.demo.opentalk import OpenTalk as EmbeddedOpenTalk
-from syncd.demo.serve import Served
+from syncd.demo.serve import RunningServer
 from syncd.demo.signin import Version
 from syncd.opentalk.client import OpenTalk
 from tests.support.opentalk_json import time_json
@@ -38,8 +38,8 @@ class ServedOpenTalk:
         for name, (first, last) in PEOPLE.items():
             self.identity.add_user(name, f"{name}-pw", first, last, f"{name}@example.org")
         self.opentalk = EmbeddedOpenTalk(self.identity, lambda: self.now, version)
-        self.identity.url = self.stack.enter_context(Served(self.identity.app)).url
-        self.url = self.stack.enter_context(Served(before(self.opentalk.app))).url
+        self.identity.url = self.stack.enter_context(RunningServer(self.identity.app)).url
+        self.url = self.stack.enter_context(RunningServer(before(self.opentalk.app))).url
 
     def __enter__(self) -> Self:
         return self

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 import logging
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from email.message import Message
@@ -15,12 +14,12 @@ from msgspec import Struct
 
 from syncd.errors import LedgerBusy, LedgerError, SyncdError, Unavailable
 from syncd.web.feeds import FeedState, feed_app
-from syncd.web.server import Served
+from syncd.web.server import RunningServer
 
 TOKEN = "canary-Zm9vYmFyYmF6cXV4cXV1eA"
 PATH = f"/feed/{TOKEN}.ics"
 BODY = b"BEGIN:VCALENDAR\r\nEND:VCALENDAR\r\n"
-FAULTS = [LedgerError("disk full"), LedgerBusy("busy"), Unavailable("away"), sqlite3.OperationalError("locked")]
+FAULTS = [LedgerError("disk full"), LedgerBusy("busy"), Unavailable("away")]
 
 
 class Answer(Struct):
@@ -35,8 +34,8 @@ class MemoryFeeds:
     def __init__(self) -> None:
         self.state: FeedState | None = FeedState("phone", "v1", ready=True)
         self.stored = ("v1", BODY)
-        self.lookup_fault: SyncdError | sqlite3.Error | None = None
-        self.body_fault: SyncdError | sqlite3.Error | None = None
+        self.lookup_fault: SyncdError | None = None
+        self.body_fault: SyncdError | None = None
         self.built = 0
 
     def feed(self, token_sha256: str) -> FeedState | None:
@@ -77,7 +76,7 @@ class FeedClient:
 @contextmanager
 def serving() -> Iterator[FeedClient]:
     feeds = MemoryFeeds()
-    with Served(feed_app(feeds)) as served:
+    with RunningServer(feed_app(feeds)) as served:
         yield FeedClient(served.url, feeds)
 
 
