@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nouns: frozen values that all rooms share. No I/O, no clock.
+"""The values that all packages share, frozen. No I/O, no clock.
 
 Every datetime is aware and in UTC; a zone is an IANA name. ``account`` is the name of an account in the configuration,
 ``event`` an OpenTalk event id (a bare lower-case UUID).
@@ -315,8 +315,8 @@ class Seen(Struct, frozen=True):
 
 RunKind = Literal["pull", "mint", "push", "feed", "maker", "links", "feeds", "housekeeping"]
 """What runs. For tables of the user: an account's ``pull`` and ``mint`` (its guest invites), a calendar's ``push``, a
-``feed``. Syncd's own, so that no name of a table can be theirs: a link ``maker``, the search for missing ``links``,
-``feeds`` as a whole, and ``housekeeping``."""
+``feed``. For syncd itself, in kinds of their own, so that no table's name can clash with them: a link ``maker``, the
+search for missing ``links``, ``feeds`` as a whole, and ``housekeeping``."""
 
 
 class RunKey(NamedTuple):
@@ -352,7 +352,7 @@ class Run(Struct, frozen=True):
 
     @property
     def done(self) -> dict[str, int]:
-        """The counts of what it changed; a run without any is quiet."""
+        """The counts of what the run changed, without zeros; empty if it changed nothing."""
         of_links = self.key.kind in ("mint", "maker")
         changes = self.counts.keys() - {"none"} if of_links else CHANGES
         return {word: count for word, count in self.counts.items() if count and word in changes}
@@ -372,7 +372,7 @@ class Decision(Struct, frozen=True):
 
 
 class Standing(Struct, frozen=True):
-    """The latest run of something, and when one last succeeded."""
+    """The latest run of a job, and when a run of it last succeeded."""
 
     latest: Run
     last_success: datetime | None

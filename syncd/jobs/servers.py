@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The servers of a configuration: what each is made of; all wiring is here."""
+"""Builds the servers of a configuration: the only place where clients are chosen and wired."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime

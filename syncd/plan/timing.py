@@ -19,8 +19,10 @@ LINK_RETRY = timedelta(days=1)
 """How long a link that could not be had is not requested again."""
 
 HOUSEKEEPING_EVERY = timedelta(days=1)
+"""How often the ledger is cleaned of what nobody needs any more."""
+
 FIRST_HOUSEKEEPING = timedelta(hours=1)
-"""How long after the start of a daemon: when the first pulls and pushes are done."""
+"""How long after the start of a daemon the first housekeeping is: when the first pulls and pushes are done."""
 
 LINKS_GRACE = timedelta(seconds=10)
 """How long calendars wait for links that are being made: a slow link maker delays no meeting by more."""

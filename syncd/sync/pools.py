@@ -30,7 +30,7 @@ class HostPools:
             return self._pools[host].submit(work)
 
     def close(self) -> None:
-        """Wait until what runs has ended, on all hosts; what has not begun never does."""
+        """Wait until all that runs has ended; what has not begun is cancelled."""
         with self._lock:
             self._closed = True
             pools = list(self._pools.values())

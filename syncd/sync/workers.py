@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does the same to many things in several threads, and gives the results to the one thread that asked for it."""
+"""Calls a function for many items in several threads, and gives the results to the caller's one thread."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +12,11 @@ R = TypeVar("R")
 
 
 class _Ended:
-    """Put among the results by a worker that ends."""
+    """Put among the results by each worker when it ends."""
 
 
 def in_parallel(work: Sequence[T], do: Callable[[T], R], workers: int) -> Generator[list[R], None, None]:
-    """Do all of the work; gives the results as they come, together those that came while the caller was busy.
+    """Call ``do`` for every item; yields the results in lists: each has those that came while the caller was busy.
 
     A single worker is the caller's own thread. What ``do`` raises is raised here in the end, after the others' work.
     A caller that ends the iteration waits for what has begun; the rest is not done.
