@@ -83,7 +83,7 @@ def calendar_deletions(
     unwanted = [place for event, place in placements.items() if _is_unwanted(event, entries.get(event), guard)]
     others = [Forget(place.event) for place in unwanted if place.state in ("left", "removed")]
     losses = {place.event: place.end for place in unwanted if place.state in ("placed", "placing")}
-    ends = {event: place.end for event, place in placements.items() if place.state == "placed"}
+    ends = {event: place.end for event, place in placements.items() if place.state in ("placed", "placing")}
     return [*others, *_judge(losses, ends, now, guard)]
 
 

@@ -86,20 +86,23 @@ def _do(target: Target, writes: Sequence[Write], facts: _Facts, tally: Tally, wo
 
 
 class _Result(Struct, frozen=True):
-    """What became of one action: what is to be recorded, and its word or why it failed; neither if it was not begun."""
+    """What became of one action: what is to be recorded, and its word; no word if it failed or was not begun."""
 
     event: str
     record: Record | None = None
     word: str = ""
-    error: SyncdError | None = None
 
 
 def _do_batch(target: Target, writes: Sequence[Write], facts: _Facts, tally: Tally, workers: int) -> None:
     """Record what is about to be put, carry the actions out, and record what became of them as they end."""
     ledger, entries, placements = target.ledger, facts.entries, facts.placements
-    bodies = ledger.entries.bodies(target.profile.key, [write.event for write in writes])
     new = [entries[write.event] for write in writes if isinstance(write, Create)]
-    ledger.placements.record(target.name, [intent(target.name, entry, new_href(entry.event)) for entry in new])
+    try:
+        bodies = ledger.entries.bodies(target.profile.key, [write.event for write in writes])
+        ledger.placements.record(target.name, [intent(target.name, entry, new_href(entry.event)) for entry in new])
+    except SyncdError as error:
+        tally.end_unrecorded(error)
+        return
 
     def do(write: Write) -> _Result:
         if not tally.goes_on():
@@ -108,17 +111,25 @@ def _do_batch(target: Target, writes: Sequence[Write], facts: _Facts, tally: Tal
             entry, there = entries.get(write.event), placements.get(write.event)
             result = apply(target, write, entry, there, bodies.get(write.event, b""))
         except SyncdError as error:
-            return _Result(write.event, error=error)
+            tally.fail(write.event, error)
+            return _Result(write.event)
         return _Result(write.event, result.record, result.word)
 
     with closing(in_parallel(writes, do, workers)) as results:
         for batch in results:
-            ledger.placements.record(target.name, [each.record for each in batch if each.record])
-            for each in batch:
-                if each.word:
-                    tally.succeed(each.event, each.word)
-                elif each.error:
-                    tally.fail(each.event, each.error)
+            _record(target, batch, tally)
+
+
+def _record(target: Target, results: Sequence[_Result], tally: Tally) -> None:
+    """Record together what has ended. A ledger that fails is not asked again: it may let us wait each time."""
+    if not tally.unrecorded:
+        try:
+            target.ledger.placements.record(target.name, [each.record for each in results if each.record])
+        except SyncdError as error:
+            tally.end_unrecorded(error)
+    for each in results:
+        if each.word:
+            tally.succeed(each.event, each.word)
 
 
 def _conclude(target: Target, actions: Sequence[CalendarAction], facts: _Facts, tally: Tally) -> Run:
@@ -127,7 +138,7 @@ def _conclude(target: Target, actions: Sequence[CalendarAction], facts: _Facts, 
     is_written = any(not isinstance(action, Hold) for action in actions)
     after = ledger.placements.of(name) if is_written else facts.placements
     hold = next((action for action in actions if isinstance(action, Hold)), None)
-    if is_carried_out(facts.guard, after):
+    if is_carried_out(facts.guard, after) and not tally.unrecorded:
         ledger.deletions.save_hold(name, hold, target.now)
     if tally.state == "ok" and not tally.troubles:  # else the calendar is listed again with the next try
         save_audit(target, facts.audit, after, clean=_is_clean(facts.audit, actions, tally))

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from syncd.ical.mark import Mark
 from syncd.model import Placement
-from syncd.plan.deletions import Guard, is_carried_out, is_wiped, may_delete
+from syncd.plan.deletions import Guard, Hold, calendar_deletions, is_carried_out, is_wiped, may_delete
 from tests.support.meetings import HOUR, NOW
 
 PLACED = Placement("team", "e1", "syncd-e1.ics", '"1"', 0, "x", NOW, NOW + HOUR)
@@ -34,3 +34,10 @@ def test_a_confirmation_is_carried_out_when_nothing_of_it_is_left_but_what_came_
     assert not is_carried_out(guard, ["e1", "e2"])
     assert is_carried_out(guard, ["e2", "e3"])
     assert is_carried_out(Guard(gone=frozenset({"e1"})), ["e1"])
+
+
+def test_what_may_be_on_its_way_to_a_calendar_counts_among_what_is_there() -> None:
+    placed = {f"e{number}": replace(PLACED, event=f"e{number}", state="placing", digest="") for number in range(60)}
+    (hold,) = calendar_deletions({}, placed, NOW, Guard(gone=frozenset(placed)))
+    assert isinstance(hold, Hold)
+    assert (len(hold.events), hold.coming) == (60, 60)

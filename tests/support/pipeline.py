@@ -37,6 +37,7 @@ class Pipeline:
         self.calendar = MemoryCalendar()
         self.writes: list[tuple[str, str]] = []
         self.keep = self.restore = False
+        self.workers = 1
         self.profile = Profile(
             accounts=("work",),
             urls=("https://meet.example.org",),
@@ -72,7 +73,7 @@ class Pipeline:
         target = Target(
             name, calendar or self.calendar, self.profile, self.ledger, self.now, keep=self.keep, restore=self.restore
         )
-        run = push(target, LISTING.window(self.now), self.progress, self._told, workers=1)
+        run = push(target, LISTING.window(self.now), self.progress, self._told, workers=self.workers)
         self.ledger.history.save(run)
         return run
 

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
+import os
 from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
-from syncd.errors import Unavailable
-from syncd.sync.push import BATCH
+from syncd.errors import LedgerBusy, LoginRefused, SyncdError, Unavailable
+from syncd.ledger import placements as ledger_tables
+from syncd.plan.records import Record
+from syncd.sync.push import BATCH, IN_FLIGHT
 from tests.support.meetings import HOUR, meeting
 from tests.support.memory_servers import MemoryCalendar
 from tests.support.pipeline import Pipeline
@@ -105,3 +110,63 @@ def test_an_entry_that_goes_to_two_calendars_is_recorded_for_each() -> None:
     pipeline.push(calendar=second)
     assert pipeline.ledger.placements.of("second").keys() == pipeline.ledger.placements.of("team").keys()
     assert second.objects.keys() == pipeline.calendar.objects.keys()
+
+
+class Placements(ledger_tables.Placements):
+    """Placements whose records after the intents are ``slow``, or are not taken from the ``broken_at``-th on."""
+
+    def __init__(self, pipeline: Pipeline, *, broken_at: int | None = None) -> None:
+        super().__init__(pipeline.ledger.database)
+        self._calendar = pipeline.calendar
+        self._records = 0
+        self._broken_at = broken_at
+
+    def record(self, calendar: str, records: Iterable[Record]) -> None:
+        self._records += 1
+        if self._broken_at is not None and self._records > self._broken_at:
+            raise LedgerBusy("another program holds it locked; it is tried again")
+        for _ in range(20_000 if self._records > 1 else 0):  # time enough for the workers to go on
+            os.sched_yield()
+        super().record(calendar, records)
+
+
+def four_at_a_time(folder: Path, count: int) -> Pipeline:
+    pipeline = Pipeline(*(meeting(f"e{number:03}", number / 10) for number in range(1, count + 1)), folder=folder)
+    pipeline.pull()
+    pipeline.mint()
+    pipeline.workers = IN_FLIGHT
+    return pipeline
+
+
+@pytest.mark.parametrize(
+    ("error", "most"),
+    [
+        (Unavailable("asks for fewer requests (429)", 3600.0), IN_FLIGHT),
+        (LoginRefused("the password is refused"), IN_FLIGHT),
+        (Unavailable("down"), 3 + IN_FLIGHT),
+    ],
+)
+def test_a_server_that_is_given_up_is_left_alone_though_the_ledger_is_slow(
+    tmp_path: Path, error: SyncdError, most: int
+) -> None:
+    pipeline = four_at_a_time(tmp_path, 100)
+    pipeline.ledger.placements = Placements(pipeline)
+    pipeline.calendar.fail(error, verb="create", after=20, times=999)
+    run = pipeline.push()
+    requests = sum(verb == "create" for verb, _ in pipeline.calendar.log)
+    assert 20 < requests <= 20 + most
+    assert (run.state, run.counts["created"]) == (error.state, 20)
+    assert run.counts["failed"] == requests - 20
+
+
+def test_a_ledger_that_fails_in_the_middle_ends_the_push_and_what_was_done_is_counted() -> None:
+    pipeline = house_of(10)
+    pipeline.ledger.placements = Placements(pipeline, broken_at=4)
+    run = pipeline.push()
+    assert (run.state, run.counts["created"], run.counts["failed"]) == ("retrying", 3, 1)
+    assert "holds it locked" in (run.message or "")
+    assert len(pipeline.calendar.objects) == 4
+    pipeline.ledger.placements = ledger_tables.Placements(pipeline.ledger.database)
+    run = pipeline.push()
+    assert (run.state, run.counts["created"], run.counts["adopted"]) == ("ok", 6, 1)
+    assert states(pipeline) == {"placed": 10}
