@@ -78,8 +78,8 @@ def _account_rows(view: SeenBy, titles: Sequence[str], decisions: Sequence[Decis
         yield from _meeting_rows(view.meeting, latest)
         yield from (("", "note", note) for note in _notes(view))
     else:
-        gone = latest if latest and latest.word == "gone" else None
-        yield name, "gone", f"{_moment(gone.at)}: {gone.why}" if gone else ""
+        loss = latest if latest and latest.word == "gone" else None
+        yield name, "gone", f"{_moment(loss.at)}: {loss.why}" if loss else ""
 
 
 def _meeting_rows(meeting: Meeting, latest: Decision | None) -> Iterator[Row]:
@@ -128,8 +128,8 @@ def _local(when: When) -> datetime:
 def _repeats(meeting: Meeting) -> str:
     cancelled = sum(override.cancelled for override in meeting.overrides)
     changed = len(meeting.overrides) - cancelled
-    counted = [f"{count} {word}" for count, word in ((changed, "changed"), (cancelled, "cancelled")) if count]
-    return "; ".join([*(line.removeprefix("RRULE:") for line in meeting.recurrence), *counted])
+    counts = [f"{count} {word}" for count, word in ((changed, "changed"), (cancelled, "cancelled")) if count]
+    return "; ".join([*(line.removeprefix("RRULE:") for line in meeting.recurrence), *counts])
 
 
 def _link_rows(each: LinkUse, names: Mapping[str, str], title: str) -> Iterator[Row]:

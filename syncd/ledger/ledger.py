@@ -102,13 +102,13 @@ class Ledger:
 
     def whereabouts(self, event: str) -> Whereabouts:
         """Which accounts have an event, which lost it, and where it was put."""
-        have = self.database.rows(
+        accounts = self.database.rows(
             "SELECT account, unlisted FROM meeting WHERE account IN (SELECT name FROM account) AND event = ?", (event,)
         )
         gone = self.database.rows("SELECT account FROM gone WHERE event = ?", (event,))
         calendars = self.database.rows("SELECT calendar FROM placement WHERE event = ?", (event,))
         return Whereabouts(
-            {row["account"]: bool(row["unlisted"]) for row in have},
+            {row["account"]: bool(row["unlisted"]) for row in accounts},
             tuple(row["account"] for row in gone),
             tuple(row["calendar"] for row in calendars),
         )

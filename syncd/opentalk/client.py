@@ -186,10 +186,10 @@ class OpenTalk:
         answer = self._send("POST", path, content=b"{}", expected=GONE)
         if self._is_refused(answer):
             return None
-        made = next(read_invites(b"[" + answer.body + b"]", self._name), None)
-        if made is None:
+        invite = next(read_invites(b"[" + answer.body + b"]", self._name), None)
+        if invite is None:
             raise BadAnswer(f"{self._name} answered something else than the invite it made")
-        return Invite(made.invite_code, made=True)
+        return Invite(invite.invite_code, made=True)
 
     def _look_for_invite(self, meeting: Meeting) -> tuple[Invite | None, bool]:
         """A permanent invite, if there is one, and whether the meeting can have none.
