@@ -9,7 +9,7 @@ from syncd.ledger.database import Database, moment_of, text_of, time_of
 from syncd.ledger.deletions import insert_lost
 from syncd.ledger.history import insert_decisions
 from syncd.model import Placement
-from syncd.plan.records import Place, Record, Unplace
+from syncd.plan.records import Attempt, Place, Record, Unplace
 
 
 class Placements:
@@ -25,10 +25,19 @@ class Placements:
             (calendar,),
         )
         return {
-            event: Placement(
-                calendar, event, href, etag, revision, digest, moment_of(starts), time_of(ends), state, bool(edited)
+            row["event"]: Placement(
+                calendar=calendar,
+                event=row["event"],
+                href=row["href"],
+                etag=row["etag"],
+                revision=row["revision"],
+                digest=row["digest"],
+                start=moment_of(row["starts"]),
+                end=time_of(row["ends"]),
+                state=row["state"],
+                edited=bool(row["edited"]),
             )
-            for event, href, etag, revision, digest, starts, ends, state, edited in rows
+            for row in rows
         }
 
     def body(self, calendar: str, event: str) -> bytes:
@@ -48,12 +57,15 @@ class Placements:
         changes = list(records)
         places = [each for each in changes if isinstance(each, Place)]
         removals = [each for each in changes if isinstance(each, Unplace)]
-        decisions = [each.decision for each in changes if each.decision]
+        attempts = [(calendar, each.event) for each in changes if isinstance(each, Attempt)]
+        decisions = [each.decision for each in places if each.decision]
+        decisions += [each.decision for each in removals if each.decision]
         new = any(each.placement.state == "placing" for each in places) or any(
             each.word == "created" for each in decisions
         )
 
         def work(db: sqlite3.Connection) -> None:
+            db.executemany("UPDATE placement SET digest = '' WHERE calendar = ? AND event = ?", attempts)
             db.executemany(INSERT, [_row(calendar, each) for each in places])
             db.executemany(
                 "DELETE FROM placement WHERE calendar = ? AND event = ?", [(calendar, each.event) for each in removals]

@@ -30,7 +30,17 @@ class Unplace(Struct, frozen=True):
     lost_at: datetime | None = None
 
 
-Record = Place | Unplace
+class Attempt(Struct, frozen=True):
+    """The object of an event is about to be replaced or deleted.
+
+    Recorded first: if we are killed before the outcome is recorded, the next push does not take the object for the one
+    that was there, and writes it whatever the meeting is by then.
+    """
+
+    event: str
+
+
+Record = Place | Unplace | Attempt
 
 
 def placement(

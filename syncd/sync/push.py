@@ -13,9 +13,9 @@ from msgspec import Struct
 
 from syncd.errors import NeedsYou, SyncdError, Unavailable
 from syncd.model import Entry, Placement, Run, RunKey, Window
-from syncd.plan.calendar import CalendarAction, Create, Write, calendar_actions
-from syncd.plan.deletions import Guard, Hold, allowance_start, is_carried_out
-from syncd.plan.records import Record, intent, without_intent
+from syncd.plan.calendar import CalendarAction, Create, Update, Write, calendar_actions
+from syncd.plan.deletions import Delete, Guard, Hold, allowance_start, is_carried_out
+from syncd.plan.records import Attempt, Record, intent, without_intent
 from syncd.sync.audit import Audit, audit_calendar, save_audit
 from syncd.sync.ports import Progress
 from syncd.sync.render import render_entries, summary
@@ -97,9 +97,11 @@ def _do_batch(target: Target, writes: Sequence[Write], facts: _Facts, tally: Tal
     """Record what is about to be put, carry the actions out, and record what became of them as they end."""
     ledger, entries, placements = target.ledger, facts.entries, facts.placements
     new = [entries[write.event] for write in writes if isinstance(write, Create)]
+    intents: list[Record] = [intent(target.name, entry, new_href(entry.event)) for entry in new]
+    intents += [Attempt(write.event) for write in writes if isinstance(write, Update | Delete)]
     try:
         bodies = ledger.entries.bodies(target.profile.key, [write.event for write in writes])
-        ledger.placements.record(target.name, [intent(target.name, entry, new_href(entry.event)) for entry in new])
+        ledger.placements.record(target.name, intents)
     except SyncdError as error:
         tally.end_unrecorded(error)
         return

@@ -170,3 +170,29 @@ def test_a_ledger_that_fails_in_the_middle_ends_the_push_and_what_was_done_is_co
     run = pipeline.push()
     assert (run.state, run.counts["created"], run.counts["adopted"]) == ("ok", 6, 1)
     assert states(pipeline) == {"placed": 10}
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_was_written_and_not_recorded_is_written_again_when_the_meeting_is_as_it_was(gone: bool) -> None:
+    pipeline = house_of(3)
+    pipeline.push()
+    before, meetings = pipeline.entries(), dict(pipeline.source.meetings)
+    if gone:
+        del pipeline.source.meetings["e002"]
+    else:
+        pipeline.change("e002", title="Another")
+    pipeline.pull()
+    pipeline.ledger.placements = Placements(pipeline, broken_at=1)
+    assert pipeline.push().state == "retrying"
+    assert pipeline.entries() != before, "it is in the calendar, and the ledger does not know"
+    pipeline.ledger.placements = ledger_tables.Placements(pipeline.ledger.database)
+    pipeline.source.meetings = meetings
+    pipeline.pull()
+    assert pipeline.push().state == "ok"
+    assert {event: summary(body) for event, body in pipeline.entries().items()} == {
+        event: summary(body) for event, body in before.items()
+    }
+
+
+def summary(body: bytes) -> str:
+    return next(line for line in body.decode().splitlines() if line.startswith("SUMMARY"))
