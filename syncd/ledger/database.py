@@ -15,6 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self, TypeVar
 
+import msgspec
+
+from syncd.decoding import decode
 from syncd.errors import LedgerBusy, LedgerError
 from syncd.ledger import schema
 from syncd.ledger.writer import Writer, transaction
@@ -83,6 +86,11 @@ class Database:
                 raise LedgerError(f"the ledger in {self.folder} cannot be written: it was opened to be read")
             self._check_place()
             return self._writer.run(work)
+
+    def value(self, text: str | bytes, kind: type[T]) -> T:
+        """A value that the ledger wrote as JSON."""
+        with ledger_errors(self.folder):
+            return decode(text, kind)
 
     def tidy(self) -> None:
         """Let SQLite renew its statistics and empty its write-ahead log."""
@@ -242,6 +250,8 @@ def ledger_errors(folder: Path) -> Iterator[None]:
         if code in LOCKED:
             raise LedgerBusy(f"the ledger in {folder}: another program holds it locked; it is tried again") from error
         raise LedgerError(f"the ledger in {folder}: {ADVICE.get(code, str(error))}") from error
+    except msgspec.MsgspecError as error:
+        raise LedgerError(f"the ledger in {folder}: {DAMAGED}") from error
     except OSError as error:
         raise LedgerError(f"the ledger in {folder}: {error.strerror}; look at the folder's owner and rights") from error
 

@@ -23,13 +23,20 @@ class Entries:
         An erased one has no digest, and no inputs where its meeting is gone.
         """
         rows = self._database.stream(
-            "SELECT event, inputs, CASE WHEN erased = 1 THEN '' ELSE digest END, revision, starts, ends FROM entry "
-            "WHERE profile = ? ORDER BY event",
+            "SELECT event, inputs, CASE WHEN erased = 1 THEN '' ELSE digest END AS digest, revision, starts, ends "
+            "FROM entry WHERE profile = ? ORDER BY event",
             (profile,),
         )
         return {
-            event: Entry(event, _inputs_of(inputs), digest, revision, moment_of(starts), time_of(ends))
-            for event, inputs, digest, revision, starts, ends in rows
+            row["event"]: Entry(
+                event=row["event"],
+                inputs=self._database.value(row["inputs"], EntryInputs) if row["inputs"] else None,
+                digest=row["digest"],
+                revision=row["revision"],
+                start=moment_of(row["starts"]),
+                end=time_of(row["ends"]),
+            )
+            for row in rows
         }
 
     def bodies(self, profile: str, events: Sequence[str]) -> dict[str, bytes]:
@@ -86,14 +93,6 @@ class Entries:
             db.execute("DELETE FROM released WHERE event NOT IN (SELECT event FROM entry WHERE erased = 1)")
 
         self._database.write(work)
-
-
-DECODER = msgspec.json.Decoder(EntryInputs)
-
-
-def _inputs_of(text: str) -> EntryInputs | None:
-    """The inputs of an entry as the ledger wrote them; ``None`` for an empty text."""
-    return DECODER.decode(text) if text else None
 
 
 def _text_of(inputs: EntryInputs | None) -> str:

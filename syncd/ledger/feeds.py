@@ -83,9 +83,10 @@ class Feeds:
 
         What is erased in the other profile is not shown unless the feed showed it before.
         """
-        content, carried_entries = self.content(feed), list(carried_entries)
+        carried_entries = list(carried_entries)
 
         def work(db: sqlite3.Connection) -> None:
+            content = {row["event"] for row in db.execute(f"SELECT event {CONTENT}", (feed.built, feed.name))}
             sql = "SELECT event FROM entry WHERE profile = ? AND digest != '' AND erased = 1"
             for row in db.execute(sql, (profile,)).fetchall():
                 if row["event"] not in content:

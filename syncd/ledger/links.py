@@ -3,7 +3,6 @@
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from syncd.ledger.database import Database, marks, moment_of, text_of
 from syncd.ledger.history import insert_decision
@@ -69,8 +68,16 @@ def _save(db: sqlite3.Connection, link: Link, run: RunKey) -> None:
     insert_decision(db, Decision(link.event, link.at, run, word, why))
 
 
-def _by_key(rows: Iterable[Any]) -> dict[LinkKey, Link]:
+def _by_key(rows: Iterable[sqlite3.Row]) -> dict[LinkKey, Link]:
     return {
-        (kind, event, whose): Link(kind, event, whose, code, depends, bool(made), moment_of(at))
-        for kind, event, whose, code, depends, made, at in rows
+        (row["kind"], row["event"], row["whose"]): Link(
+            kind=row["kind"],
+            event=row["event"],
+            whose=row["whose"],
+            code=row["code"],
+            depends=row["depends"],
+            made=bool(row["made"]),
+            at=moment_of(row["at"]),
+        )
+        for row in rows
     }

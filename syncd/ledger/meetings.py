@@ -23,7 +23,7 @@ class Meetings:
     def get(self, account: str, event: str) -> Meeting | None:
         """A meeting as an account sees it."""
         rows = self._database.rows("SELECT content FROM meeting WHERE account = ? AND event = ?", (account, event))
-        return decode(rows[0]["content"], Meeting) if rows else None
+        return self._database.value(rows[0]["content"], Meeting) if rows else None
 
     def digests(self, account: str) -> dict[str, str]:
         """The digests of the events in listings: one whose digest has not changed need not be read again."""
@@ -33,8 +33,9 @@ class Meetings:
     def of(self, account: str) -> Iterator[tuple[str, KnownMeeting]]:
         """All meetings of an account as far as decisions need them, row by row: (event, KnownMeeting)."""
         sql = "SELECT event, digest, starts, ends, unlisted FROM meeting WHERE account = ?"
-        for event, digest, starts, ends, unlisted in self._database.stream(sql, (account,)):
-            yield event, KnownMeeting(digest, time_of(starts), time_of(ends), bool(unlisted))
+        for row in self._database.stream(sql, (account,)):
+            start, end = time_of(row["starts"]), time_of(row["ends"])
+            yield row["event"], KnownMeeting(row["digest"], start, end, bool(row["unlisted"]))
 
     def origins(self, accounts: Sequence[str]) -> dict[str, Origin]:
         """All meetings with a time, by event, as the first of these accounts that has it sees it."""
@@ -45,13 +46,20 @@ class Meetings:
                 "SELECT event, digest, starts, ends, room, own FROM meeting WHERE account = ? AND starts IS NOT NULL",
                 alone,
             )
-            for event, digest, starts, ends, room, own in rows:
-                first = found.get(event)
-                if first is None:
-                    origin = Origin(account, alone, digest, moment_of(starts), time_of(ends), room, bool(own))
-                else:
-                    origin = msgspec.structs.replace(first, accounts=(*first.accounts, account))
-                found[event] = origin
+            for row in rows:
+                first = found.get(row["event"])
+                if first is not None:
+                    found[row["event"]] = msgspec.structs.replace(first, accounts=(*first.accounts, account))
+                    continue
+                found[row["event"]] = Origin(
+                    account=account,
+                    accounts=alone,
+                    digest=row["digest"],
+                    start=moment_of(row["starts"]),
+                    end=time_of(row["ends"]),
+                    room=row["room"],
+                    own=bool(row["own"]),
+                )
         return found
 
     def counts(self) -> dict[str, int]:
@@ -62,7 +70,7 @@ class Meetings:
     def unreadable(self, account: str) -> list[Unreadable]:
         """The events of an account that could not be read when it was last listed."""
         sql = "SELECT event, reason FROM unreadable WHERE account = ? ORDER BY event"
-        return [Unreadable(event, reason) for event, reason in self._database.rows(sql, (account,))]
+        return [Unreadable(row["event"], row["reason"]) for row in self._database.rows(sql, (account,))]
 
     def save_pull(
         self, account: str, changes: Iterable[Keep | Drop], run: Run, unreadable: Iterable[Unreadable] = ()

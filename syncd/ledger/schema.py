@@ -164,7 +164,8 @@ RUN_KINDS = (
 def m005_entry_inputs(db: "Database") -> None:
     """What an entry was rendered from as JSON, no longer words with blanks between; empty where its meeting is gone."""
     for profile, event, inputs in db.execute("SELECT profile, event, inputs FROM entry WHERE inputs != ''").fetchall():
-        account, digest, *codes = inputs.split(" ")
+        account, _, rest = inputs.partition(" ")
+        digest, *codes = rest.split(" ")
         found = {way: code for way, code in zip(("opentalk", "openmeetings"), codes, strict=False) if code != "-"}
         text = json.dumps({"account": account, "digest": digest, "codes": found})
         db.execute("UPDATE entry SET inputs = ? WHERE profile = ? AND event = ?", (text, profile, event))

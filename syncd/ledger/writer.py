@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -48,6 +48,8 @@ class Writer:
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do ``work`` all or nothing; its result when it is committed. Raises what it raises, or why it is not."""
+        if current_thread() is self._thread:
+            raise RuntimeError("a write inside a write would wait for itself")
         future: Future[T] = Future()
         with self._lock:
             if self._closed:

@@ -138,7 +138,11 @@ class _LinkRun:
         with HostPools(workers) as pools:
             running: list[Future[None]] = []
             self._start = lambda server, work: running.append(pools.submit(self._outages.host(server) or "", work))
-            self._begin(missing)
+            try:
+                self._begin(missing)
+            except BaseException:
+                self._ended = True
+                raise
             for each in running:  # it grows meanwhile
                 each.exception()
         for each in running:
@@ -150,9 +154,8 @@ class _LinkRun:
     def _begin(self, missing: Sequence[MissingLink]) -> None:
         requests = [_LinkRequest(link.way.maker is None, turn, link) for turn, link in enumerate(missing)]
         hopeless: list[MissingLink] = []
-        for request in sorted(
-            requests
-        ):  # link makers' first: personal links wait in an account's queue only until its owner is checked
+        # link makers' first: personal links wait in an account's queue only until its owner is checked
+        for request in sorted(requests):
             if request.link.way.maker is None:
                 hopeless += [] if self._enqueue_next(request) else [request.link]
             elif request.link.whose != GUEST and request.account in self._sources:

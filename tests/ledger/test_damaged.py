@@ -19,6 +19,7 @@ from syncd.errors import LedgerError
 from syncd.ledger.database import FILE
 from syncd.ledger.ledger import Ledger
 from syncd.ledger.schema import migrations
+from tests.support.tables import rows
 
 OLD = Path(__file__).parent.parent / "ledgers" / "before-tables-by-name.sqlite"
 IMMUTABLE = f"{OLD.as_uri()}?immutable=1"
@@ -124,3 +125,23 @@ def test_a_ledger_that_an_earlier_version_left_half_brought_up_is_brought_up(fol
     with Ledger.open(folder) as ledger:
         assert ledger.accounts.refresh_token("alice") == "made-up-refresh-token"
         assert ledger.placements.of("team") == {}
+
+
+@pytest.mark.parametrize("inputs", ["work", "work  - -", "a b c d e f", " "])
+def test_inputs_that_no_version_wrote_are_brought_up_and_rendered_anew(folder: Path, inputs: str) -> None:
+    with closing(sqlite3.connect(folder / FILE)) as database, database:
+        database.execute("UPDATE entry SET inputs = ?", (inputs,))
+        ((profile,), *_) = database.execute("SELECT profile FROM entry").fetchall()
+    with Ledger.open(folder) as ledger:
+        assert all(entry.inputs for entry in ledger.entries.of(profile).values())
+
+
+def test_a_row_whose_json_is_damaged_is_named(folder: Path) -> None:
+    with Ledger.open(folder) as ledger:
+        ledger.database.write(lambda db: db.execute("UPDATE entry SET inputs = '{'"))
+        ledger.database.write(lambda db: db.execute("UPDATE meeting SET content = x'7b'"))
+        ((profile,), *_) = rows(ledger, "SELECT profile FROM entry")
+        ((account, event), *_) = rows(ledger, "SELECT account, event FROM meeting")
+        for reading in (lambda: ledger.entries.of(profile), lambda: ledger.meetings.get(account, event)):
+            with pytest.raises(LedgerError, match="the file is damaged"):
+                reading()

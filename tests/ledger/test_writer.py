@@ -151,3 +151,9 @@ def test_a_ledger_that_cannot_be_opened_fails_who_asks_and_is_tried_again(tmp_pa
     folder.mkdir()
     writer.run(lambda db: db.execute("CREATE TABLE line (number INTEGER)"))
     writer.close()
+
+
+def test_a_write_inside_a_write_is_refused_instead_of_waiting_for_itself(notebook: Notebook) -> None:
+    with pytest.raises(RuntimeError, match="inside a write"):
+        notebook.writer.run(lambda _db: notebook.writer.run(insertion(1)))
+    assert notebook.lines == []
