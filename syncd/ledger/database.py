@@ -10,7 +10,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Self, TypeVar
@@ -120,14 +120,11 @@ class Database:
     def _bring_up(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _create(self.folder / FILE)
-        connection = self._connect()
-        try:
+        with closing(self._connect()) as connection:
             if schema.is_outdated(connection, self.folder):
                 self._check_soundness(connection)
                 schema.migrate(connection, self.folder)
             _use_wal(connection)
-        finally:
-            connection.close()
 
     def _check_soundness(self, connection: sqlite3.Connection) -> None:
         """A damaged file is not written, so that all of it that can be rescued stays."""
@@ -137,10 +134,11 @@ class Database:
     def _check_readable(self) -> None:
         if not (self.folder / FILE).exists():
             raise LedgerError(f"there is no ledger in {self.folder} yet: run `syncd sync` or `syncd run` first")
-        if schema.is_outdated(self._reader(), self.folder):
-            raise LedgerError(
-                f"the ledger in {self.folder} is an older syncd's: `syncd sync` or `syncd run` brings it up"
-            )
+        with closing(self._connect()) as connection:
+            if schema.is_outdated(connection, self.folder):
+                raise LedgerError(
+                    f"the ledger in {self.folder} is an older syncd's: `syncd sync` or `syncd run` brings it up"
+                )
 
     def _connect(self) -> sqlite3.Connection:
         """A new connection. ``synchronous=FULL``: a link that was made must not be forgotten by a power cut."""
@@ -154,8 +152,12 @@ class Database:
             uri=True,
         )
         connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA cache_size = -512")  # kB, for each thread of a daemon: SQLite would take 2 MB
-        connection.execute("PRAGMA synchronous=FULL")
+        try:
+            connection.execute("PRAGMA cache_size = -512")  # kB, for each thread of a daemon: SQLite would take 2 MB
+            connection.execute("PRAGMA synchronous=FULL")
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
     def _reader(self) -> sqlite3.Connection:
