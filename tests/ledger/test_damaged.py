@@ -68,7 +68,7 @@ def contents(path: Path) -> dict[str, Counter[tuple[Any, ...]]]:
 
 def test_whenever_it_is_killed_while_a_ledger_is_brought_up_nothing_is_lost(folder: Path, tmp_path: Path) -> None:
     before, codes = contents(folder / FILE), []
-    for number in range(1, 200):
+    for number in range(1, 400, 6):
         copy = tmp_path / str(number)
         copy.mkdir()
         shutil.copy(OLD, copy / FILE)
@@ -79,7 +79,7 @@ def test_whenever_it_is_killed_while_a_ledger_is_brought_up_nothing_is_lost(fold
         if codes[-1] == 0:
             break
     assert codes == [*[-signal.SIGKILL] * (len(codes) - 1), 0]
-    assert len(codes) > 10, "it was killed at each of its statements"
+    assert len(codes) > 10, "it was killed at one statement after another"
 
 
 @pytest.mark.parametrize("kept", [16, 100, 511, 512, 1000, 4096, 100_000])
