@@ -5,15 +5,9 @@
 calendars, two feeds of the same profile. It is read here with sqlite3 alone.
 """
 
-import itertools
-import json
-import re
 import shutil
-import sqlite3
 from collections import Counter
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,8 +16,7 @@ from syncd.ledger.ledger import Ledger
 from syncd.model import EntryInputs, Profile
 from syncd.plan.entries import entry_changes
 from syncd.plan.links import WAYS
-
-OLD = Path(__file__).parents[1] / "ledgers" / "before-tables-by-name.sqlite"
+from tests.support.old_ledger import OLD, old_rows, old_tables, read_rows, rows_now
 
 COUNTS = {
     "account": 2,
@@ -66,44 +59,16 @@ def opened(tmp_path: Path) -> Path:
     return path
 
 
-def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
-        return database.execute(sql).fetchall()
-
-
-def columns(table: str) -> str:
-    """The columns that a table of the old ledger has."""
-    return ", ".join(f'"{name}"' for (name,) in rows(OLD, f"SELECT name FROM pragma_table_info('{table}')"))
-
-
 def test_the_old_ledger_is_sound_and_holds_what_it_should() -> None:
-    assert rows(OLD, "PRAGMA integrity_check") == [("ok",)]
+    assert read_rows(OLD, "PRAGMA integrity_check") == [("ok",)]
+    assert sorted(old_tables()) == sorted(COUNTS)
     for table, count in COUNTS.items():
-        assert rows(OLD, f"SELECT count(*) FROM {table}") == [(count,)], table
+        assert read_rows(OLD, f"SELECT count(*) FROM {table}") == [(count,)], table
 
 
 @pytest.mark.parametrize("table", COUNTS)
 def test_opening_an_old_ledger_loses_no_row_and_no_value(opened: Path, table: str) -> None:
-    sql = f"SELECT {columns(table)} FROM {table}"
-    assert Counter(rows(opened, sql)) == Counter(map(renamed, rows(OLD, sql)))
-
-
-def renamed(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A row as it is now: what OpenMeetings made has a kind of its own, so that an account may have its name.
-
-    What an entry was rendered from is JSON.
-    """
-    at = next((at for at, pair in enumerate(itertools.pairwise(row)) if pair == ("mint", "openmeetings")), None)
-    row = row if at is None else (*row[:at], "maker", *row[at + 1 :])
-    return tuple(
-        as_json(value) if re.fullmatch("[a-z]+ [0-9a-f]{32} [^ ]+ [^ ]+", str(value)) else value for value in row
-    )
-
-
-def as_json(words: str) -> str:
-    account, digest, invite, code = words.split(" ")
-    codes = ({"opentalk": invite} if invite != "-" else {}) | ({"openmeetings": code} if code != "-" else {})
-    return json.dumps({"account": account, "digest": digest, "codes": codes})
+    assert rows_now(opened, table) == old_rows(table)
 
 
 INPUTS = {
@@ -139,7 +104,8 @@ CALENDARS = {
 
 
 @pytest.mark.parametrize("key", CALENDARS)
-def test_no_entry_of_an_old_ledger_is_rendered_anew(opened: Path, key: str) -> None:
+def test_what_entries_of_an_old_ledger_were_rendered_from_is_what_is_computed_now(opened: Path, key: str) -> None:
+    """Under the keys that their profiles had then: today's are others, for which all entries are rendered anew."""
     with Ledger.open(opened.parent, read_only=True) as ledger:
         accounts = CALENDARS[key]
         profile = Profile(
@@ -161,12 +127,12 @@ def test_no_entry_of_an_old_ledger_is_rendered_anew(opened: Path, key: str) -> N
 
 
 def test_an_old_ledger_is_sound_after_it_was_opened(opened: Path) -> None:
-    assert rows(opened, "PRAGMA integrity_check") == [("ok",)]
+    assert read_rows(opened, "PRAGMA integrity_check") == [("ok",)]
 
 
 def test_of_every_kind_of_row_each_state_is_there(opened: Path) -> None:
     """Read by hand once: a row of a kind that nothing else here has must not vanish unnoticed."""
-    assert rows(opened, "SELECT calendar, state, edited, count(*) FROM placement GROUP BY 1, 2, 3") == [
+    assert read_rows(opened, "SELECT calendar, state, edited, count(*) FROM placement GROUP BY 1, 2, 3") == [
         ("own", "left", 0, 1),
         ("own", "placed", 0, 10),
         ("own", "placed", 1, 1),
@@ -174,26 +140,26 @@ def test_of_every_kind_of_row_each_state_is_there(opened: Path) -> None:
         ("team", "placed", 0, 14),
         ("team", "placing", 0, 1),
     ]
-    assert rows(opened, "SELECT kind, whose, code ISNULL, made, count(*) FROM link GROUP BY 1, 2, 3, 4") == LINKS
-    assert rows(opened, "SELECT erased, count(DISTINCT profile), count(*) FROM entry GROUP BY 1") == [
+    assert read_rows(opened, "SELECT kind, whose, code ISNULL, made, count(*) FROM link GROUP BY 1, 2, 3, 4") == LINKS
+    assert read_rows(opened, "SELECT erased, count(DISTINCT profile), count(*) FROM entry GROUP BY 1") == [
         (0, 3, 23),
         (1, 1, 6),
     ]
-    assert rows(opened, "SELECT name, coming, confirmed FROM hold ORDER BY 1") == [
+    assert read_rows(opened, "SELECT name, coming, confirmed FROM hold ORDER BY 1") == [
         ("feed/tablet", 13, 0),
         ("own", 11, 1),
         ("team", 14, 0),
     ]
-    assert rows(opened, "SELECT account, refresh_token FROM login") == [("bob", "made-up-refresh-token")]
-    assert rows(opened, "SELECT calendar, url, cursor FROM audit ORDER BY 1") == AUDITS
-    assert rows(opened, "SELECT feed, count(*) FROM released GROUP BY 1") == [("phone", 6)]
-    assert rows(opened, "SELECT DISTINCT state FROM run ORDER BY 1") == [
+    assert read_rows(opened, "SELECT account, refresh_token FROM login") == [("bob", "made-up-refresh-token")]
+    assert read_rows(opened, "SELECT calendar, url, cursor FROM audit ORDER BY 1") == AUDITS
+    assert read_rows(opened, "SELECT feed, count(*) FROM released GROUP BY 1") == [("phone", 6)]
+    assert read_rows(opened, "SELECT DISTINCT state FROM run ORDER BY 1") == [
         ("held",),
         ("needs_you",),
         ("ok",),
         ("retrying",),
     ]
-    assert rows(opened, "SELECT DISTINCT kind FROM run ORDER BY 1") == [
+    assert read_rows(opened, "SELECT DISTINCT kind FROM run ORDER BY 1") == [
         ("feed",),
         ("housekeeping",),
         ("maker",),

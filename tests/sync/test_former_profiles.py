@@ -9,17 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from syncd.config.profiles import calendar_profile
+from syncd.config.profiles import calendar_profile, calendar_window
 from syncd.ledger.database import FILE
 from syncd.ledger.ledger import Ledger
 from syncd.model import Feed
 from syncd.sync.feed import build_feed
+from syncd.sync.push import push
 from syncd.sync.render import render_entries
+from syncd.sync.write import Target
 from tests.support.configuration import PASSWORD, read_configuration
 from tests.support.meetings import NOW, meeting
+from tests.support.memory_servers import MemoryCalendar
+from tests.support.old_ledger import OLD
 from tests.support.pipeline import Pipeline, silent
 
-OLD = Path(__file__).parents[1] / "ledgers" / "before-tables-by-name.sqlite"
 KEYS = {"own": "65dfc1cdf3c02677c9ac96513a8208f9", "team": "6ce5a39855edbdfffdf6489aff666fa9"}
 """Under which keys the old ledger has the entries of its calendars, read in it by hand."""
 
@@ -88,6 +91,33 @@ def test_entries_of_an_old_ledger_say_the_same_to_the_byte(tmp_path: Path, calen
         old, new = contents(ledger, KEYS[calendar]), contents(ledger, profile.key)
     assert len(old) >= 7
     assert {event: new[event] for event in old} == old
+
+
+WRITES = {
+    "own": [
+        *(("delete", event) for event in ("124bc5f6", "1f29dc0d", "5078c422", "6e1dc059", "9de13df3", "dc78bd78")),
+        ("create", "3a4e71f4"),
+    ],
+    "team": [("create", "3a4e71f4")],
+}
+"""What the old ledger still had to do in its calendars, read in it by hand: one event was new, and six were gone, which
+was confirmed for one of the calendars."""
+
+
+@pytest.mark.parametrize("calendar", KEYS)
+def test_no_entry_of_an_old_ledger_is_written_anew_to_its_calendar(tmp_path: Path, calendar: str) -> None:
+    shutil.copy(OLD, tmp_path / FILE)
+    config = read_configuration(tmp_path, CONFIGURATION)
+    with Ledger.open(tmp_path) as ledger:
+        profile = calendar_profile(config, ledger.secrets.get("installation"), calendar)
+        audited = ledger.audits.last(calendar)
+        assert audited
+        remote, now = MemoryCalendar(calendar), audited.at
+        target = Target(calendar, remote, profile, ledger, now, keep=False, restore=False)
+        push(target, calendar_window(config, calendar, now), silent, lambda _what, _event: None, workers=1)
+        assert ledger.entries.of(profile.key).keys() >= ledger.entries.of(KEYS[calendar]).keys()
+    writes = [(verb, href[len("syncd-") :][:8]) for verb, href in remote.log if verb != "check"]
+    assert sorted(writes) == sorted(WRITES[calendar])
 
 
 def contents(ledger: Ledger, profile: str) -> dict[str, tuple[str, bytes]]:
