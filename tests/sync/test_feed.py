@@ -4,9 +4,9 @@ from collections.abc import Iterator
 import pytest
 from msgspec.structs import replace
 
-from syncd.ical.feed import join_feed
 from syncd.model import Feed, Override, Run
 from syncd.sync.feed import build_feed
+from tests.support.calendar_objects import uid_of
 from tests.support.meetings import DAY, NOW, meeting
 from tests.support.pipeline import Pipeline, silent
 from tests.support.tables import rows
@@ -30,9 +30,11 @@ class Reader:
         return run
 
     def events(self, name: str = "phone") -> set[str]:
-        rows = self.ledger.feeds.edition_bodies(self.ledger.feeds.all()[name])
-        text = join_feed((body for *_, body in rows), name="x").decode()
-        return {line.removeprefix("UID:") for line in text.splitlines() if line.startswith("UID:")}
+        """The UIDs that icalendar reads in the entries of a feed."""
+        found = self.ledger.feeds.edition_bodies(self.ledger.feeds.all()[name])
+        uids = [uid_of(body) for *_, body in found]
+        assert len(set(uids)) == len(uids), "an event is there twice"
+        return set(uids)
 
     def lose(self, count: int, *, first: int = 1) -> None:
         for number in range(first, first + count):
