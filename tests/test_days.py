@@ -15,9 +15,11 @@ from msgspec.structs import replace
 from syncd.config import Config
 from syncd.daemon.process import TICK
 from syncd.errors import BadAnswer, Unavailable
-from syncd.model import Feed, Meeting, Override, Placement, When
+from syncd.model import CallIn, Feed, Meeting, Override, Placement, Visitor, When
 from syncd.plan.timing import FIRST_HOUSEKEEPING, FULL_LISTING, HOUSEKEEPING_EVERY, LONGEST_WAIT
+from tests.support.calendar_objects import uid_of
 from tests.support.configuration import configure
+from tests.support.entry_text import Links, Readers, assert_says, codes_made, link_codes
 from tests.support.meetings import DAY, HOUR, meeting
 from tests.support.occurrences import is_endless, last_end, occurrences, occurrences_in
 from tests.support.simulated_daemon import Clocks, SimulatedDaemon, healthy
@@ -29,10 +31,17 @@ PAST = 30 * DAY
 AWAY, DEAD = 4, (8, 9)
 """The day on which a calendar server is away, and two whole ones on which OpenMeetings is dead."""
 
-SHOWN = 60 * DAY
+FAR = 55
+"""Weeks to an exception of a series without an end that is beyond what is listed of it, which is a year."""
+
+SHOWN = 450 * DAY
+OWNER, GUESTS, PHONE = Readers(True, True), Readers(False, False), Readers(True, False)
 EVER, NEVER = START - 1000 * DAY, START + 1000 * DAY
 RINGS = 12
 """What no bell does more often in an hour, whatever happens."""
+
+SET_BACK = 3 * HOUR
+"""By how much the clock is set back on one day."""
 
 MORE = 10
 """Requests of a day beyond those of the timers: what failed is asked again, and so is what waited for its host."""
@@ -74,6 +83,7 @@ class People:
             start = end = When(midnight, zone)
         rule = {"series": ("RRULE:FREQ=WEEKLY;COUNT=6",), "endless": ("RRULE:FREQ=WEEKLY",)}.get(kind, ())
         fields: dict[str, Any] = {"start": start, "end": end, "all_day": kind == "all-day", "recurrence": rule}
+        fields |= self._chance.choice(({}, {"password": "geheim; 12,3", "call_in": CallIn("+49 30 123", "4567", "89")}))
         return meeting(f"e{self._made}", **fields)
 
     def changes_of_mind(self) -> None:
@@ -93,16 +103,23 @@ class People:
 
     def _changed(self, each: Meeting) -> Meeting:
         assert each.start
-        word = self._chance.choice(("title", "time", "occurrence", "cancelled"))
+        word = self._chance.choice(("title", "time", "occurrence", "cancelled", "description", "password"))
         if word == "time" and not each.all_day:
             start = When(self._start(each.start.zone), each.start.zone)
             return replace(each, start=start, end=When(start.utc + HOUR, start.zone), overrides=())
         if word in ("occurrence", "cancelled") and each.recurrence:
-            local = each.start.utc.astimezone(ZoneInfo(each.start.zone)) + timedelta(weeks=self._chance.randint(1, 4))
+            weeks = FAR if is_endless(each) and self._chance.random() < 0.2 else self._chance.randint(1, 4)
+            local = each.start.utc.astimezone(ZoneInfo(each.start.zone)) + timedelta(weeks=weeks)
             original = When(local.astimezone(UTC), each.start.zone)
-            more = {} if word == "cancelled" else {"title": f"Special {self._chance.random()}"}
+            more = (
+                {}
+                if word == "cancelled"
+                else {"title": f"Special {self._chance.random()}", "description": "Other\nthings"}
+            )
             override = Override(original, cancelled=word == "cancelled", **more)  # type: ignore[arg-type]
             return replace(each, overrides=(*(o for o in each.overrides if o.original != original), override))
+        if word in ("description", "password"):
+            return replace(each, **{word: f"{word} {self._chance.random()}"})
         return replace(each, title=f"Meeting {self._chance.random()}")
 
     def meddle(self) -> None:
@@ -176,7 +193,7 @@ def begin(day: int, simulated: SimulatedDaemon, people: People) -> None:
     if day == 12:
         simulated.clocks.jump(8 * HOUR)
     if day in (14, 15):
-        simulated.clocks.jump(3 * HOUR if day == 14 else -3 * HOUR)
+        simulated.clocks.jump(SET_BACK if day == 14 else -SET_BACK)
     if day == 17:
         simulated.calendars["own"].expire_cursors()
     if day == 19:
@@ -304,6 +321,33 @@ def test_a_day_at_rest_has_the_starts_of_its_timers_and_no_others(tmp_path: Path
         assert simulated.looks - looks == DAY.total_seconds() / TICK
 
 
+def test_an_event_that_the_next_days_lack_and_the_window_has_is_asked_for_once_between_two_windows(
+    tmp_path: Path,
+) -> None:
+    """OpenTalk hides an event of a whole day for its last 24 hours from a listing that begins a day ago.
+
+    A series of Auckland is hidden for 14: OpenTalk has its end 13 hours too early, and without the hour that it lasts.
+    Each listing of the window has both again, so the next days are asked for them anew, at half past every hour. But
+    for 5:30: at 5:00 everything is listed in place of the window, and that tells nothing of what time filters lack.
+    """
+    config = configure(tmp_path, accounts={"alice": 'every = "1h"\nsoon_every = "30m"'}, calendars={"team": ""})
+    midnight = When(datetime(2026, 10, 20, tzinfo=UTC), "Europe/Berlin")
+    noon = When(datetime(2026, 10, 19, 12, tzinfo=UTC), "Pacific/Auckland")
+    end = When(noon.utc + HOUR, noon.zone)
+    meetings = (
+        meeting("day", start=midnight, end=midnight, all_day=True),
+        meeting("series", start=noon, end=end, recurrence=("RRULE:FREQ=DAILY;COUNT=2",)),
+        meeting("single", start=noon, end=end),
+        meeting("endless", start=noon, end=end, recurrence=("RRULE:FREQ=DAILY",)),
+    )
+    with SimulatedDaemon(config, Clocks(START)) as simulated:
+        account = simulated.accounts["alice"]
+        account.meetings = {each.id: each for each in meetings}
+        simulated.go(6 * DAY)
+        assert account.hidden == {"day": 24 - 1, "series": 14 - 1}
+        assert account.requests["event"] == 23 + 13
+
+
 def every(interval: timedelta, first: datetime, after: datetime, until: datetime) -> list[datetime]:
     """The moments at which a timer of this interval starts."""
     found = [first + number * interval for number in range(int((until - first) / interval) + 1)]
@@ -335,7 +379,20 @@ def assert_agrees(simulated: SimulatedDaemon, name: str, accounts: tuple[str, ..
     assert coming - removed - empty <= shown.keys()
     assert not {event for event in shown if event not in wanted}, "what its accounts dropped is gone"
     for event in coming & shown.keys():
-        assert occurrences_in(shown[event], now, now + SHOWN) == occurrences(wanted[event], now, now + SHOWN)
+        assert_is_shown(simulated, shown[event], wanted[event], OWNER if name == "own" else GUESTS)
+
+
+def assert_is_shown(simulated: SimulatedDaemon, body: bytes, meeting: Meeting, readers: Readers) -> None:
+    """An entry is shown when its meeting takes place, and says what it says, with the links that were made for it."""
+    span = simulated.clocks.now - PAST, simulated.clocks.now + SHOWN
+    assert occurrences_in(body, *span) == occurrences(meeting, *span)
+    invites = (account.invites for account in simulated.accounts.values())
+    invite = next((each[meeting.id] for each in invites if meeting.id in each), None)
+    alice = Visitor("user-alice", "Alice", "Adams", moderator=meeting.own)
+    codes = codes_made(simulated.link_maker.made, meeting.id, alice if readers == OWNER else Visitor(meeting.id))
+    _, code = link_codes(body)
+    assert code in codes or (code is None and not codes)
+    assert_says(body, meeting, Links(f"https://meet.example.org/room/{meeting.room}", invite, code), readers)
 
 
 def assert_feed_agrees(simulated: SimulatedDaemon) -> None:
@@ -343,6 +400,11 @@ def assert_feed_agrees(simulated: SimulatedDaemon) -> None:
     wanted = simulated.wanted(feed.accounts)
     shown = simulated.ledger.feeds.content(feed)
     assert shown.keys() == {event for event in simulated.ledger.entries.of(feed.built or "") if event in wanted}
+    for *_, body in simulated.ledger.feeds.edition_bodies(feed):
+        each = wanted[uid_of(body)]
+        end = last_end(each)
+        if end is None or end >= simulated.clocks.now - PAST:
+            assert_is_shown(simulated, body, each, PHONE)
 
 
 def assert_is_patient(simulated: SimulatedDaemon) -> None:
@@ -354,9 +416,11 @@ def assert_is_patient(simulated: SimulatedDaemon) -> None:
         listed = [requests[day, name, "snapshot"] + requests[day, name, "full snapshot"] for day in days]
         assert max(listed) <= DAY / account.soon_every + MORE, (name, listed)
         assert sum(requests[day, name, "full snapshot"] for day in days) <= DAY / FULL_LISTING * len(days) + MORE
-        hidden = simulated.accounts[name].hidden
+        hidden, failed = simulated.accounts[name].hidden, simulated.network.failed[name, "event"]
         assert sum(requests[day, name, "event"] for day in days) - hidden.total() <= 2 * len(days)
-        assert max(hidden.values(), default=0) <= 2 * DAY / account.every, "asked for as long as a listing hides it"
+        there = simulated.accounts[name].meetings
+        assert all(there[event].all_day for event in hidden if event in there), "no series ends in this month"
+        assert max(hidden.values(), default=0) <= (DAY + SET_BACK) / account.every + failed, "once an hour for a day"
     for name, calendar in simulated.config.calendars.items():
         looks = [requests[day, name, "seen"] for day in days if day != AWAY]
         assert max(looks) <= DAY / calendar.audit + MORE, (name, looks)

@@ -15,10 +15,11 @@ from syncd.demo.serve import Traffic
 from syncd.demo.stage import Stage
 from syncd.errors import BadAnswer, LedgerBusy, LedgerError, SyncdError, Unavailable
 from syncd.jobs.servers import connect
-from syncd.model import Feed
+from syncd.model import CallIn, Feed, Visitor
 from syncd.plan.links import WAYS
 from syncd.plan.timing import LONGEST_WAIT
 from tests.support.configuration import configure
+from tests.support.entry_text import Links, Readers, assert_says, codes_made, link_codes
 from tests.support.meetings import DAY, HOUR, NOW, meeting
 from tests.support.occurrences import occurrences, occurrences_in
 from tests.support.simulated_daemon import Clocks, SimulatedDaemon, healthy
@@ -40,7 +41,8 @@ def simulated(tmp_path: Path) -> Iterator[SimulatedDaemon]:
     """Two accounts of twelve meetings, all in one calendar and a feed, all at rest."""
     with SimulatedDaemon(configure(tmp_path, accounts=ACCOUNTS, calendars=CALENDARS), Clocks(NOW)) as simulated:
         for name, account in simulated.accounts.items():
-            account.meetings = {f"{name}-{day}": meeting(f"{name}-{day}", day=day) for day in range(1, 13)}
+            access = {"password": "geheim; 12,3", "call_in": CallIn("+49 30 123", "4567", "89")}
+            account.meetings = {f"{name}-{day}": meeting(f"{name}-{day}", day=day, **access) for day in range(1, 13)}
         simulated.ledger.feeds.add(Feed("phone", "0" * 64, ("alice",), "owner", False, "phone", NOW))
         simulated.go(2 * HOUR + ROUND)
         assert simulated.troubled() == set()
@@ -58,6 +60,10 @@ def assert_agrees(simulated: SimulatedDaemon) -> None:
     assert all(placed[event].digest == entries[event].digest for event in wanted)
     for event, body in simulated.entries("team").items():
         assert occurrences_in(body, NOW, NOW + SHOWN) == occurrences(wanted[event], NOW, NOW + SHOWN) != set()
+        (code,) = codes_made(simulated.link_maker.made, event, Visitor(event))
+        assert link_codes(body) == (f"code-{event}", code)
+        room = f"https://{event.split('-')[0]}.example.org/room/room-{event}"
+        assert_says(body, wanted[event], Links(room, f"code-{event}", code), Readers(owner=False, passwords=False))
     assert all(place.state == "placed" for place in placed.values())
     made = Counter((event, visitor.external_id) for event, visitor in simulated.link_maker.made)
     assert set(made.values()) == {1}
@@ -104,7 +110,7 @@ def test_after_six_hours_without_any_remote_and_two_with_half_of_them_all_is_wel
 ) -> None:
     before, writes = simulated.entries("team"), simulated.calendars["team"].writes
     simulated.network.rule = failing(error, *ALL)
-    change(simulated, "alice", "alice-1", title="Changed")
+    change(simulated, "alice", "alice-1", title="Changed", description="Other\nthings")
     simulated.accounts["bob"].meetings["bob-new"] = meeting("bob-new", day=3)
     for lasted in in_steps(simulated, 6 * HOUR):
         assert simulated.troubled() >= {"alice", "bob"}
@@ -180,7 +186,7 @@ def test_an_account_whose_server_lost_its_meetings_is_held_and_let_go_when_they_
 
 def test_when_every_answer_takes_twenty_seconds_all_that_happens_arrives(simulated: SimulatedDaemon) -> None:
     simulated.network.rule = lambda _server, _what: simulated.clocks.pass_by(20.0)
-    change(simulated, "alice", "alice-1", title="Changed")
+    change(simulated, "alice", "alice-1", title="Changed", description="Other\nthings")
     simulated.accounts["bob"].meetings |= {f"bob-{day}": meeting(f"bob-{day}", day=day) for day in range(20, 30)}
     asked = simulated.network.requests_to("alice", "bob")
     for _ in in_steps(simulated, 3 * HOUR):
@@ -194,7 +200,7 @@ def test_when_every_answer_takes_twenty_seconds_all_that_happens_arrives(simulat
 def test_a_ledger_that_another_program_has_locked_is_reported_and_all_is_done_later(simulated: SimulatedDaemon) -> None:
     writes = simulated.calendars["team"].writes
     with simulated.locked():
-        change(simulated, "alice", "alice-1", title="Changed")
+        change(simulated, "alice", "alice-1", title="Changed", description="Other\nthings")
         simulated.accounts["bob"].meetings["bob-new"] = meeting("bob-new", day=3)
         for lasted in in_steps(simulated, 2 * HOUR):
             assert simulated.troubled() >= {"alice", "bob"}
@@ -215,7 +221,7 @@ def test_a_ledger_that_is_locked_between_a_put_and_its_record_doubles_nothing(si
                 lock()
 
         simulated.network.rule = rule
-        change(simulated, "alice", "alice-1", title="Changed")
+        change(simulated, "alice", "alice-1", title="Changed", description="Other\nthings")
         simulated.accounts["bob"].meetings["bob-new"] = meeting("bob-new", day=3)
         del simulated.accounts["bob"].meetings["bob-2"]
         for _ in in_steps(simulated, HOUR):
@@ -258,7 +264,7 @@ def test_a_clock_that_was_wrong_for_an_hour_costs_nothing_but_a_look_at_everythi
     for account in simulated.accounts.values():
         account.requests.clear()
     simulated.clocks.jump(wrong)
-    change(simulated, "alice", "alice-1", title="Changed")
+    change(simulated, "alice", "alice-1", title="Changed", description="Other\nthings")
     simulated.go(HOUR)
     assert before.keys() <= simulated.entries("team").keys()
     simulated.clocks.jump(-wrong)

@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A calendar object such as syncd writes, its name in the calendar, and what the icalendar library reads in one."""
 
-from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
 
 from icalendar import Calendar, Event
-
-from tests.support.occurrences import moment_of
 
 UID = "3f0c2a5e-7d1b-4c55-9a80-1f2e3d4c5b6a"
 HREF = f"syncd-{UID}.ics"
@@ -48,33 +44,3 @@ def digest_in(body: bytes) -> str | None:
 
 def has_people(body: bytes) -> bool:
     return any("ORGANIZER" in each or "ATTENDEE" in each for each in events_of(body))
-
-
-@lru_cache(maxsize=10_000)
-def content_of(body: bytes) -> dict[str, dict[str, list[str]]]:
-    """The values of all properties of its events, in a form that all servers leave as it is.
-
-    The keys are the moment of the occurrence that an exception replaces, empty for the series itself, then the names.
-    """
-    found: dict[str, dict[str, list[str]]] = {}
-    for event in events_of(body):
-        properties: dict[str, Any] = dict(event)
-        key = str(moment_of(properties["RECURRENCE-ID"].dt)) if "RECURRENCE-ID" in properties else ""
-        assert key not in found, "an occurrence is there twice"
-        found[key] = {name: sorted(_values(name, value)) for name, value in properties.items()}
-    return found
-
-
-def _values(name: str, value: Any) -> Iterator[str]:
-    match name:
-        case _ if isinstance(value, list):
-            for each in value:
-                yield from _values(name, each)
-        case "DTSTART" | "DTEND" | "RECURRENCE-ID":
-            yield f"{type(value.dt).__name__} {moment_of(value.dt)}"
-        case "EXDATE" | "RDATE":
-            yield from (str(moment_of(each.dt)) for each in value.dts)
-        case "RRULE":
-            yield from (f"{part}={sorted(map(str, values))}" for part, values in value.items())
-        case _:
-            yield str(value).strip()

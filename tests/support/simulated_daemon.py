@@ -121,17 +121,23 @@ class SimulatedScheduler:
 class Network:
     """All requests pass through it: ``requests`` counts them by (day of the steady clock, server, request).
 
-    ``rule`` is called with server and request, and may raise an error or let time pass.
+    ``rule`` is called with server and request, and may raise an error or let time pass. ``failed`` counts by
+    (server, request) how often it raised one.
     """
 
     def __init__(self, clocks: Clocks) -> None:
         self.requests: Counter[tuple[int, str, str]] = Counter()
+        self.failed: Counter[tuple[str, str]] = Counter()
         self.rule: Callable[[str, str], None] = healthy
         self._clocks = clocks
 
     def meet(self, server: str, what: str) -> None:
         self.requests[int(self._clocks.steady // 86400), server, what] += 1
-        self.rule(server, what)
+        try:
+            self.rule(server, what)
+        except Exception:
+            self.failed[server, what] += 1
+            raise
 
     def requests_to(self, *servers: str) -> int:
         """How many requests these servers got."""
