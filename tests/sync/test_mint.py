@@ -430,4 +430,5 @@ def test_a_ledger_that_breaks_ends_all_lines_before_each_has_made_something(tmp_
         rig = LinkRig(ledger, {name: [meeting(f"of-{name}")] for name in "abcdefgh"}, workers=2)
         with pytest.raises(LedgerError):
             rig.mint()
-        assert 1 <= len(rig.link_maker.made) + sum(len(source.invites) for source in rig.sources.values()) <= 2
+        made = len(rig.link_maker.made) + sum(len(source.invites) for source in rig.sources.values())
+        assert 1 <= made <= 3, "what was under way: two at the host of the accounts, one at the link maker"
