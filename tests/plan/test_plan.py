@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from syncd.model import Link, Meeting, Override, Profile, Snapshot, Unreadable, When, Window
+from syncd.model import Link, Meeting, Override, Snapshot, Unreadable, When, Window
 from syncd.plan.entries import revision_of
-from syncd.plan.links import OPENTALK, WAYS, LinkKey, MissingLink, Origin, missing_links, once_each
+from syncd.plan.links import OPENTALK, LinkKey, MissingLink, Origin, missing_links, once_each
 from syncd.plan.pull import (
     ASKS,
     NOT_WANTED,
@@ -22,6 +22,7 @@ from syncd.plan.pull import (
     unreadable_after,
     with_overrides_outside,
 )
+from tests.support.golden_meetings import OWNER
 from tests.support.meetings import DAY, NOW, meeting
 from tests.support.occurrences import last_end
 
@@ -129,17 +130,7 @@ def test_a_thousand_missing_events_are_asked_for_in_portions() -> None:
     assert len(changes) == ASKS
 
 
-PROFILE = Profile(
-    accounts=("work",),
-    urls=("https://meet.example.org",),
-    makers={"openmeetings": "https://om.example.org/openmeetings"},
-    audience="owner",
-    passwords=True,
-    ways_in=WAYS,
-    language="en",
-    installation="i",
-    versions=(),
-)
+PROFILE = replace(OWNER, language="en", installation="i", versions=())
 
 
 def origin(event: str, day: int, *, own: bool = True) -> Origin:

@@ -7,14 +7,14 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from syncd.ledger.ledger import Ledger
-from syncd.model import Meeting, Profile, Run
-from syncd.plan.links import WAYS
+from syncd.model import Meeting, Run
 from syncd.sync.mint import mint
 from syncd.sync.ports import Progress
 from syncd.sync.pull import ListingSettings, pull
 from syncd.sync.push import push
 from syncd.sync.render import Rendering, render_entries
 from syncd.sync.write import Target
+from tests.support.golden_meetings import OWNER
 from tests.support.meetings import DAY, NOW
 from tests.support.memory_servers import MemoryCalendar, MemoryLinkMaker, MemorySource
 
@@ -38,17 +38,7 @@ class Pipeline:
         self.writes: list[tuple[str, str]] = []
         self.keep = self.restore = False
         self.workers = 1
-        self.profile = Profile(
-            accounts=("work",),
-            urls=("https://meet.example.org",),
-            makers={"openmeetings": "https://om.example.org/openmeetings"},
-            audience="owner",
-            passwords=True,
-            ways_in=WAYS,
-            language="en",
-            installation="0123",
-            versions=("1",),
-        )
+        self.profile = replace(OWNER, language="en", installation="0123", versions=("1",))
 
     def change(self, event: str, **fields: object) -> None:
         self.source.meetings[event] = replace(self.source.meetings[event], **fields)
